@@ -1,1 +1,3 @@
 //! VLP-Bench.
+
+pub mod kernels;

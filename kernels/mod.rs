@@ -1,0 +1,29 @@
+//! Fused, differentiable tensor operations with their own backward passes, optimiser sweeps and a counter-based
+//! random generator: what candle lacks for training, or does slowly, or cannot seed.
+//!
+//! Every function takes and returns candle tensors and takes part in candle's autograd. Gradients are computed only
+//! for operands that are tracked: frozen weights, masks and images cost nothing in the backward pass. Nothing here
+//! knows what a model or an objective is.
+
+mod activate;
+mod attention;
+mod cross_entropy;
+mod dropout;
+mod embedding;
+mod layer_norm;
+mod linear;
+mod normalize;
+pub mod optim;
+pub mod random;
+mod softmax;
+pub mod threads;
+
+pub use activate::{Activation, activate};
+pub use attention::{Mask, attention, cross_attention, self_attention};
+pub use cross_entropy::{IGNORE, cross_entropy, soft_cross_entropy};
+pub use dropout::dropout;
+pub use embedding::{embedding, gather_rows};
+pub use layer_norm::layer_norm;
+pub use linear::{linear, linear_activate};
+pub use normalize::l2_normalize;
+pub use softmax::{log_softmax, softmax};

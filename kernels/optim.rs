@@ -1,0 +1,152 @@
+//! Sweeps over parameters, in place: AdamW, gradient norms, moving averages.
+
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
+use rayon::prelude::*;
+
+/// Elements handled by one task; fixed, so that sums do not depend on the number of threads.
+const CHUNK: usize = 1 << 14;
+
+/// One AdamW update (Loshchilov and Hutter, arXiv:1711.05101, algorithm 2, with PyTorch's conventions).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Learning rate of this step.
+    pub rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, multiplied by the rate.
+    pub weight_decay: f64,
+    /// Number of this update, counted from 1 (bias correction).
+    pub step: u64,
+    /// The gradient is multiplied by this first (clipping, averaging).
+    pub grad_scale: f64,
+}
+
+fn f32s<'a>(name: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(data), Some((start, end))) => Ok(&data[start..end]),
+        _ => bail!("{name}: expected contiguous f32 tensors"),
+    }
+}
+
+fn f32s_mut<'a>(name: &str, storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(data), Some((start, end))) => Ok(&mut data[start..end]),
+        _ => bail!("{name}: expected contiguous f32 tensors"),
+    }
+}
+
+/// `theta -= rate * (m^ / (sqrt(v^) + eps))` after `theta *= 1 - rate * weight_decay`, in place.
+///
+/// theta and grad hold n elements, moments (2, n) the first and second moment; all contiguous f32.
+pub fn adamw_(theta: &Tensor, moments: &Tensor, grad: &Tensor, adamw: &AdamW) -> Result<()> {
+    let n = theta.elem_count();
+    if moments.elem_count() != 2 * n || grad.elem_count() != n {
+        bail!("adamw: {n} parameters, moments {:?}, gradient {:?}", moments.shape(), grad.shape());
+    }
+    if adamw.step == 0 {
+        bail!("adamw: the first update is step 1");
+    }
+    moments.inplace_op2(&grad.contiguous()?, &Moments(*adamw))?;
+    theta.inplace_op2(moments, &Update(*adamw))
+}
+
+struct Moments(AdamW);
+
+impl InplaceOp2 for Moments {
+    fn name(&self) -> &'static str {
+        "adamw-moments"
+    }
+
+    fn cpu_fwd(&self, dst: &mut CpuStorage, layout: &Layout, grad: &CpuStorage, l: &Layout) -> Result<()> {
+        let grad = f32s("adamw", grad, l)?;
+        let (first, second) = f32s_mut("adamw", dst, layout)?.split_at_mut(grad.len());
+        let (b1, b2, scale) = (self.0.beta1 as f32, self.0.beta2 as f32, self.0.grad_scale as f32);
+        let (c1, c2) = ((1.0 - self.0.beta1) as f32, (1.0 - self.0.beta2) as f32);
+        let chunks =
+            first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK));
+        chunks.for_each(|((m, v), g)| {
+            for ((m, v), g) in m.iter_mut().zip(v).zip(g) {
+                let g = g * scale;
+                *m = *m * b1 + g * c1;
+                *v = *v * b2 + g * g * c2;
+            }
+        });
+        Ok(())
+    }
+}
+
+struct Update(AdamW);
+
+impl InplaceOp2 for Update {
+    fn name(&self) -> &'static str {
+        "adamw-update"
+    }
+
+    fn cpu_fwd(&self, dst: &mut CpuStorage, layout: &Layout, moments: &CpuStorage, l: &Layout) -> Result<()> {
+        let theta = f32s_mut("adamw", dst, layout)?;
+        let (first, second) = f32s("adamw", moments, l)?.split_at(theta.len());
+        let AdamW { rate, beta1, beta2, eps, weight_decay, step, .. } = self.0;
+        let step = step.min(i32::MAX as u64) as i32;
+        let keep = (1.0 - rate * weight_decay) as f32;
+        let size = (rate / (1.0 - beta1.powi(step))) as f32;
+        let root = ((1.0 - beta2.powi(step)).sqrt()) as f32;
+        let eps = eps as f32;
+        let chunks = theta.par_chunks_mut(CHUNK).zip(first.par_chunks(CHUNK)).zip(second.par_chunks(CHUNK));
+        chunks.for_each(|((theta, m), v)| {
+            for ((theta, m), v) in theta.iter_mut().zip(m).zip(v) {
+                *theta = *theta * keep - size * (m / (v.sqrt() / root + eps));
+            }
+        });
+        Ok(())
+    }
+}
+
+/// The sum of squares in f64, by fixed chunks in fixed order.
+pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
+    let x = x.contiguous()?;
+    let (storage, layout) = x.storage_and_layout();
+    let candle_core::Storage::Cpu(storage) = &*storage else { bail!("sum_of_squares: not on the CPU") };
+    let data = f32s("sum_of_squares", storage, layout)?;
+    let square = |chunk: &[f32]| chunk.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
+    let partial: Vec<f64> = data.par_chunks(CHUNK).map(square).collect();
+    Ok(partial.iter().sum())
+}
+
+/// `teacher = momentum * teacher + (1 - momentum) * student`, in place; equal shapes.
+pub fn follow_(teacher: &Tensor, student: &Tensor, momentum: f64) -> Result<()> {
+    if teacher.shape() != student.shape() {
+        bail!("follow: teacher {:?}, student {:?}", teacher.shape(), student.shape());
+    }
+    teacher.inplace_op2(&student.detach().contiguous()?, &Follow(momentum))
+}
+
+/// Overwrites `target` with `source` in place; equal shapes.
+pub fn copy_(target: &Tensor, source: &Tensor) -> Result<()> {
+    follow_(target, source, 0.0)
+}
+
+struct Follow(f64);
+
+impl InplaceOp2 for Follow {
+    fn name(&self) -> &'static str {
+        "follow"
+    }
+
+    fn cpu_fwd(&self, dst: &mut CpuStorage, layout: &Layout, source: &CpuStorage, l: &Layout) -> Result<()> {
+        let source = f32s("follow", source, l)?;
+        let target = f32s_mut("follow", dst, layout)?;
+        let (keep, take) = (self.0 as f32, (1.0 - self.0) as f32);
+        target.par_chunks_mut(CHUNK).zip(source.par_chunks(CHUNK)).for_each(|(target, source)| {
+            if keep == 0.0 {
+                target.copy_from_slice(source);
+            } else {
+                target.iter_mut().zip(source).for_each(|(t, s)| *t = keep * *t + take * s);
+            }
+        });
+        Ok(())
+    }
+}
