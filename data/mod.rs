@@ -5,6 +5,7 @@
 //! Nothing here knows a tensor: batches leave as plain vectors.
 
 mod error;
+pub mod scenes;
 
 use std::collections::BTreeSet;
 use std::fmt;
