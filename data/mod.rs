@@ -4,7 +4,11 @@
 //! batching) is a pure function of the pair, the seed and the step, so that a resumed run sees the same batches.
 //! Nothing here knows a tensor: batches leave as plain vectors.
 
+pub mod augment;
+pub mod collate;
 mod error;
+pub mod loader;
+pub mod order;
 pub mod scenes;
 
 use std::collections::BTreeSet;

@@ -123,7 +123,7 @@ pub(super) fn describe(scene: &Scene, stream: &mut Stream) -> String {
     });
     match stream.below(8) {
         0 => format!("a picture of {sentence}"),
-        1 if !sentence.starts_with("a") => format!("there are {sentence}"),
+        1 if !sentence.starts_with('a') && !sentence.starts_with("one ") => format!("there are {sentence}"),
         1 => format!("there is {sentence}"),
         2 => format!("we see {sentence}"),
         _ => sentence,
