@@ -1,13 +1,20 @@
 //! Pointwise non-linearities of transformer feed-forward blocks.
+//!
+//! GELU: Hendrycks and Gimpel, arXiv:1606.08415; the sigmoid form is the one of CLIP, arXiv:2103.00020.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Shape, Tensor};
+
+use super::operation::{Operand, Operation, apply1};
+use super::real::Real;
+use super::rows::for_pieces;
+use super::simd::vectorised;
 
 /// Which non-linearity follows a linear map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// `x Phi(x)` with the exact error function.
     Gelu,
-    /// The tanh approximation of GELU.
+    /// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
     GeluTanh,
     /// `x sigmoid(1.702 x)`, as in CLIP.
     QuickGelu,
@@ -15,9 +22,119 @@ pub enum Activation {
 
 /// Applies the activation to every element; the shape is kept.
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    match activation {
-        Activation::Gelu => x.gelu_erf(),
-        Activation::GeluTanh => x.gelu(),
-        Activation::QuickGelu => x * ((x * -1.702)?.exp()? + 1.0)?.recip()?,
+    apply1(Activate(activation), &x.contiguous()?)
+}
+
+const ROOT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+const ROOT_1_OVER_2PI: f64 = 0.398_942_280_401_432_7;
+
+/// The sigmoid by way of an exponential that cannot overflow.
+#[inline(always)]
+fn sigmoid<T: Real>(x: T) -> T {
+    T::one() / (T::one() + (-x).exp())
+}
+
+impl Activation {
+    #[inline(always)]
+    fn values<T: Real>(self, z: &[T], out: &mut [T]) {
+        let half = T::from_f64(0.5);
+        match self {
+            Self::Gelu => {
+                let scale = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
+                z.iter().zip(out).for_each(|(&z, out)| *out = half * z * (T::one() + (z * scale).erf()));
+            }
+            Self::GeluTanh => {
+                let (scale, cubic) = (T::from_f64(ROOT_2_OVER_PI), T::from_f64(0.044715));
+                z.iter().zip(out).for_each(|(&z, out)| {
+                    *out = half * z * (T::one() + (scale * (z + cubic * z * z * z)).tanh());
+                });
+            }
+            Self::QuickGelu => {
+                let slope = T::from_f64(1.702);
+                z.iter().zip(out).for_each(|(&z, out)| *out = z * sigmoid(slope * z));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn gradients<T: Real>(self, z: &[T], grad: &[T], out: &mut [T]) {
+        let (one, half) = (T::one(), T::from_f64(0.5));
+        let all = z.iter().zip(grad).zip(out);
+        match self {
+            Self::Gelu => {
+                let scale = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
+                let density = T::from_f64(ROOT_1_OVER_2PI);
+                all.for_each(|((&z, &g), out)| {
+                    let cumulative = half * (one + (z * scale).erf());
+                    *out = g * (cumulative + z * density * (-half * z * z).exp());
+                });
+            }
+            Self::GeluTanh => {
+                let (scale, cubic) = (T::from_f64(ROOT_2_OVER_PI), T::from_f64(0.044715));
+                let triple = T::from_f64(3.0 * 0.044715);
+                let far = T::from_f64(20.0);
+                all.for_each(|((&z, &g), out)| {
+                    // tanh is exactly one long before 20; the bound keeps its slope times z cubed finite.
+                    let z = if z > far { far } else { z };
+                    let z = if z < -far { -far } else { z };
+                    let t = (scale * (z + cubic * z * z * z)).tanh();
+                    *out = g * half * (one + t + z * (one - t * t) * scale * (one + triple * z * z));
+                });
+            }
+            Self::QuickGelu => {
+                let slope = T::from_f64(1.702);
+                all.for_each(|((&z, &g), out)| {
+                    let s = sigmoid(slope * z);
+                    *out = g * s * (one + slope * z * (one - s));
+                });
+            }
+        }
+    }
+
+    /// `out = activation(z)`.
+    pub(crate) fn apply<T: Real>(self, z: &[T], out: &mut [T]) {
+        vectorised(
+            #[inline(always)]
+            || self.values(z, out),
+        );
+    }
+
+    /// `out = grad activation'(z)`.
+    pub(crate) fn differentiate<T: Real>(self, z: &[T], grad: &[T], out: &mut [T]) {
+        vectorised(
+            #[inline(always)]
+            || self.gradients(z, grad, out),
+        );
+    }
+}
+
+struct Activate(Activation);
+
+impl Operation<1> for Activate {
+    fn name(&self) -> &'static str {
+        "activate"
+    }
+
+    fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+        let z = x.dense()?;
+        let mut out = vec![T::zero(); z.len()];
+        for_pieces(&mut out, 1, |first, out| self.0.apply(&z[first..first + out.len()], out));
+        Ok((out, x.layout.shape().clone()))
+    }
+
+    fn backward<T: Real>(
+        &self,
+        _: [bool; 1],
+        [x]: [Operand<'_, T>; 1],
+        _: &[T],
+        grad: &[T],
+    ) -> Result<[Option<Vec<T>>; 1]> {
+        let z = x.dense()?;
+        let mut out = vec![T::zero(); z.len()];
+        for_pieces(&mut out, 1, |first, out| {
+            let range = first..first + out.len();
+            self.0.differentiate(&z[range.clone()], &grad[range], out);
+        });
+        Ok([Some(out)])
     }
 }

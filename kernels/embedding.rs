@@ -1,16 +1,100 @@
-//! Table look-up and row selection.
+//! Table look-up and row selection, which are one operation: `y_i = x[rows_i]`.
+//!
+//! The gradient adds row i of dy to row rows_i of dx. The occurrences of each row are added in the order in which they
+//! stand, different rows in parallel, so the sum does not depend on the number of threads; unused rows are not touched.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::operation::{Operand, Operation, apply1};
+use super::real::Real;
+use super::rows::for_pieces;
 
 /// Rows of `table` (V, D) named by `ids` (u32, any shape): result (.., D).
 pub fn embedding(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let (_, width) = table.dims2()?;
-    let mut shape = ids.dims().to_vec();
-    shape.push(width);
-    gather_rows(table, &ids.flatten_all()?)?.reshape(shape)
+    let mut dims = ids.dims().to_vec();
+    dims.push(width);
+    select("embedding", table, ids, dims)
 }
 
 /// Selects rows along the first dimension: x (R, ..), rows u32 (M), result (M, ..).
 pub fn gather_rows(x: &Tensor, rows: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.index_select(rows, 0)
+    let mut dims = x.dims().to_vec();
+    match dims.first_mut() {
+        Some(first) => *first = rows.dims1()?,
+        None => bail!("gather_rows: a scalar has no rows"),
+    }
+    select("gather-rows", x, rows, dims)
+}
+
+fn select(name: &'static str, x: &Tensor, rows: &Tensor, dims: Vec<usize>) -> Result<Tensor> {
+    let available = x.dim(0)?;
+    if rows.dtype() != DType::U32 {
+        bail!("{name}: row numbers must be u32, got {:?}", rows.dtype());
+    }
+    let rows = rows.flatten_all()?.to_vec1::<u32>()?;
+    if let Some(row) = rows.iter().find(|&&row| row as usize >= available) {
+        bail!("{name}: row {row} of {available}");
+    }
+    let width = x.elem_count() / available.max(1);
+    apply1(Select { name, rows, width, dims }, &x.contiguous()?)
+}
+
+struct Select {
+    name: &'static str,
+    rows: Vec<u32>,
+    width: usize,
+    dims: Vec<usize>,
+}
+
+impl Operation<1> for Select {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+        let (x, width) = (x.dense()?, self.width);
+        let mut out = vec![T::zero(); self.rows.len() * width];
+        for_pieces(&mut out, width, |first, out| {
+            for (y, &row) in out.chunks_exact_mut(width.max(1)).zip(&self.rows[first..]) {
+                y.copy_from_slice(&x[row as usize * width..(row as usize + 1) * width]);
+            }
+        });
+        Ok((out, self.dims.clone().into()))
+    }
+
+    fn backward<T: Real>(
+        &self,
+        _: [bool; 1],
+        [x]: [Operand<'_, T>; 1],
+        _: &[T],
+        grad: &[T],
+    ) -> Result<[Option<Vec<T>>; 1]> {
+        let width = self.width;
+        let mut dx = vec![T::zero(); x.layout.shape().elem_count()];
+        if width == 0 {
+            return Ok([Some(dx)]);
+        }
+        let mut order: Vec<usize> = (0..self.rows.len()).collect();
+        order.sort_by_key(|&position| self.rows[position]);
+        let mut used = Vec::new();
+        let mut rest = dx.as_mut_slice();
+        let mut passed = 0;
+        for group in order.chunk_by(|&a, &b| self.rows[a] == self.rows[b]) {
+            let row = self.rows[group[0]] as usize;
+            let (_, from_row) = rest.split_at_mut((row - passed) * width);
+            let (row_gradient, after) = from_row.split_at_mut(width);
+            used.push((row_gradient, group));
+            rest = after;
+            passed = row + 1;
+        }
+        used.par_iter_mut().with_min_len(16).for_each(|(sum, group)| {
+            for &position in *group {
+                let row = &grad[position * width..(position + 1) * width];
+                sum.iter_mut().zip(row).for_each(|(sum, &g)| *sum += g);
+            }
+        });
+        Ok([Some(dx)])
+    }
 }

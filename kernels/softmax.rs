@@ -1,15 +1,110 @@
-//! Softmax and its logarithm over the last dimension.
+//! Softmax and its logarithm over the last dimension, shifted by the maximum so that nothing overflows.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{Result, Shape, Tensor, bail};
+
+use super::operation::{Operand, Operation, apply1};
+use super::real::Real;
+use super::rows::for_pieces;
+use super::simd::{maximum, sum, sum_pairs, vectorised};
 
 /// `exp(x) / sum exp(x)` over the last dimension.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    log_softmax(x)?.exp()
+    apply(x, false)
 }
 
 /// `x - log sum exp(x)` over the last dimension.
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
-    let top = x.max_keepdim(D::Minus1)?.detach();
-    let x = x.broadcast_sub(&top)?;
-    x.broadcast_sub(&x.exp()?.sum_keepdim(D::Minus1)?.log()?)
+    apply(x, true)
+}
+
+fn apply(x: &Tensor, logarithm: bool) -> Result<Tensor> {
+    match x.dims().last() {
+        None | Some(0) => bail!("softmax: shape {:?} has nothing in its last dimension", x.shape()),
+        Some(&width) => apply1(Softmax { width, logarithm }, &x.contiguous()?),
+    }
+}
+
+struct Softmax {
+    width: usize,
+    logarithm: bool,
+}
+
+/// Replaces a row by its softmax and returns the logarithm of its sum of exponentials; a row of minus infinities
+/// becomes zeros.
+#[inline(always)]
+pub(crate) fn softmax_row<T: Real>(row: &mut [T]) -> T {
+    let top = maximum(row);
+    if top == T::from_f64(f64::NEG_INFINITY) {
+        row.fill(T::zero());
+        return top;
+    }
+    row.iter_mut().for_each(|x| *x = (*x - top).exp());
+    let total = sum(row, |x| x);
+    let scale = T::one() / total;
+    row.iter_mut().for_each(|x| *x *= scale);
+    top + total.ln()
+}
+
+/// `log sum exp` of a row.
+#[inline(always)]
+pub(crate) fn log_sum_exp<T: Real>(row: &[T]) -> T {
+    let top = maximum(row);
+    top + sum(row, |x| (x - top).exp()).ln()
+}
+
+impl Operation<1> for Softmax {
+    fn name(&self) -> &'static str {
+        if self.logarithm { "log-softmax" } else { "softmax" }
+    }
+
+    fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+        let data = x.dense()?;
+        let mut out = vec![T::zero(); data.len()];
+        for_pieces(&mut out, self.width, |first, out| {
+            let from = &data[first * self.width..first * self.width + out.len()];
+            out.copy_from_slice(from);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for row in out.chunks_exact_mut(self.width) {
+                        if self.logarithm {
+                            let total = log_sum_exp(row);
+                            row.iter_mut().for_each(|x| *x -= total);
+                        } else {
+                            softmax_row(row);
+                        }
+                    }
+                },
+            );
+        });
+        Ok((out, x.layout.shape().clone()))
+    }
+
+    fn backward<T: Real>(
+        &self,
+        _: [bool; 1],
+        _: [Operand<'_, T>; 1],
+        output: &[T],
+        grad: &[T],
+    ) -> Result<[Option<Vec<T>>; 1]> {
+        let width = self.width;
+        let mut dx = vec![T::zero(); output.len()];
+        for_pieces(&mut dx, width, |first, dx| {
+            let rows =
+                output[first * width..].chunks_exact(width).zip(grad[first * width..].chunks_exact(width));
+            vectorised(
+                #[inline(always)]
+                || {
+                    for ((y, g), dx) in rows.zip(dx.chunks_exact_mut(width)) {
+                        let along =
+                            if self.logarithm { sum(g, |g| g) } else { sum_pairs(g, y, |g, y| g * y) };
+                        for ((dx, &g), &y) in dx.iter_mut().zip(g).zip(y) {
+                            *dx = if self.logarithm { g - y.exp() * along } else { y * (g - along) };
+                        }
+                    }
+                },
+            );
+        });
+        Ok([Some(dx)])
+    }
 }

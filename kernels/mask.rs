@@ -1,0 +1,88 @@
+//! Which keys an attention query may see.
+
+use candle_core::{DType, Result, Tensor, bail};
+
+use super::real::Real;
+
+/// Which keys a query may see.
+#[derive(Clone, Debug)]
+pub enum Mask {
+    /// Every key.
+    None,
+    /// Keys up to the query's own position; with fewer queries than keys the last query sees every key.
+    Causal,
+    /// (B, Tk): 1 = visible, 0 = hidden; u8, u32 or floating point.
+    Keys(Tensor),
+    /// Both [`Mask::Causal`] and [`Mask::Keys`].
+    CausalKeys(Tensor),
+    /// (B or 1, Tq, Tk), added to the scores; minus infinity hides a key. Receives no gradient.
+    Additive(Tensor),
+}
+
+/// A mask read out of its tensors.
+pub(crate) struct Visible {
+    /// How many keys the first query sees, if the mask is causal.
+    causal: Option<isize>,
+    keys: usize,
+    hidden: Vec<bool>,
+    added: Vec<f32>,
+    /// Elements from one example to the next, and from one query to the next, in `added`.
+    strides: (usize, usize),
+}
+
+impl Mask {
+    pub(crate) fn visible(&self, batch: usize, queries: usize, keys: usize) -> Result<Visible> {
+        let mut visible =
+            Visible { causal: None, keys, hidden: Vec::new(), added: Vec::new(), strides: (0, 0) };
+        if matches!(self, Self::Causal | Self::CausalKeys(_)) {
+            visible.causal = Some(keys as isize - queries as isize + 1);
+        }
+        match self {
+            Self::None | Self::Causal => {}
+            Self::Keys(mask) | Self::CausalKeys(mask) => {
+                if mask.dims() != [batch, keys] {
+                    bail!("attention: a key mask {:?} for {batch} examples of {keys} keys", mask.shape());
+                }
+                let mask = mask.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+                visible.hidden = mask.into_iter().map(|visible| visible == 0.0).collect();
+            }
+            Self::Additive(mask) => {
+                let &[examples, ..] = mask.dims() else {
+                    bail!("attention: an additive mask without dimensions")
+                };
+                if mask.dims() != [examples, queries, keys] || (examples != batch && examples != 1) {
+                    bail!(
+                        "attention: an additive mask {:?} for ({batch} or 1, {queries}, {keys})",
+                        mask.shape()
+                    );
+                }
+                visible.added = mask.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+                visible.strides = (if examples == 1 { 0 } else { queries * keys }, keys);
+            }
+        }
+        Ok(visible)
+    }
+}
+
+impl Visible {
+    /// Adds the mask to the scores of one query.
+    #[inline(always)]
+    pub fn add<T: Real>(&self, example: usize, query: usize, scores: &mut [T], none: T) {
+        if let Some(first) = self.causal {
+            let seen = (first + query as isize).clamp(0, scores.len() as isize) as usize;
+            scores[seen..].fill(none);
+        }
+        if !self.hidden.is_empty() {
+            let hidden = &self.hidden[example * self.keys..(example + 1) * self.keys];
+            scores
+                .iter_mut()
+                .zip(hidden)
+                .for_each(|(score, &hidden)| *score = if hidden { none } else { *score });
+        }
+        if !self.added.is_empty() {
+            let start = example * self.strides.0 + query * self.strides.1;
+            let added = &self.added[start..start + self.keys];
+            scores.iter_mut().zip(added).for_each(|(score, &added)| *score += T::from_f64(f64::from(added)));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Matrix products on strided data through the `gemm` crate.
+
+use candle_core::{Result, bail};
+use gemm::Parallelism;
+
+use super::real::Real;
+
+/// A strided matrix of borrowed elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+fn inside(length: usize, rows: usize, columns: usize, row_stride: usize, column_stride: usize) -> bool {
+    rows == 0 || columns == 0 || (rows - 1) * row_stride + (columns - 1) * column_stride < length
+}
+
+impl<'a, T: Real> Matrix<'a, T> {
+    /// Rows of consecutive elements, `row_stride` apart.
+    pub fn new(data: &'a [T], rows: usize, columns: usize, row_stride: usize) -> Result<Self> {
+        if !inside(data.len(), rows, columns, row_stride, 1) {
+            bail!(
+                "a {rows} x {columns} matrix with row stride {row_stride} does not fit {} elements",
+                data.len()
+            );
+        }
+        Ok(Self { data, rows, columns, row_stride, column_stride: 1 })
+    }
+
+    /// The transpose, as a view.
+    pub fn t(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// What becomes of the destination's old elements.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Write {
+    Replace,
+    Add,
+}
+
+/// Whether a product may use the whole thread pool; inside parallel tasks it must not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    One,
+    Pool,
+}
+
+/// `out = scale a b` or `out += scale a b`, out with rows of consecutive elements `row_stride` apart.
+pub(crate) fn multiply<T: Real>(
+    out: &mut [T],
+    row_stride: usize,
+    scale: T,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    write: Write,
+    threads: Threads,
+) -> Result<()> {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    if b.rows != k || (m > 1 && row_stride < n) || !inside(out.len(), m, n, row_stride, 1) {
+        bail!("cannot multiply {m} x {k} by {} x {n} into {} elements", b.rows, out.len());
+    }
+    let threads = match threads {
+        Threads::One => Parallelism::None,
+        Threads::Pool => Parallelism::Rayon(0),
+    };
+    // SAFETY: `inside` holds for the three matrices, so every address the product forms lies in its slice; `out` is
+    // borrowed mutably and its rows do not overlap; f32 and f64, the only types that are `Real`, are supported.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            row_stride as isize,
+            write == Write::Add,
+            a.data.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            T::one(),
+            scale,
+            false,
+            false,
+            false,
+            threads,
+        );
+    }
+    Ok(())
+}

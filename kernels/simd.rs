@@ -1,0 +1,93 @@
+//! Running the same loop with the widest vectors the processor has.
+//!
+//! The loops are ordinary Rust without fused multiply-add, and every sum has a fixed number of partial sums, so the
+//! vector width changes the speed and not one bit of the result.
+
+use super::real::Real;
+
+/// Runs `work` compiled for AVX-512 or AVX2 where the processor has it; mark the closure `#[inline(always)]`.
+#[inline(always)]
+pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+        {
+            // SAFETY: the processor has every feature the function is compiled for.
+            return unsafe { avx512(work) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { avx2(work) };
+        }
+    }
+    work()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
+fn avx512<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn avx2<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+const LANES: usize = 32;
+
+/// The sum over i of `term(x_i, y_i)` in [`LANES`] interleaved partial sums.
+#[inline(always)]
+pub(crate) fn sum_pairs<T: Real>(x: &[T], y: &[T], term: impl Fn(T, T) -> T) -> T {
+    let mut lanes = [T::zero(); LANES];
+    let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let (x_rest, y_rest) = (xs.remainder(), ys.remainder());
+    for (x, y) in xs.zip(ys) {
+        for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += term(x, y);
+        }
+    }
+    for ((lane, &x), &y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
+        *lane += term(x, y);
+    }
+    fold(lanes, |a, b| a + b)
+}
+
+/// The sum over i of `term(x_i)`.
+#[inline(always)]
+pub(crate) fn sum<T: Real>(x: &[T], term: impl Fn(T) -> T) -> T {
+    sum_pairs(x, x, |x, _| term(x))
+}
+
+/// The largest element; minus infinity for an empty slice.
+#[inline(always)]
+pub(crate) fn maximum<T: Real>(x: &[T]) -> T {
+    let mut lanes = [T::from_f64(f64::NEG_INFINITY); LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.most(x);
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane = lane.most(x);
+    }
+    fold(lanes, |a, b| a.most(b))
+}
+
+#[inline(always)]
+fn fold<T: Real>(mut lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = join(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}

@@ -1,0 +1,164 @@
+use candle_core::{D, DType, Device, Result, Tensor};
+use proptest::prelude::*;
+use vlp_bench::kernels::{self, Mask, random::Key};
+
+use super::{assert_close, check_gradients, flat, loss_and_gradients, normal};
+
+/// Attention by the formula, in f64, for a dense additive mask (B, Tq, Tk).
+fn plain(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: &Tensor) -> Result<Tensor> {
+    let (b, queries, width) = q.dims3()?;
+    let columns = width / heads;
+    let split = |x: &Tensor| x.reshape((b, x.dim(1)?, heads, columns))?.transpose(1, 2)?.contiguous();
+    let scores = (split(q)?.matmul(&split(k)?.t()?.contiguous()?)? * (1.0 / (columns as f64).sqrt()))?;
+    let scores = scores.broadcast_add(&mask.unsqueeze(1)?)?;
+    let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
+    let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+    weights.matmul(&split(v)?)?.transpose(1, 2)?.reshape((b, queries, width))
+}
+
+/// The additive form of a mask, with minus infinity written as a very low number.
+fn additive(mask: &Mask, b: usize, queries: usize, keys: usize) -> Tensor {
+    let hidden = match mask {
+        Mask::Keys(visible) | Mask::CausalKeys(visible) => flat(visible),
+        _ => vec![1.0; b * keys],
+    };
+    let causal = matches!(mask, Mask::Causal | Mask::CausalKeys(_));
+    let mut out = Vec::new();
+    for example in 0..b {
+        for query in 0..queries {
+            for key in 0..keys {
+                let later = causal && key + queries > query + keys;
+                out.push(if later || hidden[example * keys + key] == 0.0 { -1e30 } else { 0f64 });
+            }
+        }
+    }
+    Tensor::from_vec(out, (b, queries, keys), &Device::Cpu).unwrap()
+}
+
+fn masks(b: usize, queries: usize, keys: usize) -> Vec<Mask> {
+    let mut visible: Vec<u8> =
+        Key::new(3, 0, "mask").uniform(b * keys).into_iter().map(|u| u8::from(u < 0.7)).collect();
+    // The first key is visible, so that no query is without one.
+    visible.chunks_mut(keys).for_each(|row| row[0] = 1);
+    let visible = Tensor::from_vec(visible, (b, keys), &Device::Cpu).unwrap();
+    let added = normal("added", &[1, queries, keys], DType::F64).unwrap();
+    let mut masks = vec![Mask::None, Mask::Keys(visible.clone()), Mask::Additive(added)];
+    if queries <= keys {
+        masks.push(Mask::Causal);
+        masks.push(Mask::CausalKeys(visible.to_dtype(DType::F32).unwrap()));
+    }
+    masks
+}
+
+fn check(b: usize, queries: usize, keys: usize, heads: usize, columns: usize) {
+    let width = heads * columns;
+    let q = normal("q", &[b, queries, width], DType::F64).unwrap();
+    let k = normal("k", &[b, keys, width], DType::F64).unwrap();
+    let v = normal("v", &[b, keys, width], DType::F64).unwrap();
+    let inputs = [q.clone(), k.clone(), v.clone()];
+    for mask in masks(b, queries, keys) {
+        let dense = match &mask {
+            Mask::Additive(added) => added.broadcast_as((b, queries, keys)).unwrap().contiguous().unwrap(),
+            mask => additive(mask, b, queries, keys),
+        };
+        let reference = |t: &[Tensor]| plain(&t[0], &t[1], &t[2], heads, &dense);
+        let expected = plain(&q, &k, &v, heads, &dense).unwrap();
+        let (_, gradients) = loss_and_gradients(&inputs, &reference).unwrap();
+        for (dtype, tolerance) in [(DType::F64, 1e-7), (DType::F32, 2e-5)] {
+            let typed: Vec<Tensor> = inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
+            let fused = |t: &[Tensor]| kernels::attention(&t[0], &t[1], &t[2], heads, &mask);
+            assert_close(&fused(&typed).unwrap(), &expected, tolerance);
+            for (got, expected) in loss_and_gradients(&typed, &fused).unwrap().1.iter().zip(&gradients) {
+                assert_close(got, expected, tolerance);
+            }
+            let packed = |t: &[Tensor]| {
+                kernels::cross_attention(&t[0], &Tensor::cat(&[&t[1], &t[2]], 2)?, heads, &mask)
+            };
+            assert_close(&packed(&typed).unwrap(), &expected, tolerance);
+            for (got, expected) in loss_and_gradients(&typed, &packed).unwrap().1.iter().zip(&gradients) {
+                assert_close(got, expected, tolerance);
+            }
+            if queries == keys {
+                let packed = |t: &[Tensor]| {
+                    kernels::self_attention(&Tensor::cat(&[&t[0], &t[1], &t[2]], 2)?, heads, &mask)
+                };
+                assert_close(&packed(&typed).unwrap(), &expected, tolerance);
+                for (got, expected) in loss_and_gradients(&typed, &packed).unwrap().1.iter().zip(&gradients) {
+                    assert_close(got, expected, tolerance);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_has_the_values_and_gradients_of_its_formula_under_every_mask() {
+    for (b, queries, keys, heads, columns) in
+        [(1, 1, 1, 1, 1), (2, 3, 3, 2, 5), (3, 17, 17, 3, 8), (2, 5, 17, 1, 7), (2, 65, 65, 2, 32), (1, 17, 3, 4, 4)]
+    {
+        check(b, queries, keys, heads, columns);
+    }
+}
+
+#[test]
+fn queries_in_several_tiles_give_the_same_attention() {
+    // 197 x 400 scores do not fit one tile.
+    check(1, 197, 400, 1, 4);
+}
+
+#[test]
+fn attention_gradients_agree_with_finite_differences() {
+    let shape = [2, 4, 6];
+    let inputs: Vec<Tensor> = ["q", "k", "v"].iter().map(|name| normal(name, &shape, DType::F64).unwrap()).collect();
+    for mask in masks(2, 4, 4) {
+        check_gradients(&inputs, &|t| kernels::attention(&t[0], &t[1], &t[2], 3, &mask));
+    }
+}
+
+#[test]
+fn a_query_without_a_visible_key_yields_zeros_and_zero_gradients() {
+    let visible = Tensor::new(&[[0u8, 0, 0], [0, 1, 1]], &Device::Cpu).unwrap();
+    let inputs: Vec<Tensor> =
+        ["q", "k", "v"].iter().map(|name| normal(name, &[2, 3, 4], DType::F32).unwrap()).collect();
+    let f = |t: &[Tensor]| kernels::attention(&t[0], &t[1], &t[2], 2, &Mask::CausalKeys(visible.clone()));
+    let y = flat(&f(&inputs).unwrap());
+    // The first example sees nothing; the first query of the second sees only a hidden key.
+    assert!(y[..16].iter().all(|&y| y == 0.0) && y[16..].iter().all(|&y| y != 0.0));
+    for gradient in loss_and_gradients(&inputs, &f).unwrap().1 {
+        let gradient = flat(&gradient);
+        assert!(gradient[..12].iter().all(|&g| g == 0.0));
+        assert!(gradient.iter().all(|g| g.is_finite()));
+    }
+    let hidden = Tensor::full(f32::NEG_INFINITY, (1, 3, 3), &Device::Cpu).unwrap();
+    let y = kernels::attention(&inputs[0], &inputs[1], &inputs[2], 2, &Mask::Additive(hidden)).unwrap();
+    assert!(flat(&y).iter().all(|&y| y == 0.0));
+}
+
+#[test]
+fn a_causal_query_does_not_depend_on_later_keys() {
+    let qkv = normal("qkv", &[1, 9, 12], DType::F32).unwrap();
+    let mut changed = qkv.to_vec3::<f32>().unwrap();
+    changed[0][8] = vec![100.0; 12];
+    let changed = Tensor::new(changed, &Device::Cpu).unwrap();
+    let first_eight = |x: &Tensor| flat(&kernels::self_attention(x, 2, &Mask::Causal).unwrap().narrow(1, 0, 8).unwrap());
+    assert_eq!(first_eight(&qkv), first_eight(&changed));
+}
+
+#[test]
+fn frozen_keys_and_values_receive_no_gradient() {
+    let q = candle_core::Var::from_tensor(&normal("q", &[2, 3, 4], DType::F32).unwrap()).unwrap();
+    let kv = normal("kv", &[2, 5, 8], DType::F32).unwrap();
+    let y = kernels::cross_attention(q.as_tensor(), &kv, 2, &Mask::None).unwrap();
+    let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+    assert!(grads.get(&kv).is_none() && grads.get(q.as_tensor()).is_some());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn attention_agrees_with_its_formula_on_random_shapes(
+        b in 1usize..4, queries in 1usize..24, keys in 1usize..24, heads in 1usize..4, columns in 1usize..10,
+    ) {
+        check(b, queries, keys, heads, columns);
+    }
+}

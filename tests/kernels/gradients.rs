@@ -1,0 +1,207 @@
+use candle_core::{D, DType, Device, Result, Tensor};
+use proptest::prelude::*;
+use vlp_bench::kernels::{self, Activation, random::Key};
+
+use super::{assert_close, check_gradients, loss_and_gradients, normal};
+
+const SIZES: [usize; 5] = [1, 3, 17, 65, 197];
+const ACTIVATIONS: [Activation; 3] = [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu];
+
+/// Values and gradients of `fused` in f64 and f32 against `reference` in f64, and against finite differences.
+#[track_caller]
+fn agrees(
+    inputs: &[Tensor],
+    fused: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+    reference: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+) {
+    let tolerances = [(DType::F64, 1e-9), (DType::F32, 2e-5)];
+    let expected = reference(inputs).unwrap();
+    let (_, expected_gradients) = loss_and_gradients(inputs, reference).unwrap();
+    for (dtype, tolerance) in tolerances {
+        let typed: Vec<Tensor> = inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
+        assert_close(&fused(&typed).unwrap(), &expected, tolerance);
+        let (_, gradients) = loss_and_gradients(&typed, fused).unwrap();
+        for (got, expected) in gradients.iter().zip(&expected_gradients) {
+            assert_close(got, expected, tolerance);
+        }
+    }
+    check_gradients(inputs, fused);
+}
+
+fn plain_linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    x.contiguous()?.broadcast_matmul(&w.t()?)
+}
+
+fn plain_activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    match activation {
+        Activation::Gelu => x.gelu_erf(),
+        // candle's own constants are rounded to six digits, so the formula is written out.
+        Activation::GeluTanh => {
+            let inner = ((x + (x.powf(3.0)? * 0.044715)?)? * (2.0 / std::f64::consts::PI).sqrt())?;
+            (x * 0.5)? * (inner.tanh()? + 1.0)?
+        }
+        Activation::QuickGelu => x * ((x * -1.702)?.exp()? + 1.0)?.recip()?,
+    }
+}
+
+fn plain_log_softmax(x: &Tensor) -> Result<Tensor> {
+    let x = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?;
+    x.broadcast_sub(&x.exp()?.sum_keepdim(D::Minus1)?.log()?)
+}
+
+#[test]
+fn a_linear_map_has_the_values_and_gradients_of_matmul() {
+    for (rows, inputs, outputs) in [(1, 1, 1), (3, 17, 65), (65, 3, 1), (17, 65, 197), (197, 65, 17)] {
+        let x = normal("x", &[1, rows, inputs], DType::F64).unwrap();
+        let w = normal("w", &[outputs, inputs], DType::F64).unwrap();
+        let b = normal("b", &[outputs], DType::F64).unwrap();
+        agrees(&[x.clone(), w.clone()], &|t| kernels::linear(&t[0], &t[1], None), &|t| plain_linear(&t[0], &t[1]));
+        agrees(&[x.clone(), w.clone(), b.clone()], &|t| kernels::linear(&t[0], &t[1], Some(&t[2])), &|t| {
+            plain_linear(&t[0], &t[1])?.broadcast_add(&t[2])
+        });
+        for activation in ACTIVATIONS {
+            agrees(
+                &[x.clone(), w.clone(), b.clone()],
+                &|t| kernels::linear_activate(&t[0], &t[1], Some(&t[2]), activation),
+                &|t| plain_activate(&plain_linear(&t[0], &t[1])?.broadcast_add(&t[2])?, activation),
+            );
+        }
+    }
+}
+
+#[test]
+fn activations_have_the_values_and_gradients_of_their_formulas() {
+    for n in SIZES {
+        let x = (normal("x", &[2, n], DType::F64).unwrap() * 2.0).unwrap();
+        for activation in ACTIVATIONS {
+            agrees(std::slice::from_ref(&x), &|t| kernels::activate(&t[0], activation), &|t| {
+                plain_activate(&t[0], activation)
+            });
+        }
+    }
+}
+
+#[test]
+fn layer_norm_has_the_values_and_gradients_of_its_formula() {
+    for width in SIZES {
+        let x = normal("x", &[5, 3, width], DType::F64).unwrap();
+        let (gain, bias) = (normal("g", &[width], DType::F64).unwrap(), normal("b", &[width], DType::F64).unwrap());
+        agrees(&[x, gain, bias], &|t| kernels::layer_norm(&t[0], &t[1], &t[2], 1e-5), &|t| {
+            let centred = t[0].broadcast_sub(&t[0].mean_keepdim(D::Minus1)?)?;
+            let scale = (centred.sqr()?.mean_keepdim(D::Minus1)? + 1e-5)?.sqrt()?;
+            centred.broadcast_div(&scale)?.broadcast_mul(&t[1])?.broadcast_add(&t[2])
+        });
+    }
+}
+
+#[test]
+fn softmax_and_its_logarithm_have_the_values_and_gradients_of_their_formulas() {
+    for width in SIZES {
+        let x = (normal("x", &[5, width], DType::F64).unwrap() * 3.0).unwrap();
+        let x = std::slice::from_ref(&x);
+        agrees(x, &|t| kernels::log_softmax(&t[0]), &|t| plain_log_softmax(&t[0]));
+        agrees(x, &|t| kernels::softmax(&t[0]), &|t| plain_log_softmax(&t[0])?.exp());
+    }
+}
+
+#[test]
+fn unit_vectors_have_the_values_and_gradients_of_their_formula() {
+    for width in SIZES {
+        let x = normal("x", &[5, width], DType::F64).unwrap();
+        agrees(&[x], &|t| kernels::l2_normalize(&t[0], 1e-12), &|t| {
+            t[0].broadcast_div(&t[0].sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
+        });
+    }
+}
+
+#[test]
+fn cross_entropy_has_the_values_and_gradients_of_its_formula_and_skips_ignored_rows() {
+    for classes in SIZES {
+        let rows = 7;
+        let x = normal("x", &[rows, classes], DType::F64).unwrap();
+        let mut targets = Key::new(1, 0, "targets").below(rows, classes as u32);
+        targets[2] = kernels::IGNORE;
+        for smoothing in [0.0, 0.1] {
+            let mut dense = vec![0f64; rows * classes];
+            for (row, &target) in dense.chunks_mut(classes).zip(&targets) {
+                if target != kernels::IGNORE {
+                    row.fill(smoothing / classes as f64);
+                    row[target as usize] += 1.0 - smoothing;
+                }
+            }
+            let ids = Tensor::new(targets.clone(), &Device::Cpu).unwrap();
+            let dense = Tensor::from_vec(dense, (rows, classes), &Device::Cpu).unwrap();
+            agrees(std::slice::from_ref(&x), &|t| kernels::cross_entropy(&t[0], &ids, smoothing), &|t| {
+                (plain_log_softmax(&t[0])? * &dense)?.sum_all()? * (-1.0 / (rows - 1) as f64)
+            });
+        }
+        let soft = kernels::softmax(&normal("soft", &[rows, classes], DType::F64).unwrap()).unwrap();
+        agrees(&[x], &|t| kernels::soft_cross_entropy(&t[0], &soft), &|t| {
+            (plain_log_softmax(&t[0])? * &soft)?.sum_all()? * (-1.0 / rows as f64)
+        });
+    }
+}
+
+#[test]
+fn selecting_rows_adds_the_gradients_of_repeated_rows() {
+    let table = normal("table", &[11, 5], DType::F64).unwrap();
+    let ids = Tensor::new(&[[3u32, 0, 3], [10, 3, 0]], &Device::Cpu).unwrap();
+    let rows = ids.flatten_all().unwrap();
+    let table = std::slice::from_ref(&table);
+    agrees(table, &|t| kernels::embedding(&t[0], &ids), &|t| t[0].index_select(&rows, 0)?.reshape((2, 3, 5)));
+    let cube = [normal("cube", &[11, 5, 3], DType::F64).unwrap()];
+    agrees(&cube, &|t| kernels::gather_rows(&t[0], &rows), &|t| t[0].index_select(&rows, 0));
+}
+
+#[test]
+fn dropout_uses_one_mask_forwards_and_backwards() {
+    for n in SIZES {
+        let x = normal("x", &[n, 3], DType::F64).unwrap();
+        check_gradients(&[x], &|t| kernels::dropout(&t[0], 0.3, Key::new(1, 2, "dropout")));
+    }
+}
+
+#[test]
+fn gradients_flow_to_every_tracked_input_and_to_no_other() {
+    let x = normal("x", &[4, 6], DType::F32).unwrap();
+    let frozen = normal("w", &[5, 6], DType::F32).unwrap();
+    let bias = candle_core::Var::from_tensor(&normal("b", &[5], DType::F32).unwrap()).unwrap();
+    let loss = kernels::linear(&x, &frozen, Some(bias.as_tensor())).unwrap().sum_all().unwrap();
+    let grads = loss.backward().unwrap();
+    assert!(grads.get(&x).is_none() && grads.get(&frozen).is_none());
+    assert_eq!(grads.get(bias.as_tensor()).unwrap().to_vec1::<f32>().unwrap(), [4.0; 5]);
+}
+
+#[test]
+fn a_second_backward_pass_gives_the_same_gradients() {
+    let w = candle_core::Var::from_tensor(&normal("w", &[5, 6], DType::F32).unwrap()).unwrap();
+    let x = normal("x", &[4, 6], DType::F32).unwrap();
+    let y = kernels::linear_activate(&x, w.as_tensor(), None, Activation::Gelu).unwrap().sum_all().unwrap();
+    let gradient = || y.backward().unwrap().get(w.as_tensor()).unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(gradient(), gradient());
+}
+
+#[test]
+fn transposed_and_narrowed_operands_are_read_correctly() {
+    let wide = normal("wide", &[6, 4, 9], DType::F64).unwrap();
+    let w = normal("w", &[5, 6], DType::F64).unwrap();
+    agrees(
+        &[wide, w],
+        &|t| kernels::linear(&t[0].narrow(2, 2, 5)?.transpose(0, 2)?, &t[1], None),
+        &|t| plain_linear(&t[0].narrow(2, 2, 5)?.transpose(0, 2)?.contiguous()?, &t[1]),
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn linear_and_layer_norm_agree_with_their_formulas_on_random_shapes(
+        rows in 1usize..70, inputs in 1usize..70, outputs in 1usize..70,
+    ) {
+        let x = normal("x", &[rows, inputs], DType::F64).unwrap();
+        let w = normal("w", &[outputs, inputs], DType::F64).unwrap();
+        let g = normal("g", &[outputs], DType::F64).unwrap();
+        let fused = |t: &[Tensor]| kernels::layer_norm(&kernels::linear(&t[0], &t[1], Some(&t[2]))?, &t[2], &t[2], 1e-3);
+        check_gradients(&[x, w, g], &fused);
+    }
+}

@@ -1,0 +1,72 @@
+//! Kernels against references in f64: values, gradients, limits, and equal bits at any number of threads.
+
+mod attention;
+mod gradients;
+mod limits;
+mod optim;
+mod random;
+mod threads;
+mod vmath;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use vlp_bench::kernels::random::Key;
+
+pub fn normal(purpose: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
+    let n = shape.iter().product();
+    Tensor::from_vec(Key::new(7, 0, purpose).normal(n), shape, &Device::Cpu)?.to_dtype(dtype)
+}
+
+pub fn flat(x: &Tensor) -> Vec<f64> {
+    x.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+}
+
+#[track_caller]
+pub fn assert_close(got: &Tensor, expected: &Tensor, tolerance: f64) {
+    assert_eq!(got.dims(), expected.dims());
+    let (got, expected) = (flat(got), flat(expected));
+    let scale = expected.iter().fold(1e-12f64, |scale, x| scale.max(x.abs()));
+    for (i, (g, e)) in got.iter().zip(&expected).enumerate() {
+        assert!((g - e).abs() <= tolerance * scale, "element {i}: got {g}, expected {e} (scale {scale})");
+    }
+}
+
+/// The loss `sum(c f(x))` for a fixed random c, and its gradient towards every input.
+pub fn loss_and_gradients(
+    inputs: &[Tensor],
+    f: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+) -> Result<(f64, Vec<Tensor>)> {
+    let vars = inputs.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
+    // A tracked operand that is not itself a variable is the case candle handles differently.
+    let tracked = vars.iter().map(|var| var.as_tensor() * 1.0).collect::<Result<Vec<_>>>()?;
+    let y = f(&tracked)?;
+    let c = normal("cotangent", y.dims(), y.dtype())?;
+    let loss = (&y * c)?.sum_all()?;
+    let grads = loss.backward()?;
+    let gradients = vars
+        .iter()
+        .map(|var| grads.get(var.as_tensor()).map_or_else(|| var.zeros_like(), |grad| Ok(grad.detach())))
+        .collect::<Result<_>>()?;
+    Ok((loss.to_dtype(DType::F64)?.to_scalar()?, gradients))
+}
+
+/// Compares gradients with central differences in f64 along random directions, one input at a time.
+#[track_caller]
+pub fn check_gradients(inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Result<Tensor>) {
+    let (_, gradients) = loss_and_gradients(inputs, f).unwrap();
+    for (i, gradient) in gradients.iter().enumerate() {
+        for trial in 0..3 {
+            let direction = normal(&format!("direction {i} {trial}"), inputs[i].dims(), DType::F64).unwrap();
+            let h = 1e-5;
+            let at = |h: f64| {
+                let mut moved = inputs.to_vec();
+                moved[i] = (&inputs[i] + (&direction * h).unwrap()).unwrap();
+                loss_and_gradients(&moved, f).unwrap().0
+            };
+            let numeric = (at(h) - at(-h)) / (2.0 * h);
+            let exact: f64 = flat(gradient).iter().zip(flat(&direction)).map(|(g, d)| g * d).sum();
+            let size: f64 = flat(gradient).iter().map(|g| g * g).sum::<f64>().sqrt();
+            let difference = (numeric - exact).abs();
+            assert!(difference <= 1e-6 * (1.0 + size), "input {i}: numeric {numeric}, exact {exact}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+use candle_core::{DType, Device, Result, Tensor};
+use vlp_bench::kernels::{self, Activation, Mask, optim, random::Key};
+
+use super::{flat, loss_and_gradients, normal};
+
+fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
+
+/// Values and gradients, bit by bit, at one, two and three threads.
+#[track_caller]
+fn equal_bits(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor> + Sync) {
+    let run = |threads| {
+        with_threads(threads, || {
+            let value = flat(&f(inputs).unwrap());
+            let gradients = loss_and_gradients(inputs, &f).unwrap().1;
+            (value, gradients.iter().map(flat).collect::<Vec<_>>())
+        })
+    };
+    let one = run(1);
+    for threads in [2, 3] {
+        assert!(one == run(threads), "{threads} threads give other bits than one");
+    }
+}
+
+#[test]
+fn linear_maps_give_equal_bits_at_any_number_of_threads() {
+    for (rows, inputs, outputs) in [
+        (1, 768, 768), (2, 2048, 65), (64, 192, 192), (100, 192, 3), (197, 65, 17), (520, 192, 576), (1040, 768, 192),
+        (2080, 192, 768), (777, 333, 555), (4160, 192, 64), (16, 128, 4000), (3, 3000, 700),
+    ] {
+        let x = normal("x", &[rows, inputs], DType::F32).unwrap();
+        let w = normal("w", &[outputs, inputs], DType::F32).unwrap();
+        let b = normal("b", &[outputs], DType::F32).unwrap();
+        equal_bits(&[x, w, b], |t| kernels::linear_activate(&t[0], &t[1], Some(&t[2]), Activation::Gelu));
+    }
+}
+
+#[test]
+fn row_kernels_give_equal_bits_at_any_number_of_threads() {
+    for (rows, width) in [(3, 17), (1000, 192), (333, 1000), (4001, 65)] {
+        let x = normal("x", &[rows, width], DType::F32).unwrap();
+        let (g, b) = (normal("g", &[width], DType::F32).unwrap(), normal("b", &[width], DType::F32).unwrap());
+        let one = std::slice::from_ref(&x);
+        let targets = Tensor::new(Key::new(0, 0, "t").below(rows, width as u32), &Device::Cpu).unwrap();
+        let picks = Tensor::new(Key::new(0, 0, "p").below(3 * rows, rows as u32), &Device::Cpu).unwrap();
+        equal_bits(&[x.clone(), g, b], |t| kernels::layer_norm(&t[0], &t[1], &t[2], 1e-5));
+        equal_bits(one, |t| kernels::softmax(&t[0]));
+        equal_bits(one, |t| kernels::cross_entropy(&t[0], &targets, 0.1));
+        equal_bits(one, |t| kernels::l2_normalize(&t[0], 1e-12));
+        equal_bits(one, |t| kernels::dropout(&t[0], 0.2, Key::new(3, 4, "drop")));
+        equal_bits(one, |t| kernels::gather_rows(&t[0], &picks));
+    }
+}
+
+#[test]
+fn attention_gives_equal_bits_at_any_number_of_threads() {
+    for (batch, length, heads, columns) in [(1, 17, 2, 8), (7, 65, 6, 32), (3, 197, 2, 64)] {
+        let qkv = normal("qkv", &[batch, length, 3 * heads * columns], DType::F32).unwrap();
+        equal_bits(&[qkv], |t| kernels::self_attention(&t[0], heads, &Mask::Causal));
+    }
+}
+
+#[test]
+fn sweeps_give_equal_bits_at_any_number_of_threads() {
+    let x = normal("x", &[1_000_003], DType::F32).unwrap();
+    let one = with_threads(1, || optim::sum_of_squares(&x).unwrap());
+    assert_eq!(one.to_bits(), with_threads(2, || optim::sum_of_squares(&x).unwrap()).to_bits());
+}
