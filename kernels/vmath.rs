@@ -118,8 +118,7 @@ pub fn erf(x: f32) -> f32 {
 pub fn tanh(x: f32) -> f32 {
     let size = x.abs();
     let square = x * x;
-    let p =
-        polynomial(square, [-0.333_332_84, 0.133_314_91, -0.053_743_497, 0.020_650_579, -0.005_717_037]);
+    let p = polynomial(square, [-0.333_332_84, 0.133_314_91, -0.053_743_497, 0.020_650_579, -0.005_717_037]);
     let near = x + x * square * p;
     let far = (1.0 - 2.0 / (exp(size + size) + 1.0)).copysign(x);
     let value = if size < 0.625 { near } else { far };

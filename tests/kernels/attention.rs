@@ -93,9 +93,14 @@ fn check(b: usize, queries: usize, keys: usize, heads: usize, columns: usize) {
 
 #[test]
 fn attention_has_the_values_and_gradients_of_its_formula_under_every_mask() {
-    for (b, queries, keys, heads, columns) in
-        [(1, 1, 1, 1, 1), (2, 3, 3, 2, 5), (3, 17, 17, 3, 8), (2, 5, 17, 1, 7), (2, 65, 65, 2, 32), (1, 17, 3, 4, 4)]
-    {
+    for (b, queries, keys, heads, columns) in [
+        (1, 1, 1, 1, 1),
+        (2, 3, 3, 2, 5),
+        (3, 17, 17, 3, 8),
+        (2, 5, 17, 1, 7),
+        (2, 65, 65, 2, 32),
+        (1, 17, 3, 4, 4),
+    ] {
         check(b, queries, keys, heads, columns);
     }
 }
@@ -109,7 +114,8 @@ fn queries_in_several_tiles_give_the_same_attention() {
 #[test]
 fn attention_gradients_agree_with_finite_differences() {
     let shape = [2, 4, 6];
-    let inputs: Vec<Tensor> = ["q", "k", "v"].iter().map(|name| normal(name, &shape, DType::F64).unwrap()).collect();
+    let inputs: Vec<Tensor> =
+        ["q", "k", "v"].iter().map(|name| normal(name, &shape, DType::F64).unwrap()).collect();
     for mask in masks(2, 4, 4) {
         check_gradients(&inputs, &|t| kernels::attention(&t[0], &t[1], &t[2], 3, &mask));
     }
@@ -140,7 +146,8 @@ fn a_causal_query_does_not_depend_on_later_keys() {
     let mut changed = qkv.to_vec3::<f32>().unwrap();
     changed[0][8] = vec![100.0; 12];
     let changed = Tensor::new(changed, &Device::Cpu).unwrap();
-    let first_eight = |x: &Tensor| flat(&kernels::self_attention(x, 2, &Mask::Causal).unwrap().narrow(1, 0, 8).unwrap());
+    let first_eight =
+        |x: &Tensor| flat(&kernels::self_attention(x, 2, &Mask::Causal).unwrap().narrow(1, 0, 8).unwrap());
     assert_eq!(first_eight(&qkv), first_eight(&changed));
 }
 

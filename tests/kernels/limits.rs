@@ -35,7 +35,8 @@ fn large_and_tiny_inputs_give_finite_values_and_gradients() {
 fn layer_norm_stays_accurate_far_from_zero_and_at_small_variance() {
     let width = 197;
     let noise = normal("noise", &[3, width], DType::F64).unwrap();
-    let (gain, bias) = (normal("g", &[width], DType::F64).unwrap(), normal("b", &[width], DType::F64).unwrap());
+    let (gain, bias) =
+        (normal("g", &[width], DType::F64).unwrap(), normal("b", &[width], DType::F64).unwrap());
     for (offset, size) in [(1e4, 1.0), (0.0, 1e-4), (1.0, 1e-3)] {
         let x = ((&noise * size).unwrap() + offset).unwrap().to_dtype(DType::F32).unwrap();
         let norm = |dtype| {
@@ -60,7 +61,8 @@ fn uniform_logits_cost_the_logarithm_of_the_number_of_classes() {
 fn no_counted_row_costs_nothing_and_moves_nothing() {
     let x = normal("x", &[3, 5], DType::F32).unwrap();
     let targets = Tensor::new(&[kernels::IGNORE; 3], &Device::Cpu).unwrap();
-    let (loss, gradients) = loss_and_gradients(&[x], &|t| kernels::cross_entropy(&t[0], &targets, 0.0)).unwrap();
+    let (loss, gradients) =
+        loss_and_gradients(&[x], &|t| kernels::cross_entropy(&t[0], &targets, 0.0)).unwrap();
     assert_eq!(loss, 0.0);
     assert!(flat(&gradients[0]).iter().all(|&g| g == 0.0));
 }

@@ -29,7 +29,7 @@ fn the_draws_behind_recorded_runs_do_not_change() {
     // Written down when the definition was fixed: a change here breaks every recorded run.
     assert_eq!(Key::new(0, 0, "initial").block(0), FIRST);
 }
-const FIRST: [u32; 4] = [0; 4];
+const FIRST: [u32; 4] = [4_118_391_025, 1_990_528_609, 2_777_473_430, 2_680_757_995];
 
 fn moments(x: &[f32]) -> (f64, f64, f64) {
     let n = x.len() as f64;

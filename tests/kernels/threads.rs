@@ -26,8 +26,18 @@ fn equal_bits(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor> + Sync)
 #[test]
 fn linear_maps_give_equal_bits_at_any_number_of_threads() {
     for (rows, inputs, outputs) in [
-        (1, 768, 768), (2, 2048, 65), (64, 192, 192), (100, 192, 3), (197, 65, 17), (520, 192, 576), (1040, 768, 192),
-        (2080, 192, 768), (777, 333, 555), (4160, 192, 64), (16, 128, 4000), (3, 3000, 700),
+        (1, 768, 768),
+        (2, 2048, 65),
+        (64, 192, 192),
+        (100, 192, 3),
+        (197, 65, 17),
+        (520, 192, 576),
+        (1040, 768, 192),
+        (2080, 192, 768),
+        (777, 333, 555),
+        (4160, 192, 64),
+        (16, 128, 4000),
+        (3, 3000, 700),
     ] {
         let x = normal("x", &[rows, inputs], DType::F32).unwrap();
         let w = normal("w", &[outputs, inputs], DType::F32).unwrap();
