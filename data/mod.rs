@@ -6,6 +6,8 @@
 
 pub mod augment;
 pub mod collate;
+pub mod combine;
+mod config;
 mod error;
 pub mod loader;
 pub mod order;
@@ -17,6 +19,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use crate::field::Field;
+pub use config::{Config, Source, Sources};
 pub use error::Error;
 
 /// The result of everything in this folder.

@@ -1,0 +1,201 @@
+//! Datasets made of other datasets: one after another, with captions shuffled, or kept decoded in memory.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Dataset, Error, Example, Field, Result};
+use crate::kernels::random::Key;
+
+fn outside(dataset: &dyn Dataset, index: usize) -> Error {
+    Error::Index { dataset: dataset.name(), index, len: dataset.len() }
+}
+
+/// Several datasets one after another; it offers the fields that all of them offer.
+pub struct Concat {
+    parts: Vec<Arc<dyn Dataset>>,
+    fields: BTreeSet<Field>,
+    len: usize,
+}
+
+impl Concat {
+    /// # Errors
+    /// If there is no part.
+    pub fn new(parts: Vec<Arc<dyn Dataset>>) -> Result<Self> {
+        if parts.is_empty() {
+            return Err(Error::setting("data", "names no source", "name at least one source"));
+        }
+        let len = parts.iter().map(|part| part.len()).sum();
+        let common = |common: BTreeSet<Field>, part: BTreeSet<Field>| &common & &part;
+        let fields = parts.iter().map(|part| part.fields()).reduce(common).unwrap_or_default();
+        Ok(Self { parts, fields, len })
+    }
+}
+
+impl Dataset for Concat {
+    fn name(&self) -> String {
+        self.parts.iter().map(|part| part.name()).collect::<Vec<_>>().join("+")
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn get(&self, index: usize) -> Result<Example> {
+        let mut rest = index;
+        for part in &self.parts {
+            if rest < part.len() {
+                let mut example = part.get(rest)?;
+                // What only some parts have would make batches differ in kind.
+                if !self.fields.contains(&Field::Regions) {
+                    example.regions.clear();
+                }
+                return Ok(example);
+            }
+            rest -= part.len();
+        }
+        Err(outside(self, index))
+    }
+
+    fn fields(&self) -> BTreeSet<Field> {
+        self.fields.clone()
+    }
+
+    fn fingerprint(&self) -> String {
+        self.parts.iter().map(|part| part.fingerprint()).collect::<Vec<_>>().join("+")
+    }
+
+    fn attribution(&self) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for line in self.parts.iter().flat_map(|part| part.attribution()) {
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        lines
+    }
+}
+
+/// A dataset whose pictures each have the captions and tags of another pair.
+pub struct Shuffled {
+    inner: Arc<dyn Dataset>,
+    seed: u64,
+    /// The pair whose captions each pair gets.
+    donors: Vec<u32>,
+}
+
+impl Shuffled {
+    /// # Errors
+    /// If there are fewer than two pairs.
+    pub fn new(inner: Arc<dyn Dataset>, seed: u64) -> Result<Self> {
+        if inner.len() < 2 {
+            return Err(Error::setting(
+                "data.shuffled_captions",
+                "needs two pairs at least",
+                "take more pairs, or leave it out",
+            ));
+        }
+        // One cycle through a random order: no pair keeps its own captions.
+        let cycle = Key::new(seed, 0, "data.shuffled").permutation(inner.len());
+        let mut donors = vec![0; cycle.len()];
+        for (here, next) in cycle.iter().zip(cycle.iter().cycle().skip(1)) {
+            donors[*here as usize] = *next;
+        }
+        Ok(Self { inner, seed, donors })
+    }
+}
+
+impl Dataset for Shuffled {
+    fn name(&self) -> String {
+        format!("{} (captions shuffled)", self.inner.name())
+    }
+
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Example> {
+        let donor = *self.donors.get(index).ok_or_else(|| outside(self, index))?;
+        let donor = self.inner.get(donor as usize)?;
+        Ok(Example { captions: donor.captions, tags: donor.tags, ..self.inner.get(index)? })
+    }
+
+    fn fields(&self) -> BTreeSet<Field> {
+        self.inner.fields()
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("{} shuffled {}", self.inner.fingerprint(), self.seed)
+    }
+
+    fn attribution(&self) -> Vec<String> {
+        self.inner.attribution()
+    }
+}
+
+/// A dataset that remembers decoded pairs until a number of bytes is used up; the pairs are the same.
+pub struct Cached {
+    inner: Arc<dyn Dataset>,
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    examples: Vec<Option<Arc<Example>>>,
+    left: usize,
+}
+
+impl Cached {
+    /// Remembers pairs worth up to `bytes`.
+    pub fn new(inner: Arc<dyn Dataset>, bytes: usize) -> Self {
+        let kept = Kept { examples: vec![None; inner.len()], left: bytes };
+        Self { inner, kept: Mutex::new(kept) }
+    }
+}
+
+/// What a pair takes in memory, roughly.
+fn bytes(example: &Example) -> usize {
+    let text: usize = example.captions.iter().chain(&example.tags).map(|text| text.len() + 24).sum();
+    let regions: usize =
+        example.regions.iter().map(|region| 4 * (region.features.len() + region.classes.len()) + 64).sum();
+    256 + example.picture.rgb.len() + text + regions
+}
+
+impl Dataset for Cached {
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Example> {
+        // A poisoned lock only means that another thread panicked; every state of the cache is a valid one.
+        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = lock().examples.get(index).cloned().flatten();
+        if let Some(example) = found {
+            return Ok(example.as_ref().clone());
+        }
+        let example = self.inner.get(index)?;
+        let size = bytes(&example);
+        let mut kept = lock();
+        if size <= kept.left
+            && let Some(place @ None) = kept.examples.get_mut(index)
+        {
+            *place = Some(Arc::new(example.clone()));
+            kept.left -= size;
+        }
+        Ok(example)
+    }
+
+    fn fields(&self) -> BTreeSet<Field> {
+        self.inner.fields()
+    }
+
+    fn fingerprint(&self) -> String {
+        self.inner.fingerprint()
+    }
+
+    fn attribution(&self) -> Vec<String> {
+        self.inner.attribution()
+    }
+}

@@ -1,0 +1,181 @@
+//! The `data:` section of an experiment file: which pairs are trained on, validated on and reported on.
+//!
+//! ```yaml
+//! data:
+//!   train: [{scenes: {pairs: 20000, noise: 0.4}}]   # one source or a list of sources
+//!   test: {scenes: {pairs: 1000}}
+//!   size: 32
+//!   words: 24
+//! ```
+
+use std::sync::Arc;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::collate::Layout;
+use super::combine::{Cached, Concat, Shuffled};
+use super::{Dataset, Error, Result, Split, augment, scenes};
+
+/// How much memory the decoded pairs of one split may take; further pairs are decoded each time.
+const CACHE_BYTES: usize = 256 << 20;
+
+/// The `data:` section.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What the model learns from.
+    pub train: Sources,
+    /// What decides between checkpoints, where something does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val: Option<Sources>,
+    /// What is reported; without it nothing can be evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Sources>,
+    /// The side of the pictures that models see, in pixels.
+    #[serde(default = "size")]
+    pub size: u32,
+    /// Places for a caption, `[CLS]` and `[SEP]` included; longer ones are cut.
+    #[serde(default = "words")]
+    pub words: usize,
+    /// Further places for object tags; 0: none.
+    #[serde(default)]
+    pub tags: usize,
+    /// Random changes to training pictures.
+    #[serde(default)]
+    pub augment: augment::Config,
+    /// Gives every training picture the captions of another one: the control from which nothing can be learnt.
+    #[serde(default)]
+    pub shuffled_captions: bool,
+}
+
+fn size() -> u32 {
+    32
+}
+
+fn words() -> usize {
+    24
+}
+
+impl Config {
+    /// # Errors
+    /// If a setting is outside its range.
+    pub fn check(&self) -> Result<()> {
+        if !(8..=1024).contains(&self.size) {
+            return Err(Error::setting(
+                "data.size",
+                format!("is {}", self.size),
+                "give a side between 8 and 1024 pixels",
+            ));
+        }
+        if !(3..=512).contains(&self.words) {
+            return Err(Error::setting(
+                "data.words",
+                format!("is {}", self.words),
+                "give between 3 ([CLS], a word, [SEP]) and 512 places",
+            ));
+        }
+        if self.tags == 1 || self.tags > 512 {
+            return Err(Error::setting(
+                "data.tags",
+                format!("is {}", self.tags),
+                "give 0 for no tags, or between 2 (a tag, [SEP]) and 512 places",
+            ));
+        }
+        for (key, sources) in
+            [("train", Some(&self.train)), ("val", self.val.as_ref()), ("test", self.test.as_ref())]
+        {
+            if sources.is_some_and(|sources| sources.0.is_empty()) {
+                return Err(Error::setting(
+                    format!("data.{key}"),
+                    "is an empty list",
+                    "name at least one source",
+                ));
+            }
+        }
+        self.augment.check()
+    }
+
+    /// The extents of every batch.
+    pub fn layout(&self) -> Layout {
+        Layout { size: self.size, words: self.words, tags: self.tags }
+    }
+
+    /// Opens one split, or `None` if the file names no source for it. `seed` decides how captions are shuffled.
+    ///
+    /// # Errors
+    /// If a source cannot be opened.
+    pub fn open(&self, split: Split, seed: u64) -> Result<Option<Arc<dyn Dataset>>> {
+        self.check()?;
+        let sources = match split {
+            Split::Train => Some(&self.train),
+            Split::Val => self.val.as_ref(),
+            Split::Test => self.test.as_ref(),
+        };
+        let Some(sources) = sources else { return Ok(None) };
+        let dataset: Arc<dyn Dataset> = Arc::new(Cached::new(sources.open(split)?, CACHE_BYTES));
+        if split == Split::Train && self.shuffled_captions {
+            return Ok(Some(Arc::new(Shuffled::new(dataset, seed)?)));
+        }
+        Ok(Some(dataset))
+    }
+}
+
+/// One place where pairs come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Procedural scenes.
+    Scenes(scenes::Config),
+}
+
+impl Source {
+    /// Opens one split of it.
+    ///
+    /// # Errors
+    /// If a setting is outside its range or its files cannot be read.
+    pub fn open(&self, split: Split) -> Result<Arc<dyn Dataset>> {
+        Ok(match self {
+            Self::Scenes(config) => Arc::new(config.open(split)?),
+        })
+    }
+}
+
+/// One source or several, which are concatenated.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Sources(pub Vec<Source>);
+
+impl Sources {
+    /// Opens one split of all of them.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn open(&self, split: Split) -> Result<Arc<dyn Dataset>> {
+        let mut parts = self.0.iter().map(|source| source.open(split)).collect::<Result<Vec<_>>>()?;
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
+        }
+        Ok(Arc::new(Concat::new(parts)?))
+    }
+}
+
+impl<'de> Deserialize<'de> for Sources {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Sources;
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("a source such as `{scenes: {pairs: 1000}}`, or a list of sources")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Sources, A::Error> {
+                Ok(Sources(vec![Source::deserialize(MapAccessDeserializer::new(map))?]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> std::result::Result<Sources, A::Error> {
+                Ok(Sources(Vec::deserialize(SeqAccessDeserializer::new(seq))?))
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
+    }
+}

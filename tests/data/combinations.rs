@@ -1,0 +1,95 @@
+//! The `data:` section and datasets made of other datasets.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use vlp_bench::data::combine::{Cached, Concat, Shuffled};
+use vlp_bench::data::{Config, Dataset, Error, Split, scenes};
+
+use super::{faulty, opened, training};
+
+fn parse(text: &str) -> std::result::Result<Config, String> {
+    serde_yaml::from_str(text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn one_source_or_a_list_of_them_can_be_written() {
+    let one = parse("train: {scenes: {pairs: 10, noise: 0.3}}").expect("one source");
+    let two =
+        parse("train:\n  - scenes: {pairs: 10}\n  - scenes: {pairs: 5, seed: 1, noise: {replaced: 0.5}}")
+            .expect("two sources");
+    assert_eq!(one.train.0.len(), 1);
+    let dataset = two.open(Split::Train, 0).expect("opens").expect("a training set");
+    assert_eq!((dataset.len(), dataset.name().as_str()), (15, "scenes+scenes"));
+    assert!(two.open(Split::Test, 0).expect("opens").is_none());
+}
+
+#[test]
+fn a_written_configuration_reads_back_equal() {
+    let text = "train: {scenes: {pairs: 10, noise: 0.3, hold_out: [[red, star]]}}\ntest: {scenes: {}}\naugment: {flip: true, rand_augment: {}}";
+    let config = parse(text).expect("valid");
+    let written = serde_json::to_string(&config).expect("writes");
+    assert_eq!(serde_json::from_str::<Config>(&written).expect("reads"), config);
+}
+
+#[test]
+fn unknown_keys_are_refused_by_name() {
+    for (text, key) in [
+        ("train: {scenes: {pears: 10}}", "pears"),
+        ("train: {sceens: {pairs: 10}}", "sceens"),
+        ("train: {scenes: {}}\nsizes: 3", "sizes"),
+        ("train: {scenes: {noise: {replaced: 0.1, cut: 0.1}}}", "cut"),
+        ("train: {scenes: {}}\naugment: {crops: null}", "crops"),
+    ] {
+        let error = parse(text).expect_err("refused");
+        assert!(error.contains(key), "{error}");
+    }
+}
+
+#[test]
+fn concatenation_keeps_every_pair_and_the_common_fields() {
+    let first = training();
+    let second: Arc<dyn Dataset> =
+        Arc::new(opened(scenes::Config { pairs: 5, seed: 9, ..scenes::Config::default() }, Split::Train));
+    let both = Concat::new(vec![first.clone(), second.clone()]).expect("two parts");
+    assert_eq!((both.len(), both.name().as_str()), (55, "scenes+scenes"));
+    assert_eq!(both.get(49).expect("a pair"), first.get(49).expect("a pair"));
+    assert_eq!(both.get(50).expect("a pair"), second.get(0).expect("a pair"));
+    assert!(matches!(both.get(55), Err(Error::Index { index: 55, len: 55, .. })));
+    assert_eq!(both.fields(), first.fields());
+    assert_eq!(both.attribution().len(), 1, "each credit once");
+}
+
+#[test]
+fn shuffled_captions_are_all_there_and_none_where_it_was() {
+    let data = training();
+    let shuffled = Shuffled::new(data.clone(), 1).expect("shuffled");
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for index in 0..data.len() {
+        let (own, given) = (data.get(index).expect("a pair"), shuffled.get(index).expect("a pair"));
+        assert_eq!(own.picture, given.picture);
+        assert_ne!(own.captions, given.captions);
+        before.push(own.captions);
+        after.push(given.captions);
+    }
+    before.sort();
+    after.sort();
+    assert_eq!(before, after);
+    assert_ne!(data.fingerprint(), shuffled.fingerprint());
+}
+
+#[test]
+fn a_cache_changes_how_often_pairs_are_decoded_and_nothing_else() {
+    let (data, read) = faulty(None, false, Duration::ZERO);
+    let (whole, none) = (Cached::new(data.clone(), usize::MAX), Cached::new(data.clone(), 0));
+    for _ in 0..3 {
+        for index in 0..data.len() {
+            assert_eq!(whole.get(index).expect("a pair"), data.inner.get(index).expect("a pair"));
+        }
+    }
+    assert_eq!(read.load(Ordering::Relaxed), data.len());
+    none.get(0).and_then(|_| none.get(0)).expect("a pair");
+    assert_eq!(read.load(Ordering::Relaxed), data.len() + 2);
+    assert!(whole.get(data.len()).is_err());
+}
