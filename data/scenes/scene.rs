@@ -129,7 +129,7 @@ impl Scene {
     ) -> Option<Self> {
         let count = least + stream.below((most - least + 1) as u32) as usize;
         let mut objects: Vec<Object> = Vec::with_capacity(count);
-        for index in 0..count {
+        for _ in 0..count {
             let mut object = Object {
                 shape: Shape::draw(stream),
                 colour: Colour::draw(stream),
@@ -150,7 +150,6 @@ impl Scene {
             } else if split == Split::Test && !held_out.is_empty() {
                 (object.colour, object.shape) = held_out[stream.below(held_out.len() as u32) as usize];
             }
-            debug_assert_eq!(index, objects.len());
             objects.push(object);
         }
         let scene = Self { objects };
