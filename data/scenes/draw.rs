@@ -68,7 +68,7 @@ fn paint(canvas: &mut [Rgb], side: usize, object: &Object) {
             let coverage = (0.5 - outside / pixel).clamp(0.0, 1.0);
             if coverage > 0.0 {
                 let place = y * side + x;
-                let colour = surface(object, [u, v], [across, down], pixel);
+                let colour = surface(object, [u, v], [across, down], outside, pixel);
                 let edge = ((outside + 0.1) / pixel + 0.5).clamp(0.0, 1.0) * 0.45;
                 let colour = mix(colour, [20.0, 20.0, 24.0], edge);
                 canvas[place] = mix(canvas[place], colour, coverage);
@@ -77,8 +77,8 @@ fn paint(canvas: &mut [Rgb], side: usize, object: &Object) {
     }
 }
 
-/// The colour at (u, v) in the object's own axes, (x, y) in the picture's.
-fn surface(object: &Object, [u, v]: [f32; 2], [x, y]: [f32; 2], pixel: f32) -> Rgb {
+/// The colour at (u, v) in the object's own axes, (x, y) in the picture's, `outside` the signed distance there.
+fn surface(object: &Object, [u, v]: [f32; 2], [x, y]: [f32; 2], outside: f32, pixel: f32) -> Rgb {
     let colour = rgb(object.colour);
     // Patterns go towards black on light colours and towards white on dark ones.
     let light = colour[0] * 0.3 + colour[1] * 0.59 + colour[2] * 0.11;
@@ -94,7 +94,9 @@ fn surface(object: &Object, [u, v]: [f32; 2], [x, y]: [f32; 2], pixel: f32) -> R
         Material::Dotted => {
             let period = 0.56f32.max(3.4 * pixel);
             let cell = |value: f32| (value / period + 0.5).rem_euclid(1.0) - 0.5;
-            mix(colour, contrast, soft((cell(u).hypot(cell(v)) - 0.3) * period))
+            // Dots that were cut by the outline would read as notches in the shape.
+            let inner = (-outside / 0.14).clamp(0.0, 1.0);
+            mix(colour, contrast, inner * soft((cell(u).hypot(cell(v)) - 0.3) * period))
         }
         Material::Shiny => {
             let shade = mix(colour, [0.0; 3], (0.25 + 0.35 * (x + y)).clamp(0.0, 0.5));
