@@ -41,17 +41,21 @@ impl Activation {
         match self {
             Self::Gelu => {
                 let scale = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
-                z.iter().zip(out).for_each(|(&z, out)| *out = half * z * (T::one() + (z * scale).erf()));
+                for (&z, out) in z.iter().zip(out) {
+                    *out = half * z * (T::one() + (z * scale).erf());
+                }
             }
             Self::GeluTanh => {
                 let (scale, cubic) = (T::from_f64(ROOT_2_OVER_PI), T::from_f64(0.044715));
-                z.iter().zip(out).for_each(|(&z, out)| {
+                for (&z, out) in z.iter().zip(out) {
                     *out = half * z * (T::one() + (scale * (z + cubic * z * z * z)).tanh());
-                });
+                }
             }
             Self::QuickGelu => {
                 let slope = T::from_f64(1.702);
-                z.iter().zip(out).for_each(|(&z, out)| *out = z * sigmoid(slope * z));
+                for (&z, out) in z.iter().zip(out) {
+                    *out = z * sigmoid(slope * z);
+                }
             }
         }
     }
@@ -64,29 +68,29 @@ impl Activation {
             Self::Gelu => {
                 let scale = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
                 let density = T::from_f64(ROOT_1_OVER_2PI);
-                all.for_each(|((&z, &g), out)| {
+                for ((&z, &g), out) in all {
                     let cumulative = half * (one + (z * scale).erf());
                     *out = g * (cumulative + z * density * (-half * z * z).exp());
-                });
+                }
             }
             Self::GeluTanh => {
                 let (scale, cubic) = (T::from_f64(ROOT_2_OVER_PI), T::from_f64(0.044715));
                 let triple = T::from_f64(3.0 * 0.044715);
                 let far = T::from_f64(20.0);
-                all.for_each(|((&z, &g), out)| {
+                for ((&z, &g), out) in all {
                     // tanh is exactly one long before 20; the bound keeps its slope times z cubed finite.
                     let z = if z > far { far } else { z };
                     let z = if z < -far { -far } else { z };
                     let t = (scale * (z + cubic * z * z * z)).tanh();
                     *out = g * half * (one + t + z * (one - t * t) * scale * (one + triple * z * z));
-                });
+                }
             }
             Self::QuickGelu => {
                 let slope = T::from_f64(1.702);
-                all.for_each(|((&z, &g), out)| {
+                for ((&z, &g), out) in all {
                     let s = sigmoid(slope * z);
                     *out = g * s * (one + slope * z * (one - s));
-                });
+                }
             }
         }
     }

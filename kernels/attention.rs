@@ -210,7 +210,9 @@ impl Heads {
             || {
                 for (p, slope) in weights.chunks_exact(keys).zip(slopes.chunks_exact_mut(keys)).take(rows) {
                     let along = sum_pairs(p, slope, |p, slope| p * slope);
-                    slope.iter_mut().zip(p).for_each(|(slope, &p)| *slope = p * (*slope - along) * scale);
+                    for (slope, &p) in slope.iter_mut().zip(p) {
+                        *slope = p * (*slope - along) * scale;
+                    }
                 }
             },
         );

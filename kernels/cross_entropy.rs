@@ -108,7 +108,9 @@ impl Operation<1> for Hard {
                     || {
                         softmax_row(row);
                         row[target as usize] -= on;
-                        row.iter_mut().for_each(|p| *p = scale * (*p - off));
+                        for p in row.iter_mut() {
+                            *p = scale * (*p - off);
+                        }
                     },
                 );
             }
@@ -182,7 +184,9 @@ impl Operation<1> for Soft {
                         {
                             softmax_row(row);
                             let mass = sum(t, |t| t);
-                            row.iter_mut().zip(t).for_each(|(p, &t)| *p = scale * (*p * mass - t));
+                            for (p, &t) in row.iter_mut().zip(t) {
+                                *p = scale * (*p * mass - t);
+                            }
                         }
                     },
                 );

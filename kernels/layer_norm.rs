@@ -74,8 +74,9 @@ impl Operation<3> for LayerNorm {
                 vectorised(
                     #[inline(always)]
                     || {
-                        rows.zip(dx.chunks_exact_mut(width))
-                            .for_each(|((x, g), dx)| row_gradient(x, g, gain, eps, dx))
+                        for ((x, g), dx) in rows.zip(dx.chunks_exact_mut(width)) {
+                            row_gradient(x, g, gain, eps, dx);
+                        }
                     },
                 );
             });
@@ -112,7 +113,9 @@ impl Operation<3> for LayerNorm {
 fn row_gradient<T: Real>(x: &[T], grad: &[T], gain: &[T], eps: T, dx: &mut [T]) {
     let count = T::from_f64(x.len() as f64);
     let (mean, scale) = moments(x, eps);
-    dx.iter_mut().zip(grad).zip(gain).for_each(|((dx, &grad), &gain)| *dx = grad * gain);
+    for ((dx, &grad), &gain) in dx.iter_mut().zip(grad).zip(gain) {
+        *dx = grad * gain;
+    }
     let average = sum(dx, |a| a) / count;
     let along = sum_pairs(dx, x, |a, x| a * ((x - mean) * scale)) / count;
     for (dx, &x) in dx.iter_mut().zip(x) {

@@ -162,7 +162,9 @@ fn add_bias<T: Real>(rows: &mut [T], bias: &[T]) {
         #[inline(always)]
         || {
             for row in rows.chunks_exact_mut(bias.len().max(1)) {
-                row.iter_mut().zip(bias).for_each(|(y, &b)| *y += b);
+                for (y, &b) in row.iter_mut().zip(bias) {
+                    *y += b;
+                }
             }
         },
     );

@@ -74,15 +74,16 @@ impl Visible {
         }
         if !self.hidden.is_empty() {
             let hidden = &self.hidden[example * self.keys..(example + 1) * self.keys];
-            scores
-                .iter_mut()
-                .zip(hidden)
-                .for_each(|(score, &hidden)| *score = if hidden { none } else { *score });
+            for (score, &hidden) in scores.iter_mut().zip(hidden) {
+                *score = if hidden { none } else { *score };
+            }
         }
         if !self.added.is_empty() {
             let start = example * self.strides.0 + query * self.strides.1;
             let added = &self.added[start..start + self.keys];
-            scores.iter_mut().zip(added).for_each(|(score, &added)| *score += T::from_f64(f64::from(added)));
+            for (score, &added) in scores.iter_mut().zip(added) {
+                *score += T::from_f64(f64::from(added));
+            }
         }
     }
 }

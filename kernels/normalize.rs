@@ -26,9 +26,7 @@ struct Normalize {
 /// The Euclidean length, scaled by the largest element so that squares neither overflow nor vanish.
 #[inline(always)]
 fn length<T: Real>(row: &[T]) -> T {
-    let high = maximum(row);
-    let low = row.iter().fold(T::zero(), |low, &x| low.most(-x));
-    let top = high.most(low);
+    let top = maximum(row, |x| x.most(-x));
     if top == T::zero() {
         return top;
     }
@@ -49,7 +47,9 @@ impl Operation<1> for Normalize {
                 || {
                     for (x, y) in data[first * width..].chunks_exact(width).zip(out.chunks_exact_mut(width)) {
                         let size = length(x).most(eps);
-                        y.iter_mut().zip(x).for_each(|(y, &x)| *y = x / size);
+                        for (y, &x) in y.iter_mut().zip(x) {
+                            *y = x / size;
+                        }
                     }
                 },
             );

@@ -3,6 +3,8 @@
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
 use rayon::prelude::*;
 
+use super::simd::vectorised;
+
 /// Elements handled by one task; fixed, so that sums do not depend on the number of threads.
 const CHUNK: usize = 1 << 14;
 
@@ -69,11 +71,16 @@ impl InplaceOp2 for Moments {
         let chunks =
             first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK));
         chunks.for_each(|((m, v), g)| {
-            for ((m, v), g) in m.iter_mut().zip(v).zip(g) {
-                let g = g * scale;
-                *m = *m * b1 + g * c1;
-                *v = *v * b2 + g * g * c2;
-            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    for ((m, v), g) in m.iter_mut().zip(v).zip(g) {
+                        let g = g * scale;
+                        *m = *m * b1 + g * c1;
+                        *v = *v * b2 + g * g * c2;
+                    }
+                },
+            );
         });
         Ok(())
     }
@@ -97,9 +104,14 @@ impl InplaceOp2 for Update {
         let eps = eps as f32;
         let chunks = theta.par_chunks_mut(CHUNK).zip(first.par_chunks(CHUNK)).zip(second.par_chunks(CHUNK));
         chunks.for_each(|((theta, m), v)| {
-            for ((theta, m), v) in theta.iter_mut().zip(m).zip(v) {
-                *theta = *theta * keep - size * (m / (v.sqrt() / root + eps));
-            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    for ((theta, m), v) in theta.iter_mut().zip(m).zip(v) {
+                        *theta = *theta * keep - size * (m / (v.sqrt() / root + eps));
+                    }
+                },
+            );
         });
         Ok(())
     }

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::real::Real;
+use super::simd::vectorised;
 
 /// Elements in one piece of work: large enough to hide the scheduling, small enough for a second-level cache.
 const PIECE: usize = 1 << 14;
@@ -49,8 +50,15 @@ pub(crate) fn sum_pieces<T: Real>(
 pub(crate) fn column_sums<T: Real>(data: &[T], width: usize) -> Vec<T> {
     let rows = data.len() / width.max(1);
     sum_pieces(rows, width, width, |first, end, sums| {
-        for row in data[first * width..end * width].chunks_exact(width.max(1)) {
-            sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in data[first * width..end * width].chunks_exact(width.max(1)) {
+                    for (sum, &x) in sums.iter_mut().zip(row) {
+                        *sum += x;
+                    }
+                }
+            },
+        );
     })
 }

@@ -5,7 +5,10 @@
 
 use super::real::Real;
 
-/// Runs `work` compiled for AVX-512 or AVX2 where the processor has it; mark the closure `#[inline(always)]`.
+/// Runs `work` compiled for AVX-512 or AVX2 where the processor has it.
+///
+/// Only code that is inlined into it is compiled so: mark the closure `#[inline(always)]` and write `for` loops in it,
+/// because the `for_each` of an iterator becomes a function of its own.
 #[inline(always)]
 pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
@@ -63,19 +66,19 @@ pub(crate) fn sum<T: Real>(x: &[T], term: impl Fn(T) -> T) -> T {
     sum_pairs(x, x, |x, _| term(x))
 }
 
-/// The largest element; minus infinity for an empty slice.
+/// The largest `term(x_i)`; minus infinity for an empty slice.
 #[inline(always)]
-pub(crate) fn maximum<T: Real>(x: &[T]) -> T {
+pub(crate) fn maximum<T: Real>(x: &[T], term: impl Fn(T) -> T) -> T {
     let mut lanes = [T::from_f64(f64::NEG_INFINITY); LANES];
     let chunks = x.chunks_exact(LANES);
     let rest = chunks.remainder();
     for chunk in chunks {
         for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = lane.most(x);
+            *lane = lane.most(term(x));
         }
     }
     for (lane, &x) in lanes.iter_mut().zip(rest) {
-        *lane = lane.most(x);
+        *lane = lane.most(term(x));
     }
     fold(lanes, |a, b| a.most(b))
 }

@@ -33,22 +33,26 @@ struct Softmax {
 /// becomes zeros.
 #[inline(always)]
 pub(crate) fn softmax_row<T: Real>(row: &mut [T]) -> T {
-    let top = maximum(row);
+    let top = maximum(row, |x| x);
     if top == T::from_f64(f64::NEG_INFINITY) {
         row.fill(T::zero());
         return top;
     }
-    row.iter_mut().for_each(|x| *x = (*x - top).exp());
+    for x in row.iter_mut() {
+        *x = (*x - top).exp();
+    }
     let total = sum(row, |x| x);
     let scale = T::one() / total;
-    row.iter_mut().for_each(|x| *x *= scale);
+    for x in row.iter_mut() {
+        *x *= scale;
+    }
     top + total.ln()
 }
 
 /// `log sum exp` of a row.
 #[inline(always)]
 pub(crate) fn log_sum_exp<T: Real>(row: &[T]) -> T {
-    let top = maximum(row);
+    let top = maximum(row, |x| x);
     top + sum(row, |x| (x - top).exp()).ln()
 }
 
@@ -69,7 +73,9 @@ impl Operation<1> for Softmax {
                     for row in out.chunks_exact_mut(self.width) {
                         if self.logarithm {
                             let total = log_sum_exp(row);
-                            row.iter_mut().for_each(|x| *x -= total);
+                            for x in row.iter_mut() {
+                                *x -= total;
+                            }
                         } else {
                             softmax_row(row);
                         }

@@ -7,15 +7,10 @@
 
 use super::simd::vectorised;
 
-#[inline(always)]
-fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
-    let mut sum = 0.0;
-    let mut i = N;
-    while i > 0 {
-        i -= 1;
-        sum = sum * x + coefficients[i];
-    }
-    sum
+/// Horner's rule written out: a loop over coefficients would keep compilers from vectorising the loop around it.
+macro_rules! polynomial {
+    ($x:expr, $last:expr $(,)?) => { $last };
+    ($x:expr, $first:expr, $($rest:expr),+ $(,)?) => { $first + $x * polynomial!($x, $($rest),+) };
 }
 
 /// Adding this to a small number leaves its nearest integer in the low bits.
@@ -33,8 +28,7 @@ pub fn exp(x: f32) -> f32 {
     let power = shifted.to_bits() as i32 - ROUND.to_bits() as i32;
     let n = shifted - ROUND;
     let r = (x - n * LN2_HIGH) - n * LN2_LOW;
-    let p =
-        polynomial(r, [0.5, 0.166_666_67, 0.041_666_27, 0.008_333_266, 0.001_394_611_7, 0.000_199_178_71]);
+    let p = polynomial!(r, 0.5, 0.166_666_67, 0.041_666_27, 0.008_333_266, 0.001_394_611_7, 0.000_199_178_71);
     let e = (r * r * p + r) + 1.0;
     // Two factors, because 2^n alone leaves the range of f32 where the result is subnormal or near its limit.
     let half = power >> 1;
@@ -56,19 +50,17 @@ pub fn ln(x: f32) -> f32 {
     let exponent = (bits - std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32) >> 23;
     let f = f32::from_bits((bits - (exponent << 23)) as u32) - 1.0;
     let n = exponent as f32 - if subnormal { 23.0 } else { 0.0 };
-    let p = polynomial(
+    let p = polynomial!(
         f,
-        [
-            0.333_333_1,
-            -0.249_999_87,
-            0.200_022_27,
-            -0.166_692_51,
-            0.142_186_58,
-            -0.123_843_48,
-            0.118_729_76,
-            -0.117_898_08,
-            0.069_153_68,
-        ],
+        0.333_333_1,
+        -0.249_999_87,
+        0.200_022_27,
+        -0.166_692_51,
+        0.142_186_58,
+        -0.123_843_48,
+        0.118_729_76,
+        -0.117_898_08,
+        0.069_153_68,
     );
     let square = f * f;
     let value = ((f * square * p + n * LN2_LOW) - 0.5 * square) + f + n * LN2_HIGH;
@@ -81,32 +73,29 @@ pub fn ln(x: f32) -> f32 {
 #[inline(always)]
 pub fn erf(x: f32) -> f32 {
     let size = x.abs();
-    let near = x + x * polynomial(
-        x * x,
-        [
-            0.128_379_17,
-            -0.376_126_26,
-            0.112_836,
-            -0.026_854_444,
-            0.005_189_535,
-            -0.000_802_084_1,
-            7.889_119e-5,
-        ],
+    let square = x * x;
+    let near = x + x * polynomial!(
+        square,
+        0.128_379_17,
+        -0.376_126_26,
+        0.112_836,
+        -0.026_854_444,
+        0.005_189_535,
+        -0.000_802_084_1,
+        7.889_119e-5,
     );
     // ln erfc, a polynomial from 1 to 4; beyond 4 the result is 1.
     let capped = size.min(4.0);
-    let logarithm = polynomial(
+    let logarithm = polynomial!(
         capped,
-        [
-            1.880_402_3e-4,
-            -1.129_578_5,
-            -0.633_219_9,
-            -0.108_418_58,
-            0.025_208_257,
-            -0.004_204_562,
-            4.413_363_6e-4,
-            -2.168_685e-5,
-        ],
+        1.880_402_3e-4,
+        -1.129_578_5,
+        -0.633_219_9,
+        -0.108_418_58,
+        0.025_208_257,
+        -0.004_204_562,
+        4.413_363_6e-4,
+        -2.168_685e-5,
     );
     let far = (1.0 - exp(logarithm)).copysign(x);
     let value = if size < 1.0 { near } else { far };
@@ -118,7 +107,7 @@ pub fn erf(x: f32) -> f32 {
 pub fn tanh(x: f32) -> f32 {
     let size = x.abs();
     let square = x * x;
-    let p = polynomial(square, [-0.333_332_84, 0.133_314_91, -0.053_743_497, 0.020_650_579, -0.005_717_037]);
+    let p = polynomial!(square, -0.333_332_84, 0.133_314_91, -0.053_743_497, 0.020_650_579, -0.005_717_037);
     let near = x + x * square * p;
     let far = (1.0 - 2.0 / (exp(size + size) + 1.0)).copysign(x);
     let value = if size < 0.625 { near } else { far };
@@ -130,10 +119,26 @@ pub fn map_in_place(x: &mut [f32], function: Function) {
     vectorised(
         #[inline(always)]
         || match function {
-            Function::Exp => x.iter_mut().for_each(|x| *x = exp(*x)),
-            Function::Ln => x.iter_mut().for_each(|x| *x = ln(*x)),
-            Function::Erf => x.iter_mut().for_each(|x| *x = erf(*x)),
-            Function::Tanh => x.iter_mut().for_each(|x| *x = tanh(*x)),
+            Function::Exp => {
+                for x in x.iter_mut() {
+                    *x = exp(*x);
+                }
+            }
+            Function::Ln => {
+                for x in x.iter_mut() {
+                    *x = ln(*x);
+                }
+            }
+            Function::Erf => {
+                for x in x.iter_mut() {
+                    *x = erf(*x);
+                }
+            }
+            Function::Tanh => {
+                for x in x.iter_mut() {
+                    *x = tanh(*x);
+                }
+            }
         },
     );
 }
