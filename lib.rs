@@ -1,7 +1,19 @@
-//! VLP-Bench.
+//! VLP-Bench: a reproducible benchmark suite for vision-language pretraining.
+//!
+//! The folders read in the order in which they depend on each other: `kernels <- models <- objectives <- experiments`,
+//! `data <- experiments`, and `reports` on the records of runs alone.
 
 /// Where image-text pairs come from.
 pub mod data;
+/// What is run: the experiment file, its checks, the trainer, evaluation, records.
+pub mod experiments;
 /// The kinds of information about a pair.
 pub mod field;
+/// Fused, differentiable tensor operations, the optimiser and the random numbers.
 pub mod kernels;
+/// What a model computes.
+pub mod models;
+/// What is asked of a model, and what the error is.
+pub mod objectives;
+/// What we conclude from the records of runs.
+pub mod reports;

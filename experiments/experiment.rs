@@ -1,0 +1,273 @@
+//! An experiment that is legal: what is left of the file after its base, profile and overrides are merged and every
+//! fault is refused. Nothing after this re-checks.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{data, models, objectives};
+
+/// One question, the arms that answer it and the seeds that repeat it.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// The file's place below `experiments/` without its ending, e.g. `albef/distillation-weight`.
+    pub name: String,
+    /// The file it came from.
+    pub file: PathBuf,
+    /// What is asked, in one sentence; printed above every table.
+    pub question: String,
+    /// The published table that it reruns.
+    pub paper: Option<PaperReference>,
+    /// The size chosen by `--profile`.
+    pub profile: Option<String>,
+    /// The arm that the others are compared with.
+    pub control: Option<String>,
+    /// At least one; an experiment without `ablate` has one arm, `main`.
+    pub arms: Vec<Arm>,
+    /// At least one, all different.
+    pub seeds: Vec<u64>,
+    /// What the runs are expected to show.
+    pub claims: Vec<Claim>,
+}
+
+/// An entry of the published registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaperReference {
+    /// The paper's word: `albef`.
+    pub key: String,
+    /// The table as the paper numbers it: `Table 1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+}
+
+/// One way of training that is compared with others.
+#[derive(Clone, Debug)]
+pub struct Arm {
+    /// Its name in the file, in records and on plots.
+    pub name: String,
+    /// What the file changes for it, key by key.
+    pub overrides: BTreeMap<String, serde_json::Value>,
+    /// The whole configuration with the changes made.
+    pub run: Run,
+}
+
+/// Everything that decides the bits of a run, beside the seed, the code and the device.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Run {
+    /// Which pairs.
+    pub data: data::Config,
+    /// Which model.
+    pub model: models::Config,
+    /// Which errors, in the order in which they are summed.
+    pub objectives: Vec<objectives::Config>,
+    /// How it is trained.
+    pub train: Train,
+    /// What is measured on the test pairs.
+    pub evaluate: Vec<Evaluate>,
+    /// Which step is reported.
+    pub select: Select,
+}
+
+/// The `train:` section.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Train {
+    /// Updates.
+    pub steps: u64,
+    /// Pairs an update.
+    pub batch: usize,
+    /// The greatest learning rate.
+    pub rate: f64,
+    /// Updates over which the rate rises from 0; a number below 1 is a share of `steps`.
+    pub warmup: f64,
+    /// How the rate falls afterwards.
+    pub schedule: Schedule,
+    /// The rate at the end, as a share of `rate`.
+    pub final_rate: f64,
+    /// Decoupled weight decay of matrices; gains, biases and the temperature have none.
+    pub weight_decay: f64,
+    /// AdamW's averaging of gradients and of their squares.
+    pub betas: [f64; 2],
+    /// AdamW's bound on small second moments.
+    pub eps: f64,
+    /// The greatest global norm of the gradient; null: no bound.
+    pub clip: Option<f64>,
+    /// The slow copy of the model, where an objective needs one.
+    pub teacher: Option<Teacher>,
+    /// Parameters that keep their values, by name; `*` stands for any run of characters.
+    pub freeze: Vec<String>,
+    /// Updates whose metrics are averaged into one record.
+    pub log: u64,
+    /// Evaluates every so many updates; null: at the end alone.
+    pub evaluate_every: Option<u64>,
+    /// How often the state is saved.
+    pub checkpoint: Checkpointing,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            steps: 1000,
+            batch: 64,
+            rate: 5e-4,
+            warmup: 0.1,
+            schedule: Schedule::Cosine,
+            final_rate: 0.0,
+            weight_decay: 0.05,
+            betas: [0.9, 0.98],
+            eps: 1e-6,
+            clip: Some(1.0),
+            teacher: None,
+            freeze: Vec::new(),
+            log: 20,
+            evaluate_every: None,
+            checkpoint: Checkpointing::default(),
+        }
+    }
+}
+
+/// How the learning rate falls after its rise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Half a cosine.
+    Cosine,
+    /// A straight line.
+    Linear,
+    /// Not at all.
+    Constant,
+}
+
+/// `teacher: {momentum: 0.995}`
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Teacher {
+    /// How much of itself the slow copy keeps at each update.
+    pub momentum: f64,
+}
+
+/// `checkpoint: {steps: 200, seconds: 60}`: whichever comes first; null switches one off.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checkpointing {
+    /// Updates between two savings.
+    pub steps: Option<u64>,
+    /// Seconds between two savings.
+    pub seconds: Option<f64>,
+}
+
+impl Default for Checkpointing {
+    fn default() -> Self {
+        Self { steps: None, seconds: Some(60.0) }
+    }
+}
+
+/// One entry of `evaluate:`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evaluate {
+    /// Finding the caption of an image and the image of a caption.
+    Retrieval(Retrieval),
+    /// Naming the category of an image from prompts alone.
+    ZeroShot(ZeroShot),
+}
+
+/// `retrieval: {rerank: 16}`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retrieval {
+    /// The k best by similarity are ranked anew by the matching head of `itm`; null: similarity alone.
+    pub rerank: Option<usize>,
+}
+
+/// `zero_shot: {templates: ["a picture of a {}"]}`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ZeroShot {
+    /// Prompts in which `{}` stands for the class; their embeddings are averaged.
+    pub templates: Vec<String>,
+}
+
+impl Default for ZeroShot {
+    fn default() -> Self {
+        Self { templates: vec!["{}".to_owned(), "a picture of {}".to_owned()] }
+    }
+}
+
+/// `select: {step: last}`: which step of a run is reported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Select {
+    /// The rule.
+    pub step: Step,
+}
+
+impl Default for Select {
+    fn default() -> Self {
+        Self { step: Step::Last }
+    }
+}
+
+/// `last`, or `{best_on: {split: val, metric: retrieval.mean_recall}}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The last.
+    Last,
+    /// The one with the greatest metric on another split than the reported one.
+    BestOn {
+        /// Where the metric is measured; never `test`.
+        split: data::Split,
+        /// The metric that decides.
+        metric: String,
+    },
+}
+
+/// The `ablate:` section as typed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ablation {
+    /// The arm that the others are compared with.
+    pub control: String,
+    /// Changes to the file, key by key, of each arm.
+    pub arms: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
+}
+
+/// What the runs are expected to show.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// A difference between two arms.
+    pub effect: Effect,
+    /// Its sign.
+    pub expect: Expect,
+    /// The entry of the published registry that states the effect, e.g. `albef/table-1/distillation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<String>,
+}
+
+/// `metric` of `arm` minus `metric` of `minus`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Effect {
+    /// E.g. `retrieval.mean_recall`.
+    pub metric: String,
+    /// The arm that is expected to differ.
+    pub arm: String,
+    /// The arm it is compared with.
+    pub minus: String,
+}
+
+/// The sign of an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expect {
+    /// Above zero.
+    Positive,
+    /// Below zero.
+    Negative,
+    /// Nearer to zero than the runs can resolve.
+    None,
+}

@@ -1,0 +1,247 @@
+//! What a run leaves behind for reports: `records.jsonl`, one JSON object a line, written as the run goes.
+//!
+//! The first line is [`Record::Run`]; a finished run's last is [`Record::Done`]. Reports read these lines and nothing
+//! else, so a record carries all that a table or a plot says: what was asked, of what, on which data and machine.
+//! Everything but the fields named `seconds`, [`Done`] and [`Header::machine`] is a function of configuration, seed and
+//! code.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Effect, Expect, PaperReference};
+
+/// Raised when the meaning of a field changes; a reader refuses other versions.
+pub const FORMAT: u32 = 1;
+
+/// One line of `records.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub enum Record {
+    /// What is run.
+    Run(Box<Header>),
+    /// Training figures of some steps, averaged.
+    Train(TrainFigures),
+    /// One evaluation.
+    Evaluation(Evaluation),
+    /// One test pair and what the model makes of it.
+    Example(Example),
+    /// The end of a finished run.
+    Done(Done),
+}
+
+/// What is run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The experiment this run is a part of.
+    pub experiment: ExperimentRecord,
+    /// The arm.
+    pub arm: String,
+    /// What the arm changes, key by key.
+    pub overrides: BTreeMap<String, serde_json::Value>,
+    /// The seed of initial weights, order, augmentation, masks and draws.
+    pub seed: u64,
+    /// The resolved configuration.
+    pub config: serde_json::Value,
+    /// The run's identity: a hash of configuration, seed, code and data.
+    pub hash: String,
+    /// The model's word.
+    pub model: String,
+    /// The objectives' words.
+    pub objectives: Vec<String>,
+    /// Trainable scalars.
+    pub parameters: u64,
+    /// Floating-point operations of one training step, forward and backward.
+    pub flops_per_step: f64,
+    /// Where the pairs come from.
+    pub data: Vec<DataRecord>,
+    /// The lines of credit and licence that the data asks for.
+    pub attribution: Vec<String>,
+    /// What differs from the papers on purpose, in model, objectives and data.
+    pub deviations: Vec<String>,
+    /// Version and revision of this program.
+    pub code: String,
+    /// Where it ran.
+    pub machine: Machine,
+}
+
+/// The experiment a run belongs to, the same in all of its runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExperimentRecord {
+    /// E.g. `albef/distillation-weight`.
+    pub name: String,
+    /// What is asked.
+    pub question: String,
+    /// The published table that is rerun.
+    pub paper: Option<PaperReference>,
+    /// The size of the question.
+    pub profile: Option<String>,
+    /// The arm that the others are compared with.
+    pub control: Option<String>,
+    /// Every arm, in the file's order.
+    pub arms: Vec<String>,
+    /// Every seed.
+    pub seeds: Vec<u64>,
+    /// What the runs are expected to show.
+    pub claims: Vec<ClaimRecord>,
+    /// Which step is reported, in words.
+    pub select: String,
+    /// The command that reruns it.
+    pub command: String,
+}
+
+/// A claim with what was published about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClaimRecord {
+    /// The difference.
+    pub effect: Effect,
+    /// Its expected sign.
+    pub expect: Expect,
+    /// The published difference, where the registry has one.
+    pub published: Option<PublishedEffect>,
+}
+
+/// A difference as a paper states it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PublishedEffect {
+    /// The registry's key.
+    pub key: String,
+    /// The difference, in the metric's own unit.
+    pub value: Option<f64>,
+    /// Its standard deviation over runs, where given.
+    pub spread: Option<f64>,
+    /// Over how many runs, where given.
+    pub runs: Option<u32>,
+    /// How the number was found.
+    pub status: Status,
+    /// The paper, table and rows.
+    pub source: String,
+    /// The metric, data and procedure behind it.
+    pub protocol: String,
+    /// In what this suite's rerun differs from that procedure.
+    pub differences: Vec<String>,
+}
+
+/// How a published number was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Read in the paper or in its authors' repository.
+    Verified,
+    /// Read in another's account of it.
+    SecondHand,
+    /// Remembered; never shown as a published number.
+    Recalled,
+}
+
+/// One split of the data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// train, val or test.
+    pub split: String,
+    /// The sources.
+    pub name: String,
+    /// How many pairs.
+    pub pairs: usize,
+    /// A hash of everything that decides the pairs.
+    pub fingerprint: String,
+}
+
+/// Where a run ran.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// `cpu` or `cuda:0`.
+    pub device: String,
+    /// The processor's name, or the accelerator's.
+    pub processor: String,
+    /// Threads that computed.
+    pub threads: usize,
+    /// Operating system and architecture.
+    pub system: String,
+}
+
+/// Training figures of some steps, averaged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainFigures {
+    /// Updates made when the record was written.
+    pub step: u64,
+    /// Averages by name: `loss`, `itc.loss`, `itm.accuracy`, `gradient_norm`, `rate`.
+    pub values: BTreeMap<String, f64>,
+    /// Seconds of training until then.
+    pub seconds: f64,
+}
+
+/// One evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Updates made before it.
+    pub step: u64,
+    /// The evaluation's word: `retrieval`, `zero_shot`.
+    pub name: String,
+    /// Raised whenever equal weights would give other values.
+    pub version: u32,
+    /// The split it was measured on.
+    pub split: String,
+    /// Whether the selection rule reports this step.
+    pub selected: bool,
+    /// How many images or texts were judged.
+    pub items: usize,
+    /// By full name: `retrieval.mean_recall`.
+    pub values: BTreeMap<String, Measured>,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// A measured value, in percent where it is a share.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The value.
+    pub value: f64,
+    /// What guessing gives.
+    pub chance: Option<f64>,
+    /// The standard error from the finite test set alone; says nothing about seeds.
+    pub sampling_error: Option<f64>,
+}
+
+/// One test pair and what the model makes of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Example {
+    /// Updates made before it.
+    pub step: u64,
+    /// The pair's identifier.
+    pub id: String,
+    /// The picture as PNG, in base64.
+    pub png: String,
+    /// Its captions.
+    pub captions: Vec<String>,
+    /// The captions that the model finds nearest, best first.
+    pub found: Vec<Found>,
+}
+
+/// A caption that a model finds for a picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// The caption.
+    pub caption: String,
+    /// Its score.
+    pub score: f64,
+    /// Whether it is a caption of this picture.
+    pub correct: bool,
+}
+
+/// The end of a finished run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// Updates made.
+    pub steps: u64,
+    /// Seconds of training and evaluation, over all attempts.
+    pub seconds: f64,
+    /// Training pairs a second.
+    pub pairs_per_second: f64,
+    /// The greatest resident memory of the process in bytes, where it can be known.
+    pub peak_memory: Option<u64>,
+    /// SHA-256 of the final weights, name by name.
+    pub weights: String,
+}

@@ -1,0 +1,241 @@
+//! What a model computes. One paper, one file; what the papers share lies in [`nn`].
+//!
+//! A model turns images and texts into embeddings, joint representations and predictions. It never sees a loss:
+//! objectives decide what to ask of it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use candle_core::{Result, Tensor};
+use serde::{Deserialize, Serialize};
+
+pub use crate::field::Field;
+
+pub mod albef;
+pub mod clip;
+pub mod nn;
+pub mod store;
+pub mod view;
+
+pub use store::{Init, Store, Vars};
+pub use view::{Attend, Fused, Image, Regions, Rows, Text, Tokens, View, take};
+
+/// Something a model can do; a method of [`Model`] is called only when the configuration lists its ability.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ability {
+    /// [`Model::image_tokens`]
+    ImageTokens,
+    /// [`Model::text_tokens`]
+    TextTokens,
+    /// [`Model::embed_image`], [`Model::embed_text`], [`Model::similarity`]
+    Embed,
+    /// [`Model::fuse`] with [`Attend::Both`]
+    Fuse,
+    /// [`Model::fuse`] with [`Attend::Causal`]
+    Generate,
+    /// [`Model::fuse`] that also returns the image tokens
+    FuseImage,
+    /// [`Model::predict_words`]
+    PredictWords,
+    /// [`Model::predict_regions`]
+    PredictRegions,
+}
+
+impl Ability {
+    /// Every ability, in the order in which they are printed.
+    pub const ALL: [Self; 8] = [
+        Self::ImageTokens,
+        Self::TextTokens,
+        Self::Embed,
+        Self::Fuse,
+        Self::Generate,
+        Self::FuseImage,
+        Self::PredictWords,
+        Self::PredictRegions,
+    ];
+
+    /// What an objective that needs it asks for, as refusals say it.
+    pub fn wanted(self) -> &'static str {
+        match self {
+            Self::ImageTokens => "image tokens (image_tokens)",
+            Self::TextTokens => "text tokens (text_tokens)",
+            Self::Embed => "image and text embedded apart, in one space (embed)",
+            Self::Fuse => "a joint pass in which words see each other both ways (fuse)",
+            Self::Generate => "a joint pass from left to right (generate)",
+            Self::FuseImage => "image tokens that have seen the words (fuse_image)",
+            Self::PredictWords => "a word decoder (predict_words)",
+            Self::PredictRegions => "a region decoder (predict_regions)",
+        }
+    }
+}
+
+impl fmt::Display for Ability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ImageTokens => "image_tokens",
+            Self::TextTokens => "text_tokens",
+            Self::Embed => "embed",
+            Self::Fuse => "fuse",
+            Self::Generate => "generate",
+            Self::FuseImage => "fuse_image",
+            Self::PredictWords => "predict_words",
+            Self::PredictRegions => "predict_regions",
+        })
+    }
+}
+
+/// A set of abilities.
+pub type Abilities = BTreeSet<Ability>;
+
+/// What the data decides about a model's shape.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inputs {
+    /// Side of the square image, in pixels.
+    pub size: usize,
+    /// Length T of a word sequence, in vocabulary entries.
+    pub words: usize,
+    /// Entries V of the vocabulary.
+    pub vocabulary: usize,
+    /// Width R of a region's feature vector; 0 without regions.
+    pub region_features: usize,
+    /// Classes of the region detector; 0 without regions.
+    pub region_classes: usize,
+}
+
+/// The widths an objective's own parts must agree with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dims {
+    /// D: width of fused hidden states and of [`Fused::pooled`].
+    pub width: usize,
+    /// E: width of the shared embedding space; 0 without one.
+    pub embed: usize,
+    /// V: entries of the vocabulary.
+    pub vocabulary: usize,
+}
+
+/// A vision-language model: computes, never judges.
+pub trait Model {
+    /// Hidden states of the image alone (B,N,D).
+    ///
+    /// # Errors
+    /// When the model lacks [`Ability::ImageTokens`].
+    fn image_tokens(&self, _image: &View<Image>) -> Result<Tokens> {
+        lacks(Ability::ImageTokens)
+    }
+    /// Hidden states of the text alone (B,T,D).
+    ///
+    /// # Errors
+    /// When the model lacks [`Ability::TextTokens`].
+    fn text_tokens(&self, _text: &View<Text>) -> Result<Tokens> {
+        lacks(Ability::TextTokens)
+    }
+    /// Unit vectors (B,E), or (B,Q,E) for models with several queries an image.
+    ///
+    /// # Errors
+    /// When the model lacks [`Ability::Embed`].
+    fn embed_image(&self, _image: &View<Image>) -> Result<Tensor> {
+        lacks(Ability::Embed)
+    }
+    /// Unit vectors (B,E).
+    ///
+    /// # Errors
+    /// When the model lacks [`Ability::Embed`].
+    fn embed_text(&self, _text: &View<Text>) -> Result<Tensor> {
+        lacks(Ability::Embed)
+    }
+    /// Logits (images, texts) of embeddings, temperature included.
+    ///
+    /// # Errors
+    /// When the model lacks [`Ability::Embed`].
+    fn similarity(&self, _images: &Tensor, _texts: &Tensor) -> Result<Tensor> {
+        lacks(Ability::Embed)
+    }
+    /// A joint pass over pairs.
+    ///
+    /// # Errors
+    /// When the model lacks [`Ability::Fuse`] or, for [`Attend::Causal`], [`Ability::Generate`].
+    fn fuse(&self, _image: &View<Image>, _text: &View<Text>, attend: Attend) -> Result<Fused> {
+        lacks(if attend == Attend::Both { Ability::Fuse } else { Ability::Generate })
+    }
+    /// Vocabulary logits (..,V) of text hidden states (..,D).
+    ///
+    /// # Errors
+    /// When the model lacks [`Ability::PredictWords`].
+    fn predict_words(&self, _hidden: &Tensor) -> Result<Tensor> {
+        lacks(Ability::PredictWords)
+    }
+    /// Region features (..,R) of image hidden states (..,D).
+    ///
+    /// # Errors
+    /// When the model lacks [`Ability::PredictRegions`].
+    fn predict_regions(&self, _hidden: &Tensor) -> Result<Tensor> {
+        lacks(Ability::PredictRegions)
+    }
+}
+
+fn lacks<T>(ability: Ability) -> Result<T> {
+    candle_core::bail!("this model does not offer {}", ability.wanted())
+}
+
+/// A model as the experiment file describes it: known before a weight exists.
+pub trait ModelConfig {
+    /// What the model can do.
+    fn abilities(&self) -> Abilities;
+    /// Why it cannot do the rest, as refusals say it ("clip has no joint pass").
+    fn lacks(&self, ability: Ability) -> &'static str;
+    /// The fields of a pair that it reads.
+    fn reads(&self) -> BTreeSet<Field>;
+    /// What is wrong with the configuration in itself, one sentence a fault.
+    fn faults(&self, inputs: &Inputs) -> Vec<String>;
+    /// The widths its objectives build on.
+    fn dims(&self, inputs: &Inputs) -> Dims;
+    /// Multiply-adds times two of one forward pass over one pair, through both towers and (if any) the joint pass.
+    fn flops(&self, inputs: &Inputs) -> f64;
+    /// Opens the parameters.
+    ///
+    /// # Errors
+    /// When a parameter of the same name exists with another shape.
+    fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>>;
+}
+
+/// Writes the closed list of models: the enum that the experiment file's `model:` is read into, and the registry over it.
+macro_rules! models {
+    ($($Variant:ident($module:ident)),* $(,)?) => {
+        /// The model of an experiment: `model: {<name>: {..}}`.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Config {
+            $(#[doc = concat!("[`", stringify!($module), "`]")] $Variant($module::Config),)*
+        }
+
+        impl Config {
+            /// Every model with its defaults.
+            pub fn all() -> Vec<Self> {
+                vec![$(Self::$Variant($module::Config::default()),)*]
+            }
+
+            /// The word that names the model everywhere.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$Variant(_) => stringify!($module),)* }
+            }
+
+            /// The text of its file, from which its description and deviations are read.
+            pub fn source(&self) -> &'static str {
+                match self { $(Self::$Variant(_) => include_str!(concat!(stringify!($module), ".rs")),)* }
+            }
+        }
+
+        impl std::ops::Deref for Config {
+            type Target = dyn ModelConfig;
+            fn deref(&self) -> &Self::Target {
+                match self { $(Self::$Variant(config) => config,)* }
+            }
+        }
+    };
+}
+
+models! {
+    Clip(clip),
+    Albef(albef),
+}

@@ -1,0 +1,51 @@
+//! Image-text contrast within the batch: each image must find its own caption among all, and the reverse.
+//!
+//! CLIP, Radford et al., arXiv:2103.00020, figure 3: `(CE(S, i) + CE(S', i)) / 2` over the logits S (B,B).
+
+use candle_core::{Result, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::{Loss, Needs, Objective, ObjectiveConfig, Step};
+use crate::kernels;
+use crate::models::{Ability, Dims, Vars};
+
+/// `itc: {}`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Share in the sum of losses.
+    pub weight: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { weight: 1.0 }
+    }
+}
+
+impl ObjectiveConfig for Config {
+    fn needs(&self) -> Needs {
+        Needs { abilities: [Ability::Embed].into(), batch: 2, ..Needs::default() }
+    }
+
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn build(&self, _: &Vars, _: &Dims) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(Itc))
+    }
+}
+
+struct Itc;
+
+impl Objective for Itc {
+    fn loss(&self, step: &Step) -> Result<Loss> {
+        let logits = step.student.similarity()?;
+        let pairs = logits.dim(0)? as u32;
+        let own = Tensor::arange(0, pairs, logits.device())?;
+        let images = kernels::cross_entropy(&logits, &own, 0.0)?;
+        let texts = kernels::cross_entropy(&logits.t()?.contiguous()?, &own, 0.0)?;
+        Ok(Loss::new(((images + texts)? * 0.5)?))
+    }
+}

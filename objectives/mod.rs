@@ -1,0 +1,100 @@
+//! What is asked of a model, and what the error is. One objective, one file; shared mathematics has files of its own.
+
+use std::collections::BTreeSet;
+
+use candle_core::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::models::{Abilities, Dims, Field, Vars};
+
+pub mod itc;
+pub mod step;
+
+pub use step::{Batch, Carried, Loss, Progress, Reading, Step};
+
+/// What an objective cannot do without.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Needs {
+    /// What the model must be able to do.
+    pub abilities: Abilities,
+    /// Fields of a pair that it reads beyond those the model reads.
+    pub labels: BTreeSet<Field>,
+    /// Whether a slow copy of the model is read.
+    pub teacher: bool,
+    /// The smallest batch B that means anything: 2 for every contrast between pairs.
+    pub batch: usize,
+}
+
+/// An error to be made small.
+pub trait Objective {
+    /// The error over one batch.
+    ///
+    /// # Errors
+    /// When a shape does not fit: legality was checked before, so this is a defect.
+    fn loss(&self, step: &Step) -> Result<Loss>;
+
+    /// What follows the update of the weights (filling a queue, for instance).
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn after(&mut self, _step: &Step) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// An objective as the experiment file describes it: known before a weight exists.
+pub trait ObjectiveConfig {
+    /// What it cannot do without.
+    fn needs(&self) -> Needs;
+    /// Its share in the sum of losses.
+    fn weight(&self) -> f64;
+    /// What is wrong with the configuration in itself, one sentence a fault.
+    fn faults(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Opens its own parameters and buffers.
+    ///
+    /// # Errors
+    /// When a parameter of the same name exists with another shape.
+    fn build(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>>;
+}
+
+/// Writes the closed list of objectives: the enum that an entry of `objectives:` is read into, and the registry over it.
+macro_rules! objectives {
+    ($($Variant:ident($module:ident)),* $(,)?) => {
+        /// One entry of `objectives:`, `<name>: {..}`.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Config {
+            $(#[doc = concat!("[`", stringify!($module), "`]")] $Variant($module::Config),)*
+        }
+
+        impl Config {
+            /// Every objective with its defaults.
+            pub fn all() -> Vec<Self> {
+                vec![$(Self::$Variant($module::Config::default()),)*]
+            }
+
+            /// The word that names the objective everywhere.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$Variant(_) => stringify!($module),)* }
+            }
+
+            /// The text of its file, from which its description and deviations are read.
+            pub fn source(&self) -> &'static str {
+                match self { $(Self::$Variant(_) => include_str!(concat!(stringify!($module), ".rs")),)* }
+            }
+        }
+
+        impl std::ops::Deref for Config {
+            type Target = dyn ObjectiveConfig;
+            fn deref(&self) -> &Self::Target {
+                match self { $(Self::$Variant(config) => config,)* }
+            }
+        }
+    };
+}
+
+objectives! {
+    Itc(itc),
+}

@@ -1,0 +1,215 @@
+//! One training step as an objective sees it: the batch, the student that learns, the teacher that follows it.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use candle_core::{Result, Tensor, bail};
+
+use crate::kernels::random::Key;
+use crate::models::{Attend, Fused, Image, Model, Rows, Text, View};
+
+/// B image-text pairs on the device, with what tells equal ones apart.
+#[derive(Clone)]
+pub struct Batch {
+    /// B images.
+    pub image: Image,
+    /// Their B captions, and object tags where there are any.
+    pub text: Text,
+    /// (B, T) row by row: 1 where a word begins; 0 on later pieces, `[CLS]`, `[SEP]` and padding.
+    pub word_starts: Vec<u8>,
+    /// (B): equal for views of the same image.
+    pub image_keys: Vec<u64>,
+    /// (B): equal for equal captions.
+    pub caption_keys: Vec<u64>,
+    /// The detector's class probabilities of each region (B,N,C), where the data has regions.
+    pub region_classes: Option<Tensor>,
+}
+
+impl Batch {
+    /// B.
+    ///
+    /// # Errors
+    /// When the batch holds no text.
+    pub fn size(&self) -> Result<usize> {
+        self.text.rows()
+    }
+}
+
+/// One model's look at the batch. What several objectives ask for is computed once a step.
+pub struct Reading<'a> {
+    /// The model that looks.
+    pub model: &'a dyn Model,
+    /// The images, with what the model has computed from them.
+    pub image: View<Image>,
+    /// The texts, likewise.
+    pub text: View<Text>,
+    embeds: [OnceCell<Tensor>; 2],
+    similarity: OnceCell<Tensor>,
+    fused: OnceCell<Rc<Fused>>,
+}
+
+impl<'a> Reading<'a> {
+    /// `noise` is where dropout draws from; without it nothing is dropped.
+    pub fn new(model: &'a dyn Model, batch: &Batch, noise: Option<Key>) -> Self {
+        let view = |index| noise.map(|key: Key| key.fold(index));
+        Self {
+            model,
+            image: View::new(batch.image.clone(), view(0)),
+            text: View::new(batch.text.clone(), view(1)),
+            embeds: Default::default(),
+            similarity: OnceCell::new(),
+            fused: OnceCell::new(),
+        }
+    }
+
+    /// Unit vectors of the images (B,E) or (B,Q,E).
+    ///
+    /// # Errors
+    /// When the model does not embed.
+    pub fn image_embeds(&self) -> Result<Tensor> {
+        once(&self.embeds[0], || self.model.embed_image(&self.image))
+    }
+
+    /// Unit vectors of the texts (B,E).
+    ///
+    /// # Errors
+    /// When the model does not embed.
+    pub fn text_embeds(&self) -> Result<Tensor> {
+        once(&self.embeds[1], || self.model.embed_text(&self.text))
+    }
+
+    /// Logits (B images, B texts), temperature included.
+    ///
+    /// # Errors
+    /// When the model does not embed.
+    pub fn similarity(&self) -> Result<Tensor> {
+        once(&self.similarity, || self.model.similarity(&self.image_embeds()?, &self.text_embeds()?))
+    }
+
+    /// The joint pass over the B matching pairs, words seeing each other both ways.
+    ///
+    /// # Errors
+    /// When the model does not fuse.
+    pub fn fused(&self) -> Result<Rc<Fused>> {
+        once(&self.fused, || self.model.fuse(&self.image, &self.text, Attend::Both).map(Rc::new))
+    }
+}
+
+fn once<T: Clone>(cell: &OnceCell<T>, compute: impl FnOnce() -> Result<T>) -> Result<T> {
+    if let Some(known) = cell.get() {
+        return Ok(known.clone());
+    }
+    let value = compute()?;
+    Ok(cell.get_or_init(|| value).clone())
+}
+
+/// Where a step lies in its run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// Updates made before this one.
+    pub step: u64,
+    /// Updates of the whole run.
+    pub steps: u64,
+    /// Updates of one pass over the training pairs.
+    pub steps_per_epoch: u64,
+}
+
+impl Progress {
+    /// Passes over the training pairs made before this step.
+    pub fn epochs(&self) -> f64 {
+        self.step as f64 / self.steps_per_epoch.max(1) as f64
+    }
+}
+
+/// Everything an objective may look at in one training step.
+pub struct Step<'a> {
+    /// The pairs.
+    pub batch: &'a Batch,
+    /// The model that learns.
+    pub student: Reading<'a>,
+    teacher: Option<Reading<'a>>,
+    /// Where this step lies in the run.
+    pub progress: Progress,
+    seed: u64,
+}
+
+impl<'a> Step<'a> {
+    /// A step of a run seeded with `seed`; `teacher` is the slow copy of the model, where an objective needs one.
+    pub fn new(
+        batch: &'a Batch,
+        student: &'a dyn Model,
+        teacher: Option<&'a dyn Model>,
+        progress: Progress,
+        seed: u64,
+    ) -> Self {
+        let noise = |purpose| Some(Key::new(seed, progress.step, purpose));
+        Self {
+            batch,
+            student: Reading::new(student, batch, noise("dropout")),
+            // The released code of ALBEF leaves its momentum encoder in training mode, so it drops out too.
+            teacher: teacher.map(|model| Reading::new(model, batch, noise("teacher.dropout"))),
+            progress,
+            seed,
+        }
+    }
+
+    /// The slow copy of the model; its values carry no gradient.
+    ///
+    /// # Errors
+    /// When no objective's needs asked for one.
+    pub fn teacher(&self) -> Result<&Reading<'a>> {
+        match &self.teacher {
+            Some(teacher) => Ok(teacher),
+            None => bail!("this step has no teacher; an objective that wants one says so in its needs"),
+        }
+    }
+
+    /// Random numbers for `purpose`, the same at every repetition of this step.
+    pub fn rng(&self, purpose: &str) -> Key {
+        Key::new(self.seed, self.progress.step, purpose)
+    }
+}
+
+/// What an objective makes of a step: the error to be made small, and figures to log.
+pub struct Loss {
+    /// A scalar.
+    pub value: Tensor,
+    /// Further scalars by name (accuracy, temperature); none is read unless it is logged.
+    pub metrics: BTreeMap<&'static str, Tensor>,
+}
+
+impl Loss {
+    /// A loss without further figures.
+    pub fn new(value: Tensor) -> Self {
+        Self { value, metrics: BTreeMap::new() }
+    }
+
+    /// Adds a figure to log.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: &Tensor) -> Self {
+        self.metrics.insert(name, value.detach());
+        self
+    }
+}
+
+/// A value handed from [`super::Objective::loss`] to [`super::Objective::after`] of the same step.
+pub struct Carried<T>(RefCell<Option<T>>);
+
+impl<T> Default for Carried<T> {
+    fn default() -> Self {
+        Self(RefCell::new(None))
+    }
+}
+
+impl<T> Carried<T> {
+    /// Keeps `value` until the step is over.
+    pub fn keep(&self, value: T) {
+        self.0.replace(Some(value));
+    }
+
+    /// What was kept, once.
+    pub fn take(&self) -> Option<T> {
+        self.0.take()
+    }
+}

@@ -1,0 +1,1 @@
+//! What we conclude: statistics, verdicts, tables, plots and the page, from the records of runs alone.
