@@ -53,7 +53,8 @@ fn limits_are_those_of_the_functions() {
 
 #[test]
 fn vector_instructions_change_no_bit() {
-    let functions: [(Function, fn(f32) -> f32); 4] =
+    type Scalar = fn(f32) -> f32;
+    let functions: [(Function, Scalar); 4] =
         [(Function::Exp, exp), (Function::Ln, ln), (Function::Erf, erf), (Function::Tanh, tanh)];
     for (function, scalar) in functions {
         let x: Vec<f32> = (0..4099).map(|i| (i as f32 - 2000.0) * 0.013).collect();
