@@ -1,6 +1,7 @@
 //! What a run leaves behind for reports: `records.jsonl`, one JSON object a line, written as the run goes.
 //!
-//! The first line is [`Record::Run`]; a finished run's last is [`Record::Done`]. Reports read these lines and nothing
+//! The first line is [`Record::Run`]; a finished run's last is [`Record::Done`], that of a run which stopped on a fault
+//! [`Record::Failed`], and another attempt removes it. Reports read these lines and nothing
 //! else, so a record carries all that a table or a plot says: what was asked, of what, on which data and machine.
 //! Everything but the fields named `seconds`, [`Done`] and [`Header::machine`] is a function of configuration, seed and
 //! code.
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Expect, PaperReference};
+pub use super::{Effect, Expect, PaperReference};
 
 /// Raised when the meaning of a field changes; a reader refuses other versions.
 pub const FORMAT: u32 = 1;
@@ -26,6 +27,8 @@ pub enum Record {
     Evaluation(Evaluation),
     /// One test pair and what the model makes of it.
     Example(Example),
+    /// Why the run stopped before its end.
+    Failed(Failed),
     /// The end of a finished run.
     Done(Done),
 }
@@ -120,8 +123,11 @@ pub struct PublishedEffect {
     pub source: String,
     /// The metric, data and procedure behind it.
     pub protocol: String,
-    /// In what this suite's rerun differs from that procedure.
+    /// In what this suite's rerun differs from that procedure in size or setting, e.g. `14M training pairs there, 20,000
+    /// here`: the sign may still be compared, the size may not.
     pub differences: Vec<String>,
+    /// In what it measures something else, e.g. `accuracy on VQA there, retrieval here`: nothing may be compared.
+    pub incomparable: Vec<String>,
 }
 
 /// How a published number was found.
@@ -194,11 +200,13 @@ pub struct Evaluation {
     pub seconds: f64,
 }
 
-/// A measured value, in percent where it is a share.
+/// A measured value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// The value.
     pub value: f64,
+    /// Whether it is a share, then in percent.
+    pub percent: bool,
     /// What guessing gives.
     pub chance: Option<f64>,
     /// The standard error from the finite test set alone; says nothing about seeds.
@@ -229,6 +237,15 @@ pub struct Found {
     pub score: f64,
     /// Whether it is a caption of this picture.
     pub correct: bool,
+}
+
+/// Why a run stopped before its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Updates made before it.
+    pub step: u64,
+    /// The fault, as it was printed.
+    pub reason: String,
 }
 
 /// The end of a finished run.
