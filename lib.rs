@@ -17,3 +17,5 @@ pub mod models;
 pub mod objectives;
 /// What we conclude from the records of runs.
 pub mod reports;
+/// The special tokens of every vocabulary.
+pub mod token;

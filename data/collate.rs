@@ -2,9 +2,7 @@
 
 use super::augment::{DEVIATION, MEAN};
 use super::{Error, Example, Result};
-
-/// Fills the places after a text's end.
-pub const PAD: u32 = 0;
+use crate::token::PAD;
 
 /// A text as tokens: `[CLS] pieces [SEP]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
