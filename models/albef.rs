@@ -26,7 +26,7 @@ impl ModelConfig for Config {
         Vec::new()
     }
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { width: 8, embed: 8, vocabulary: inputs.vocabulary }
+        Dims { width: 8, embed: 8, queries: None, vocabulary: inputs.vocabulary }
     }
     fn flops(&self, _: &Inputs) -> f64 {
         0.0

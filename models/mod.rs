@@ -110,6 +110,8 @@ pub struct Dims {
     pub width: usize,
     /// E: width of the shared embedding space; 0 without one.
     pub embed: usize,
+    /// Q: unit vectors an image, where [`Model::embed_image`] returns (B,Q,E); `None` where it returns (B,E).
+    pub queries: Option<usize>,
     /// V: entries of the vocabulary.
     pub vocabulary: usize,
 }
