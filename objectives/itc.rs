@@ -44,8 +44,13 @@ impl Objective for Itc {
         let logits = step.student.similarity()?;
         let pairs = logits.dim(0)? as u32;
         let own = Tensor::arange(0, pairs, logits.device())?;
+        let reverse = logits.t()?.contiguous()?;
         let images = kernels::cross_entropy(&logits, &own, 0.0)?;
-        let texts = kernels::cross_entropy(&logits.t()?.contiguous()?, &own, 0.0)?;
-        Ok(Loss::new(((images + texts)? * 0.5)?))
+        let texts = kernels::cross_entropy(&reverse, &own, 0.0)?;
+        Loss::new(((images + texts)? * 0.5)?).with_accuracy("image_accuracy", &logits, &own)?.with_accuracy(
+            "text_accuracy",
+            &reverse,
+            &own,
+        )
     }
 }

@@ -7,7 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::models::{Abilities, Dims, Field, Vars};
 
+pub mod distillation;
 pub mod itc;
+pub mod itc_momentum;
+pub mod itm;
+pub mod masking;
+pub mod mlm;
+pub mod negatives;
+pub mod queue;
 pub mod step;
 
 pub use step::{Batch, Carried, Loss, Progress, Reading, Step};
@@ -97,4 +104,7 @@ macro_rules! objectives {
 
 objectives! {
     Itc(itc),
+    ItcMomentum(itc_momentum),
+    Itm(itm),
+    Mlm(mlm),
 }

@@ -4,7 +4,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{D, DType, Result, Tensor, bail};
 
 use crate::kernels::random::Key;
 use crate::models::{Attend, Fused, Image, Model, Rows, Text, View};
@@ -190,6 +190,24 @@ impl Loss {
     pub fn with(mut self, name: &'static str, value: &Tensor) -> Self {
         self.metrics.insert(name, value.detach());
         self
+    }
+
+    /// Adds a figure that is known without the device.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn with_number(self, name: &'static str, value: f64) -> Result<Self> {
+        let value = Tensor::new(value as f32, self.value.device())?;
+        Ok(self.with(name, &value))
+    }
+
+    /// Adds the share of rows of `logits` (R,C) that are greatest at their target (u32, R).
+    ///
+    /// # Errors
+    /// When shapes do not agree.
+    pub fn with_accuracy(self, name: &'static str, logits: &Tensor, targets: &Tensor) -> Result<Self> {
+        let right = logits.detach().argmax(D::Minus1)?.eq(targets)?;
+        Ok(self.with(name, &right.to_dtype(DType::F32)?.mean_all()?))
     }
 }
 

@@ -1,0 +1,113 @@
+//! Image-text contrast against a slow copy of the model and a queue of its earlier embeddings.
+//!
+//! ALBEF, Li et al., arXiv:2107.07651, sections 3.2 and 3.3. Queries are the student's embeddings; keys are the
+//! teacher's of this batch, followed by the queue; s is the model's similarity, temperature included:
+//! `(CE(s(image, text keys), i) + CE(s(text, image keys), i)) / 2`, a share alpha of each target taken from the softmax
+//! of the teacher's own similarities with the same keys.
+//!
+//! Deviation: the released code demands a queue that is a multiple of the batch; here the queue may have any size.
+
+use candle_core::{Result, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::queue::Queue;
+use super::{Loss, Needs, Objective, ObjectiveConfig, Step, distillation};
+use crate::models::{Ability, Dims, Vars};
+
+/// `itc_momentum: {queue: 4096, distill: 0.4}`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// K: earlier pairs whose embeddings serve as further negatives; 0: none.
+    pub queue: usize,
+    /// alpha: the teacher's share of the target.
+    pub distill: f64,
+    /// Passes over the training pairs in which alpha rises from 0.
+    pub ramp: f64,
+    /// Share in the sum of losses.
+    pub weight: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { queue: 4096, distill: 0.4, ramp: 1.0, weight: 1.0 }
+    }
+}
+
+impl ObjectiveConfig for Config {
+    fn needs(&self) -> Needs {
+        // A queue offers negatives even to a single pair.
+        let batch = if self.queue == 0 { 2 } else { 1 };
+        Needs { abilities: [Ability::Embed].into(), teacher: true, batch, ..Needs::default() }
+    }
+
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn faults(&self) -> Vec<String> {
+        distillation::faults(self.distill, self.ramp)
+    }
+
+    fn build(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {
+        let image: Vec<usize> = dims.queries.into_iter().chain([dims.embed]).collect();
+        let open = |name, row: &[usize]| {
+            let queue = || Queue::open(&vars.at(name), self.queue, row);
+            (self.queue > 0).then(queue).transpose()
+        };
+        Ok(Box::new(ItcMomentum {
+            images: open("images", &image)?,
+            texts: open("texts", &[dims.embed])?,
+            distill: self.distill,
+            ramp: self.ramp,
+        }))
+    }
+}
+
+struct ItcMomentum {
+    images: Option<Queue>,
+    texts: Option<Queue>,
+    distill: f64,
+    ramp: f64,
+}
+
+/// The teacher's embeddings of this batch, then those of the queue.
+fn keys(batch: &Tensor, queue: Option<&Queue>) -> Result<Tensor> {
+    match queue {
+        None => Ok(batch.clone()),
+        Some(queue) => Tensor::cat(&[batch, &queue.rows()], 0),
+    }
+}
+
+impl Objective for ItcMomentum {
+    fn loss(&self, step: &Step) -> Result<Loss> {
+        let (student, teacher) = (&step.student, step.teacher()?);
+        let (images, texts) = (student.image_embeds()?, student.text_embeds()?);
+        let (slow_images, slow_texts) = (teacher.image_embeds()?.detach(), teacher.text_embeds()?.detach());
+        let image_keys = keys(&slow_images, self.images.as_ref())?;
+        let text_keys = keys(&slow_texts, self.texts.as_ref())?;
+
+        // The student's temperature serves both: the teacher's targets are sharpened as the predictions are.
+        let find_text = |images: &Tensor| student.model.similarity(images, &text_keys);
+        let find_image = |texts: &Tensor| student.model.similarity(&image_keys, texts)?.t()?.contiguous();
+
+        let alpha = distillation::alpha(self.distill, self.ramp, step.progress);
+        let own = Tensor::arange(0, step.batch.size()? as u32, images.device())?;
+        let (to_text, to_image) = (find_text(&images)?, find_image(&texts)?);
+        let of_images = distillation::cross_entropy(&to_text, &own, alpha, || find_text(&slow_images))?;
+        let of_texts = distillation::cross_entropy(&to_image, &own, alpha, || find_image(&slow_texts))?;
+        Loss::new(((of_images + of_texts)? * 0.5)?)
+            .with_accuracy("image_accuracy", &to_text, &own)?
+            .with_accuracy("text_accuracy", &to_image, &own)?
+            .with_number("alpha", alpha)
+    }
+
+    fn after(&mut self, step: &Step) -> Result<()> {
+        let teacher = step.teacher()?;
+        if let (Some(images), Some(texts)) = (&self.images, &self.texts) {
+            images.push(&teacher.image_embeds()?)?;
+            texts.push(&teacher.text_embeds()?)?;
+        }
+        Ok(())
+    }
+}
