@@ -17,5 +17,7 @@ pub mod models;
 pub mod objectives;
 /// What we conclude from the records of runs.
 pub mod reports;
+/// What the head of a source file says about the part in it.
+pub mod source;
 /// The special tokens of every vocabulary.
 pub mod token;

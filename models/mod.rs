@@ -10,6 +10,7 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 pub use crate::field::Field;
+use crate::source;
 
 pub mod albef;
 pub mod clip;
@@ -225,6 +226,16 @@ macro_rules! models {
             /// The text of its file, from which its description and deviations are read.
             pub fn source(&self) -> &'static str {
                 match self { $(Self::$Variant(_) => include_str!(concat!(stringify!($module), ".rs")),)* }
+            }
+
+            /// The first sentence of its file.
+            pub fn description(&self) -> String {
+                source::description(self.source())
+            }
+
+            /// What differs from its paper on purpose, one sentence each.
+            pub fn deviations(&self) -> Vec<String> {
+                source::deviations(self.source())
             }
         }
 

@@ -1,7 +1,9 @@
 //! Image-text matching: does this text describe this image?
 //!
 //! ALBEF, Li et al., arXiv:2107.07651, section 3.2: cross-entropy of a two-class linear head on the pooled joint
-//! representation, averaged over the B pairs of the batch, B pairs with another image and B with another text.
+//! representation, averaged over the B pairs of the batch, B pairs with another image and B with another text. Hard
+//! negatives are drawn from the similarities of this step: those of the student's embeddings with the teacher's where
+//! the step has a teacher (so does the released code), else with its own.
 //!
 //! Deviation: pairs that share the image or the caption are never negatives; a pair for which the batch holds no
 //! negative does without.
@@ -54,6 +56,10 @@ impl ObjectiveConfig for Config {
         self.weight
     }
 
+    fn without(&self, ability: Ability) -> Option<&'static str> {
+        (ability == Ability::Embed).then_some("`negatives: random` does without similarities")
+    }
+
     fn build(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {
         Ok(Box::new(Itm { head: Head::open(vars, dims)?, negatives: self.negatives }))
     }
@@ -103,9 +109,11 @@ impl Itm {
         let (to_image, to_text) = match self.negatives {
             Negatives::Random => (vec![0.0; pairs * pairs], vec![0.0; pairs * pairs]),
             Negatives::Hard => {
-                let similarity = step.student.similarity()?.detach();
+                let (student, keys) = (&step.student, step.keys());
                 let flat = |scores: Tensor| scores.contiguous()?.flatten_all()?.to_vec1();
-                (flat(similarity.t()?)?, flat(similarity)?)
+                let to_text = student.model.similarity(&student.image_embeds()?, &keys.text_embeds()?)?;
+                let to_image = student.model.similarity(&keys.image_embeds()?, &student.text_embeds()?)?;
+                (flat(to_image.t()?)?, flat(to_text)?)
             }
         };
         let mut rows = [Vec::new(), Vec::new()];

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use candle_core::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::models::{Abilities, Dims, Field, Vars};
+use crate::models::{Abilities, Ability, Dims, Field, Vars};
+use crate::source;
 
 pub mod distillation;
+pub mod fits;
 pub mod itc;
 pub mod itc_momentum;
 pub mod itm;
@@ -17,6 +19,7 @@ pub mod negatives;
 pub mod queue;
 pub mod step;
 
+pub use fits::{Offer, Reason, fits, runs};
 pub use step::{Batch, Carried, Loss, Progress, Reading, Step};
 
 /// What an objective cannot do without.
@@ -59,7 +62,11 @@ pub trait ObjectiveConfig {
     fn faults(&self) -> Vec<String> {
         Vec::new()
     }
-    /// Opens its own parameters and buffers.
+    /// The setting with which it does without an ability that it needs as it stands.
+    fn without(&self, _: Ability) -> Option<&'static str> {
+        None
+    }
+    /// Opens its own parameters and buffers below `vars`, its own place in the store.
     ///
     /// # Errors
     /// When a parameter of the same name exists with another shape.
@@ -90,6 +97,24 @@ macro_rules! objectives {
             /// The text of its file, from which its description and deviations are read.
             pub fn source(&self) -> &'static str {
                 match self { $(Self::$Variant(_) => include_str!(concat!(stringify!($module), ".rs")),)* }
+            }
+
+            /// The objective, with its parameters and buffers below its own word in `vars`.
+            ///
+            /// # Errors
+            /// As [`ObjectiveConfig::build`].
+            pub fn open(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {
+                self.build(&vars.at(self.name()), dims)
+            }
+
+            /// The first sentence of its file.
+            pub fn description(&self) -> String {
+                source::description(self.source())
+            }
+
+            /// What differs from its paper on purpose, one sentence each.
+            pub fn deviations(&self) -> Vec<String> {
+                source::deviations(self.source())
             }
         }
 

@@ -2,8 +2,7 @@
 //!
 //! ALBEF, Li et al., arXiv:2107.07651, section 3.2: for each text an image and for each image a text, drawn in
 //! proportion to the softmax of the similarities of this step. Equal similarities make the draw uniform.
-//!
-//! Deviation: besides the pair itself, pairs that share the image or the caption are never drawn as negatives.
+//! Besides the pair itself, pairs that share the image or the caption are never drawn.
 
 use crate::kernels::random::Key;
 

@@ -87,6 +87,17 @@ impl<'a> Reading<'a> {
         once(&self.similarity, || self.model.similarity(&self.image_embeds()?, &self.text_embeds()?))
     }
 
+    /// The temperature, a scalar without a gradient: the inverse of the logit that a unit vector has with itself.
+    ///
+    /// # Errors
+    /// When the model does not embed.
+    pub fn temperature(&self) -> Result<Tensor> {
+        let vector = self.text_embeds()?.narrow(0, 0, 1)?.detach();
+        let mut image = self.image_embeds()?.dims().to_vec();
+        image[0] = 1;
+        self.model.similarity(&vector.broadcast_as(image)?, &vector)?.detach().recip()?.squeeze(1)?.squeeze(0)
+    }
+
     /// The joint pass over the B matching pairs, words seeing each other both ways.
     ///
     /// # Errors
@@ -163,6 +174,12 @@ impl<'a> Step<'a> {
             Some(teacher) => Ok(teacher),
             None => bail!("this step has no teacher; an objective that wants one says so in its needs"),
         }
+    }
+
+    /// The reading whose embeddings serve as keys of a contrast: the teacher's where there is a teacher (MoCo, He et al.,
+    /// arXiv:1911.05722), else the student's own.
+    pub fn keys(&self) -> &Reading<'a> {
+        self.teacher.as_ref().unwrap_or(&self.student)
     }
 
     /// Random numbers for `purpose`, the same at every repetition of this step.

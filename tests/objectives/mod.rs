@@ -1,5 +1,7 @@
 //! Objectives against their formulas, the papers' released code and each other, on a model small enough to see through.
 
+mod fits;
+mod heads;
 mod queue;
 mod tiny;
 mod training;

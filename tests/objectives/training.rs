@@ -12,7 +12,7 @@ fn losses(config: &Config, pairs: usize, updates: u64) -> Vec<f32> {
     let store = Store::new(&Device::Cpu, 3, &[]);
     let model = Tiny::build(&store.student()).unwrap();
     let teacher = Tiny::build(&store.teacher()).unwrap();
-    let mut objective = config.build(&store.student().at(config.name()), &DIMS).unwrap();
+    let mut objective = config.open(&store.student(), &DIMS).unwrap();
     let batch = batch(pairs, 5);
     let entries = store.of(Role::Trainable);
     let moments: Vec<Tensor> = entries

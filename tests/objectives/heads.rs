@@ -1,0 +1,39 @@
+use vlp_bench::objectives;
+use vlp_bench::source::{description, deviations};
+
+const HEAD: &str = "\
+//! Masked words: what stands
+//! behind a mask? More of it.
+//!
+//! A paper et al., arXiv:0000.00000.
+//! Deviation: one thing
+//! is done otherwise.
+//! Deviation: another.
+//!
+//! Not part of it.
+
+//! Deviation: not in the head.
+";
+
+#[test]
+fn a_description_is_the_first_sentence_of_the_head() {
+    assert_eq!(description(HEAD), "Masked words: what stands behind a mask?");
+    assert_eq!(description("//! No end\n\nuse x;"), "No end");
+    assert_eq!(description("use x;"), "");
+}
+
+#[test]
+fn deviations_are_the_marked_lines_of_the_head_and_what_continues_them() {
+    assert_eq!(deviations(HEAD), ["one thing is done otherwise.", "another."]);
+    assert!(deviations("//! None.").is_empty());
+}
+
+#[test]
+fn every_part_says_what_it_is_and_which_paper_it_follows() {
+    for part in objectives::Config::all() {
+        let (name, description, deviations) = (part.name(), part.description(), part.deviations());
+        assert!(description.ends_with(['.', '?']) && description.len() > 20, "{name}: {description}");
+        assert!(deviations.iter().all(|deviation| deviation.ends_with('.')), "{name}: {deviations:?}");
+        assert!(part.source().contains("arXiv:"), "{name} names no paper");
+    }
+}
