@@ -1,12 +1,14 @@
 //! Objectives against their formulas, the papers' released code and each other, on a model small enough to see through.
 
 mod fits;
+mod given;
+mod golden;
 mod heads;
 mod queue;
 mod tiny;
 mod training;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use vlp_bench::kernels::random::Key;
 use vlp_bench::models::{Image, Text};
 use vlp_bench::objectives::{Batch, Progress};
@@ -43,12 +45,33 @@ fn batch(pairs: usize, seed: u64) -> Batch {
         text: Text {
             ids: Tensor::from_vec(ids, (pairs, WORDS), device).unwrap(),
             mask: Tensor::from_vec(mask, (pairs, WORDS), device).unwrap(),
-            segments: Tensor::zeros((pairs, WORDS), candle_core::DType::U32, device).unwrap(),
+            segments: Tensor::zeros((pairs, WORDS), DType::U32, device).unwrap(),
         },
         word_starts,
         image_keys: (0..pairs as u64).collect(),
         caption_keys: (100..100 + pairs as u64).collect(),
         region_classes: None,
+    }
+}
+
+fn flat(x: &Tensor) -> Vec<f64> {
+    x.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+}
+
+fn scalar(x: &Tensor) -> f64 {
+    let values = flat(x);
+    assert_eq!(values.len(), 1);
+    values[0]
+}
+
+/// Whether no element differs by more than `tolerance` times the greatest expected magnitude.
+#[track_caller]
+fn assert_close(got: &Tensor, expected: &Tensor, tolerance: f64) {
+    assert_eq!(got.dims(), expected.dims());
+    let (got, expected) = (flat(got), flat(expected));
+    let scale = expected.iter().fold(0f64, |scale, x| scale.max(x.abs()));
+    for (i, (g, e)) in got.iter().zip(&expected).enumerate() {
+        assert!((g - e).abs() <= tolerance * scale, "element {i}: got {g}, expected {e} (scale {scale})");
     }
 }
 

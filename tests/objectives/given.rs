@@ -1,0 +1,48 @@
+//! A model whose embeddings and hidden states are given, so that an objective's own arithmetic is all that is tested.
+
+use candle_core::{Result, Tensor};
+use vlp_bench::kernels::linear;
+use vlp_bench::models::{Attend, Fused, Image, Model, Text, Tokens, View};
+
+/// What is not given is not asked for.
+#[derive(Clone, Default)]
+pub struct Given {
+    pub images: Option<Tensor>,
+    pub texts: Option<Tensor>,
+    pub scale: Option<Tensor>,
+    pub image_tokens: Option<Tensor>,
+    pub text_tokens: Option<Tensor>,
+    pub decoder: Option<Tensor>,
+}
+
+fn given<I: vlp_bench::models::Rows>(view: &View<I>, slot: &'static str, hidden: &Tensor) -> Result<Tensor> {
+    Ok(view.memo(slot, |_| Ok(Tokens { hidden: hidden.clone(), mask: None }))?.hidden)
+}
+
+impl Model for Given {
+    fn embed_image(&self, _: &View<Image>) -> Result<Tensor> {
+        Ok(self.images.clone().unwrap())
+    }
+
+    fn embed_text(&self, _: &View<Text>) -> Result<Tensor> {
+        Ok(self.texts.clone().unwrap())
+    }
+
+    fn similarity(&self, images: &Tensor, texts: &Tensor) -> Result<Tensor> {
+        linear(images, texts, None)?.broadcast_mul(self.scale.as_ref().unwrap())
+    }
+
+    /// `tanh(text * mean of the image)` where image tokens are given, else the text tokens as they are.
+    fn fuse(&self, image: &View<Image>, text: &View<Text>, _: Attend) -> Result<Fused> {
+        let mut hidden = given(text, "text", self.text_tokens.as_ref().unwrap())?;
+        if let Some(tokens) = &self.image_tokens {
+            hidden = hidden.broadcast_mul(&given(image, "image", tokens)?.mean_keepdim(1)?)?.tanh()?;
+        }
+        let pooled = hidden.narrow(1, 0, 1)?.squeeze(1)?;
+        Ok(Fused { text: Tokens { hidden, mask: None }, image: None, pooled })
+    }
+
+    fn predict_words(&self, hidden: &Tensor) -> Result<Tensor> {
+        linear(hidden, self.decoder.as_ref().unwrap(), None)
+    }
+}
