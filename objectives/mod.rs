@@ -12,6 +12,7 @@ pub mod distillation;
 pub mod fits;
 pub mod itc;
 pub mod itc_momentum;
+pub mod itc_sigmoid;
 pub mod itm;
 pub mod masking;
 pub mod mlm;
@@ -130,6 +131,7 @@ macro_rules! objectives {
 objectives! {
     Itc(itc),
     ItcMomentum(itc_momentum),
+    ItcSigmoid(itc_sigmoid),
     Itm(itm),
     Mlm(mlm),
 }

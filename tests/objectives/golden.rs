@@ -189,3 +189,27 @@ fn mlm_is_that_of_albefs_released_code() {
         assert_eq!(scalar(&loss.metrics["masked"]), 1.0);
     }
 }
+
+#[test]
+fn itc_sigmoid_is_siglips_and_begins_as_it_does() {
+    for case in ["first/", "later/"] {
+        let golden = Golden::read("itc_sigmoid", case);
+        let (images, texts) = (golden.var("images"), golden.var("texts"));
+        let student = Given {
+            images: Some(images.as_tensor().clone()),
+            texts: Some(texts.as_tensor().clone()),
+            ..Given::default()
+        };
+        let store = store();
+        let objective = config("itc_sigmoid: {}").open(&store.student(), &dims(6, 6, 9)).unwrap();
+        let entries = store.entries();
+        let (t_prime, b) = (&entries["itc_sigmoid.t_prime"].var, &entries["itc_sigmoid.b"].var);
+        if case == "later/" {
+            t_prime.set(&golden.get("t_prime")).unwrap();
+            b.set(&golden.get("b")).unwrap();
+        }
+        let batch = batch(5, 0);
+        let loss = objective.loss(&step(&batch, &student, None)).unwrap();
+        golden.agrees(&loss, &[("images", &images), ("texts", &texts), ("t_prime", t_prime), ("b", b)]);
+    }
+}
