@@ -66,10 +66,12 @@ fn draw(ids: &[u32], word_starts: &[u8], rule: Rule, key: Key) -> Vec<bool> {
     let mut drawn = Vec::with_capacity(ids.len());
     let mut word = false;
     for ((&id, &starts), chance) in ids.iter().zip(word_starts).zip(key.uniform(ids.len())) {
-        if starts == 1 || !rule.whole_word {
+        if id < FIRST_WORD {
+            word = false;
+        } else if starts == 1 || !rule.whole_word {
             word = f64::from(chance) < rule.probability;
         }
-        drawn.push(word && id >= FIRST_WORD);
+        drawn.push(word);
     }
     drawn
 }

@@ -1,5 +1,7 @@
 //! A model whose embeddings and hidden states are given, so that an objective's own arithmetic is all that is tested.
 
+use std::cell::RefCell;
+
 use candle_core::{Result, Tensor};
 use vlp_bench::kernels::linear;
 use vlp_bench::models::{Attend, Fused, Image, Model, Text, Tokens, View};
@@ -13,6 +15,8 @@ pub struct Given {
     pub image_tokens: Option<Tensor>,
     pub text_tokens: Option<Tensor>,
     pub decoder: Option<Tensor>,
+    /// The texts that were fused.
+    pub read: RefCell<Vec<Vec<u32>>>,
 }
 
 fn given<I: vlp_bench::models::Rows>(view: &View<I>, slot: &'static str, hidden: &Tensor) -> Result<Tensor> {
@@ -34,6 +38,7 @@ impl Model for Given {
 
     /// `tanh(text * mean of the image)` where image tokens are given, else the text tokens as they are.
     fn fuse(&self, image: &View<Image>, text: &View<Text>, _: Attend) -> Result<Fused> {
+        self.read.borrow_mut().push(text.input()?.ids.flatten_all()?.to_vec1()?);
         let mut hidden = given(text, "text", self.text_tokens.as_ref().unwrap())?;
         if let Some(tokens) = &self.image_tokens {
             hidden = hidden.broadcast_mul(&given(image, "image", tokens)?.mean_keepdim(1)?)?.tanh()?;

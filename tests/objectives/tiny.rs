@@ -1,5 +1,7 @@
 //! A model of a few hundred numbers that can do what the objectives here ask for.
 
+use std::cell::Cell;
+
 use candle_core::{D, Result, Tensor};
 use vlp_bench::kernels::{Activation, embedding, l2_normalize, linear, linear_activate};
 use vlp_bench::models::{Attend, Dims, Fused, Image, Init, Model, Text, Tokens, Vars, View};
@@ -17,6 +19,8 @@ pub struct Tiny {
     project: [Tensor; 2],
     scale: Tensor,
     mix: [Tensor; 2],
+    /// How many images and texts were encoded.
+    pub encoded: Cell<usize>,
 }
 
 impl Tiny {
@@ -33,6 +37,7 @@ impl Tiny {
             ],
             scale: vars.bounded("scale", (1.0f64 / 0.07).ln(), 0.0, 100f64.ln())?,
             mix: [vars.get((width, width), "mix_in", init)?, vars.get((width, width), "mix_out", init)?],
+            encoded: Cell::new(0),
         })
     }
 }
@@ -40,6 +45,7 @@ impl Tiny {
 impl Model for Tiny {
     fn image_tokens(&self, image: &View<Image>) -> Result<Tokens> {
         image.memo("tokens", |view| {
+            self.encoded.set(self.encoded.get() + view.rows()?);
             let pixels = view.input()?.pixels.clone().unwrap();
             let patches = pixels.reshape((view.rows()?, PATCHES, 3 * SIZE * SIZE / PATCHES))?;
             Ok(Tokens { hidden: linear(&patches, &self.patch, None)?, mask: None })
@@ -48,6 +54,7 @@ impl Model for Tiny {
 
     fn text_tokens(&self, text: &View<Text>) -> Result<Tokens> {
         text.memo("tokens", |view| {
+            self.encoded.set(self.encoded.get() + view.rows()?);
             let input = view.input()?;
             let hidden = embedding(&self.words, &input.ids)?.broadcast_add(&self.places)?;
             Ok(Tokens { hidden, mask: Some(input.mask.clone()) })

@@ -1,0 +1,80 @@
+use proptest::prelude::*;
+use vlp_bench::kernels::random::Key;
+use vlp_bench::objectives::negatives::{Keys, draw};
+
+fn shares(scores: &[f32], images: &[u64], captions: &[u64], row: usize) -> Vec<f64> {
+    let mut counts = vec![0.0; images.len()];
+    let draws = 20_000;
+    for seed in 0..draws {
+        let chosen = draw(scores, Keys { images, captions }, Key::new(seed, 0, "negatives"))[row];
+        counts[chosen.unwrap() as usize] += 1.0 / draws as f64;
+    }
+    counts
+}
+
+#[track_caller]
+fn assert_shares(got: &[f64], expected: &[f64]) {
+    for (got, expected) in got.iter().zip(expected) {
+        // Five standard deviations of 20,000 draws.
+        let tolerance = 5.0 * (expected * (1.0 - expected) / 20_000.0f64).sqrt();
+        assert!((got - expected).abs() <= tolerance, "{got} of the draws, expected {expected}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn negatives_share_neither_image_nor_caption_and_exist_where_they_can(
+        pairs in prop::collection::vec((0u64..4, 0u64..4, -1e3f32..1e3), 1..12), seed: u64,
+    ) {
+        let images: Vec<u64> = pairs.iter().map(|pair| pair.0).collect();
+        let captions: Vec<u64> = pairs.iter().map(|pair| pair.1).collect();
+        let scores: Vec<f32> = (0..pairs.len()).flat_map(|row| pairs.iter().map(move |pair| pair.2 * row as f32)).collect();
+        let keys = Keys { images: &images, captions: &captions };
+        let drawn = draw(&scores, keys, Key::new(seed, 1, "negatives"));
+        prop_assert_eq!(drawn.len(), pairs.len());
+        for (row, drawn) in drawn.iter().enumerate() {
+            let apart = |column: usize| images[row] != images[column] && captions[row] != captions[column];
+            match drawn {
+                Some(column) => prop_assert!(apart(*column as usize)),
+                None => prop_assert!(!(0..pairs.len()).any(apart)),
+            }
+        }
+    }
+}
+
+#[test]
+fn hard_negatives_are_drawn_in_proportion_to_the_softmax_of_what_may_be_drawn() {
+    let keys = [0, 1, 2, 3, 1];
+    let scores: Vec<f32> = (0..25).map(|at| (at % 7) as f32 * 0.5).collect();
+    // Row 1 may have columns 0, 2 and 3: column 4 shows the same image.
+    let weights: Vec<f64> = (0..5)
+        .map(|column| if column == 1 || column == 4 { 0.0 } else { f64::from(scores[5 + column]).exp() })
+        .collect();
+    let total: f64 = weights.iter().sum();
+    let expected: Vec<f64> = weights.iter().map(|weight| weight / total).collect();
+    assert_shares(&shares(&scores, &keys, &[0, 1, 2, 3, 4], 1), &expected);
+}
+
+#[test]
+fn equal_scores_draw_uniformly() {
+    let got = shares(&[0.0; 16], &[0, 1, 2, 3], &[0, 1, 2, 3], 2);
+    assert_shares(&got, &[1.0 / 3.0, 1.0 / 3.0, 0.0, 1.0 / 3.0]);
+}
+
+#[test]
+fn scores_too_far_apart_for_a_softmax_still_yield_a_negative() {
+    // Without the own pair, whose score is the greatest, every weight of a plain softmax would underflow.
+    let scores = [1000.0, 0.0, -1000.0, 0.0, 1000.0, -500.0, 3.0, 2.0, 1000.0];
+    let keys = [0, 1, 2];
+    let drawn = draw(&scores, Keys { images: &keys, captions: &keys }, Key::new(1, 1, "negatives"));
+    assert_eq!(drawn[..2], [Some(1), Some(0)]);
+    assert!(drawn[2].is_some());
+}
+
+#[test]
+fn a_pair_alone_has_no_negative() {
+    let key = Key::new(1, 1, "negatives");
+    assert_eq!(draw(&[0.0], Keys { images: &[7], captions: &[8] }, key), [None]);
+    assert_eq!(draw(&[0.0; 4], Keys { images: &[7, 7], captions: &[8, 9] }, key), [None, None]);
+    assert_eq!(draw(&[], Keys { images: &[], captions: &[] }, key), []);
+}
