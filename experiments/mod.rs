@@ -1,7 +1,21 @@
 //! What is run: an experiment file becomes a legal [`Experiment`], its runs are trained, evaluated and recorded.
 
+pub mod checkpoint;
+pub mod directory;
+pub mod evaluate;
 mod experiment;
+pub mod failure;
+pub mod feed;
+pub mod header;
+pub mod journal;
+pub mod machine;
+pub mod meter;
+pub mod progress;
 pub mod record;
+pub mod run;
+pub mod schedule;
+pub mod suite;
+pub mod train;
 
 pub use experiment::{
     Ablation, Arm, Checkpointing, Claim, Effect, Evaluate, Expect, Experiment, PaperReference, Retrieval,

@@ -1,0 +1,98 @@
+//! Where a run keeps what it leaves behind, and how far it has come.
+//!
+//! `<out>/<experiment>/<profile>/<arm>/seed-<seed>-<hash>/` holds `config.yaml`, `overrides.yaml`, `records.jsonl`,
+//! `metrics.csv` and `checkpoint/`. The hash covers everything that decides the run's bits, so that another
+//! configuration, program or data set gets a directory of its own.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::checkpoint::hex;
+use super::failure::{Failure, Result};
+use super::feed::Pairs;
+use super::journal;
+use super::machine;
+use super::record::{Done, Record};
+use super::{Arm, Experiment};
+use crate::data::Split;
+
+/// The identity of a run: SHA-256 of its configuration, seed, program, kind of device and data.
+///
+/// # Errors
+/// When the configuration cannot be written as JSON.
+pub fn identity(arm: &Arm, seed: u64, device: &candle_core::Device, pairs: &Pairs) -> Result<String> {
+    let device = if device.is_cpu() { "cpu" } else { "accelerator" };
+    let prints = [Split::Train, Split::Val, Split::Test]
+        .map(|split| pairs.split(split).map(|dataset| dataset.fingerprint()));
+    let config = serde_json::to_string(&(&arm.run, seed, machine::program(), device, prints))
+        .map_err(|fault| candle_core::Error::Msg(format!("a configuration cannot be written: {fault}")))?;
+    Ok(hex(&Sha256::digest(config)))
+}
+
+/// The directory of the run with identity `hash` below `out`.
+pub fn place(out: &Path, experiment: &Experiment, arm: &str, seed: u64, hash: &str) -> PathBuf {
+    let profile = experiment.profile.as_deref().unwrap_or("full");
+    let short: String = hash.chars().take(8).collect();
+    out.join(&experiment.name).join(plain(profile)).join(plain(arm)).join(format!("seed-{seed}-{short}"))
+}
+
+/// A name as a part of a path: whatever a file system may refuse becomes `_`.
+fn plain(name: &str) -> String {
+    let allowed = |letter: char| letter.is_alphanumeric() || "-_=.+,".contains(letter);
+    let plain: String = name.chars().map(|letter| if allowed(letter) { letter } else { '_' }).collect();
+    if plain.starts_with('.') { format!("_{plain}") } else { plain }
+}
+
+/// How far a run has come.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Status {
+    /// Nothing is there.
+    New,
+    /// It was begun and not ended.
+    Partial,
+    /// It stopped on a fault.
+    Failed(String),
+    /// It came to its end.
+    Done(Done),
+}
+
+/// How far the run in `directory` has come.
+///
+/// # Errors
+/// When its records cannot be read.
+pub fn status(directory: &Path) -> Result<Status> {
+    Ok(match journal::read(directory)?.pop() {
+        None => Status::New,
+        Some(Record::Done(done)) => Status::Done(done),
+        Some(Record::Failed(failed)) => Status::Failed(failed.reason),
+        Some(_) => Status::Partial,
+    })
+}
+
+/// Keeps other processes from training the same run; released when dropped, also by a kill.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Makes the directory of a run and locks it.
+///
+/// # Errors
+/// When it cannot be written, or another process holds it.
+pub fn enter(directory: &Path) -> Result<Lock> {
+    let unwritable = |path: &Path| {
+        let path = path.to_owned();
+        move |source: io::Error| Failure::Unwritable { path, source }
+    };
+    fs::create_dir_all(directory).map_err(unwritable(directory))?;
+    let path = directory.join("lock");
+    let file = File::create(&path).map_err(unwritable(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(Failure::Busy { path: directory.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(unwritable(&path)(source)),
+    }
+}

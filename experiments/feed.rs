@@ -1,0 +1,160 @@
+//! Pairs on their way to the device: the datasets of a run, what their shape decides, and batches as tensors.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+
+use super::failure::Result;
+use crate::data::collate::{Encode, HostBatch, HostRegions, Layout};
+use crate::data::loader::{self, Loader};
+use crate::data::{self, Dataset, Split};
+use crate::models::{Image, Inputs, Regions, Text};
+use crate::objectives::Batch;
+
+/// The words of a run: how they become tokens, and how many kinds of token there are.
+#[derive(Clone)]
+pub struct Words {
+    /// Turns text into tokens.
+    pub encoder: Arc<dyn Encode>,
+    /// V.
+    pub entries: usize,
+}
+
+/// The datasets of one run, opened.
+#[derive(Clone)]
+pub struct Pairs {
+    config: data::Config,
+    words: Words,
+    /// What the model learns from.
+    pub train: Arc<dyn Dataset>,
+    val: Option<Arc<dyn Dataset>>,
+    test: Option<Arc<dyn Dataset>>,
+    /// What the pairs decide about a model's shape.
+    pub inputs: Inputs,
+}
+
+impl Pairs {
+    /// Opens every split of a run; `seed` decides how captions are shuffled where that is asked for.
+    ///
+    /// # Errors
+    /// When a source cannot be opened or holds no pair.
+    pub fn open(config: &data::Config, words: &Words, seed: u64) -> Result<Self> {
+        let open = |split| config.open(split, seed);
+        let train = match open(Split::Train)? {
+            Some(train) => train,
+            None => return Err(data::Error::setting("data.train", "is missing", "name a source").into()),
+        };
+        let first = train.get(0)?;
+        let region = first.regions.first();
+        let inputs = Inputs {
+            size: config.size as usize,
+            words: config.words + config.tags,
+            vocabulary: words.entries,
+            region_features: region.map_or(0, |region| region.features.len()),
+            region_classes: region.map_or(0, |region| region.classes.len()),
+        };
+        let (val, test) = (open(Split::Val)?, open(Split::Test)?);
+        Ok(Self { config: config.clone(), words: words.clone(), train, val, test, inputs })
+    }
+
+    /// One split, where the file names a source for it.
+    pub fn split(&self, split: Split) -> Option<&Arc<dyn Dataset>> {
+        match split {
+            Split::Train => Some(&self.train),
+            Split::Val => self.val.as_ref(),
+            Split::Test => self.test.as_ref(),
+        }
+    }
+
+    /// Turns text into tokens.
+    pub fn encoder(&self) -> &dyn Encode {
+        self.words.encoder.as_ref()
+    }
+
+    /// The extents of every batch.
+    pub fn layout(&self) -> Layout {
+        self.config.layout()
+    }
+
+    /// The training batches from number `first` on, made on a thread of their own.
+    ///
+    /// # Errors
+    /// When no full batch can be made.
+    pub fn loader(&self, batch: usize, seed: u64, first: u64) -> Result<Loader> {
+        let (layout, augment) = (self.layout(), self.config.augment.clone());
+        // One thread keeps ahead of any training step on a processor, and more would take cores from it.
+        let config = loader::Config { batch, layout, augment, seed, threads: 1, ahead: 4 };
+        Ok(Loader::new(self.train.clone(), self.words.encoder.clone(), config, first)?)
+    }
+}
+
+/// A batch as objectives see it, on `device`; pictures are `size` pixels wide and high.
+///
+/// # Errors
+/// When the device is full.
+pub fn batch(host: HostBatch, size: usize, device: &Device) -> Result<Batch> {
+    let rows = host.size;
+    let image_keys = host.image_keys.clone();
+    let region_classes = host
+        .regions
+        .as_ref()
+        .map(|regions| tensor(&regions.classes, (rows, regions.count, regions.class_count), device))
+        .transpose()?;
+    Ok(Batch {
+        image: image(&host, size, device)?,
+        text: Text {
+            ids: Tensor::from_vec(host.ids, (rows, host.words), device)?,
+            mask: Tensor::from_vec(host.mask, (rows, host.words), device)?,
+            segments: Tensor::from_vec(host.segments, (rows, host.words), device)?,
+        },
+        word_starts: host.word_starts,
+        image_keys,
+        caption_keys: host.caption_keys,
+        region_classes,
+    })
+}
+
+/// The images of a batch on `device`.
+///
+/// # Errors
+/// When the device is full.
+pub fn image(host: &HostBatch, size: usize, device: &Device) -> Result<Image> {
+    let pixels = tensor(&host.pixels, (host.size, 3, size, size), device)?;
+    let regions =
+        host.regions.as_ref().map(|regions| self::regions(regions, host.size, device)).transpose()?;
+    Ok(Image { pixels: Some(pixels), regions })
+}
+
+fn regions(host: &HostRegions, rows: usize, device: &Device) -> Result<Regions> {
+    Ok(Regions {
+        features: tensor(&host.features, (rows, host.count, host.width), device)?,
+        boxes: tensor(&host.boxes, (rows, host.count, 7), device)?,
+        mask: tensor(&host.mask, (rows, host.count), device)?,
+    })
+}
+
+fn tensor(values: &[f32], shape: impl Into<candle_core::Shape>, device: &Device) -> Result<Tensor> {
+    Ok(Tensor::from_slice(values, shape.into(), device)?)
+}
+
+/// Captions as word sequences without object tags, padded to the layout's places.
+///
+/// # Errors
+/// When a text cannot be tokenised or the device is full.
+pub fn text<S: AsRef<str>>(captions: &[S], pairs: &Pairs, device: &Device) -> Result<Text> {
+    let Layout { words, tags, .. } = pairs.layout();
+    let (rows, places) = (captions.len(), words + tags);
+    let (mut ids, mut mask) = (Vec::with_capacity(rows * places), Vec::with_capacity(rows * places));
+    for caption in captions {
+        let end = ids.len() + places;
+        ids.extend(pairs.encoder().encode(caption.as_ref(), words)?.ids);
+        mask.resize(ids.len(), 1.0f32);
+        ids.resize(end, crate::token::PAD);
+        mask.resize(end, 0.0);
+    }
+    Ok(Text {
+        ids: Tensor::from_vec(ids, (rows, places), device)?,
+        mask: Tensor::from_vec(mask, (rows, places), device)?,
+        segments: Tensor::zeros((rows, places), candle_core::DType::U32, device)?,
+    })
+}

@@ -1,0 +1,116 @@
+//! The first record of a run: what is run, of what, on which data and machine.
+
+use candle_core::Device;
+
+use super::failure::Result;
+use super::feed::Pairs;
+use super::machine;
+use super::record::{ClaimRecord, DataRecord, ExperimentRecord, FORMAT, Header};
+use super::{Arm, Experiment, Run, Step};
+use crate::data::{Dataset, Split};
+use crate::models::{Inputs, Store, store::Role};
+
+/// Writes the header of one run.
+///
+/// # Errors
+/// When the configuration cannot be written as JSON.
+pub fn header(
+    experiment: &Experiment,
+    arm: &Arm,
+    seed: u64,
+    hash: &str,
+    pairs: &Pairs,
+    store: &Store,
+    command: &str,
+) -> Result<Header> {
+    let config = serde_json::to_value(&arm.run)
+        .map_err(|fault| candle_core::Error::Msg(format!("a configuration cannot be written: {fault}")))?;
+    let device: &Device = store.device();
+    Ok(Header {
+        format: FORMAT,
+        experiment: experiment_record(experiment, &arm.run, command),
+        arm: arm.name.clone(),
+        overrides: arm.overrides.clone(),
+        seed,
+        config,
+        hash: hash.to_owned(),
+        model: arm.run.model.name().to_owned(),
+        objectives: arm.run.objectives.iter().map(|config| config.name().to_owned()).collect(),
+        parameters: store.count(Role::Trainable) as u64,
+        flops_per_step: flops(&arm.run, &pairs.inputs),
+        data: splits(pairs).map(|(split, dataset)| data_record(split, dataset)).collect(),
+        attribution: attribution(pairs),
+        deviations: deviations(&arm.run),
+        code: machine::code(),
+        machine: machine::describe(device),
+    })
+}
+
+/// Floating-point operations of one update: a forward pass over the batch, a backward pass worth two, and the
+/// teacher's forward pass where there is one. Passes over mismatched or masked pairs come on top of it.
+pub fn flops(run: &Run, inputs: &Inputs) -> f64 {
+    let teacher = run.objectives.iter().any(|config| config.needs().teacher);
+    let passes = if teacher { 4.0 } else { 3.0 };
+    passes * run.model.flops(inputs) * run.train.batch as f64
+}
+
+fn experiment_record(experiment: &Experiment, run: &Run, command: &str) -> ExperimentRecord {
+    ExperimentRecord {
+        name: experiment.name.clone(),
+        question: experiment.question.clone(),
+        paper: experiment.paper.clone(),
+        profile: experiment.profile.clone(),
+        control: experiment.control.clone(),
+        arms: experiment.arms.iter().map(|arm| arm.name.clone()).collect(),
+        seeds: experiment.seeds.clone(),
+        claims: experiment.claims.iter().map(claim).collect(),
+        select: match &run.select.step {
+            Step::Last => "the last step".to_owned(),
+            Step::BestOn { split, metric } => format!("the step with the best {metric} on {split}"),
+        },
+        command: command.to_owned(),
+    }
+}
+
+fn claim(claim: &super::Claim) -> ClaimRecord {
+    ClaimRecord { effect: claim.effect.clone(), expect: claim.expect, published: None }
+}
+
+fn splits(pairs: &Pairs) -> impl Iterator<Item = (Split, &dyn Dataset)> {
+    [Split::Train, Split::Val, Split::Test]
+        .into_iter()
+        .filter_map(|split| pairs.split(split).map(|dataset| (split, dataset.as_ref())))
+}
+
+fn data_record(split: Split, dataset: &dyn Dataset) -> DataRecord {
+    DataRecord {
+        split: split.to_string(),
+        name: dataset.name(),
+        pairs: dataset.len(),
+        fingerprint: dataset.fingerprint(),
+    }
+}
+
+fn attribution(pairs: &Pairs) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in splits(pairs).flat_map(|(_, dataset)| dataset.attribution()) {
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+fn deviations(run: &Run) -> Vec<String> {
+    let named = |name: &str, lines: Vec<String>| {
+        lines.into_iter().map(|line| format!("{name}: {line}")).collect::<Vec<_>>()
+    };
+    let mut all = named(run.model.name(), run.model.deviations());
+    for config in &run.objectives {
+        all.extend(named(config.name(), config.deviations()));
+    }
+    for config in &run.evaluate {
+        all.extend(named(config.name(), config.deviations()));
+    }
+    all
+}

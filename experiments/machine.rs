@@ -1,0 +1,93 @@
+//! The machine that a run runs on, and the program that runs it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use candle_core::Device;
+use sha2::{Digest, Sha256};
+
+use super::checkpoint::hex;
+use super::failure::{Failure, Result};
+use super::record::Machine;
+
+/// The device that `auto`, `cpu` or `cuda:N` names; `auto` is the first accelerator, else the processor.
+///
+/// # Errors
+/// When it is not there.
+pub fn device(word: &str) -> Result<Device> {
+    let fault = |problem: String| Failure::Device { asked: word.to_owned(), problem };
+    match word {
+        "cpu" => Ok(Device::Cpu),
+        "auto" => Ok(Device::cuda_if_available(0).unwrap_or(Device::Cpu)),
+        _ => {
+            let number = if word == "cuda" { Some("0") } else { word.strip_prefix("cuda:") };
+            let number = number
+                .and_then(|number| number.parse().ok())
+                .ok_or_else(|| fault("no such word".to_owned()))?;
+            Device::new_cuda(number).map_err(|error| fault(format!("is not there ({error})")))
+        }
+    }
+}
+
+/// `cpu` or `cuda:N`.
+pub fn device_word(device: &Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}
+
+/// What records say about this machine.
+pub fn describe(device: &Device) -> Machine {
+    Machine {
+        device: device_word(device),
+        processor: processor(),
+        threads: rayon::current_num_threads(),
+        system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+    }
+}
+
+fn processor() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned())
+}
+
+/// The greatest resident memory of this process in bytes, where the system tells.
+pub fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// What decides a run's bits beside its configuration: a hash of this program's own file. Whatever is built anew from
+/// changed sources, with other dependencies or another compiler is another program, whose runs are not yet done.
+pub fn program() -> &'static str {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let bytes = std::env::current_exe().and_then(fs::read);
+        // Without access to the file the version is all there is.
+        bytes.map_or_else(|_| env!("CARGO_PKG_VERSION").to_owned(), |bytes| hex(&Sha256::digest(bytes)))
+    })
+}
+
+/// Version, revision and program, as records say it.
+pub fn code() -> String {
+    let program: String = program().chars().take(8).collect();
+    let revision = revision().map_or_else(String::new, |revision| format!(", revision {revision}"));
+    format!("{} {}{revision}, program {program}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+}
+
+/// The revision of the sources that this program lies among, if it was built in its repository.
+fn revision() -> Option<String> {
+    let program = std::env::current_exe().ok()?;
+    let describe = ["describe", "--always", "--dirty", "--abbrev=12"];
+    let output =
+        Command::new("git").arg("-C").arg(program.parent().unwrap_or(Path::new("."))).args(describe).output();
+    let output = output.ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}

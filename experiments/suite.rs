@@ -1,0 +1,85 @@
+//! All runs of an experiment: what is done is skipped, what is partial goes on, what failed is tried again.
+
+use std::path::PathBuf;
+
+use super::failure::{Failure, Result};
+use super::progress::duration;
+use super::run::{Options, Outcome, run};
+use super::{Arm, Experiment};
+
+/// Which runs of an experiment are meant; all of them where a list is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Only {
+    /// Names of arms.
+    pub arms: Vec<String>,
+    /// Seeds.
+    pub seeds: Vec<u64>,
+}
+
+impl Only {
+    /// The runs that are meant: every arm of one seed before the next seed, so that an experiment that is broken off
+    /// has compared its arms.
+    pub fn of<'a>(&self, experiment: &'a Experiment) -> Vec<(&'a Arm, u64)> {
+        let seeds = experiment.seeds.iter().filter(|seed| self.seeds.is_empty() || self.seeds.contains(seed));
+        let arms = |seed: u64| {
+            let arms = experiment.arms.iter();
+            arms.filter(|arm| self.arms.is_empty() || self.arms.contains(&arm.name))
+                .map(move |arm| (arm, seed))
+        };
+        seeds.flat_map(|seed| arms(*seed)).collect()
+    }
+}
+
+/// What became of the runs of an experiment.
+#[derive(Default)]
+pub struct Summary {
+    /// The directories of the runs that are done.
+    pub done: Vec<PathBuf>,
+    /// How many of them had been done before.
+    pub known: usize,
+    /// Arm, seed and fault of each run that failed.
+    pub failed: Vec<(String, u64, Failure)>,
+}
+
+impl Summary {
+    /// 0 if every run is done, else the greatest exit code of a fault.
+    pub fn exit_code(&self) -> u8 {
+        self.failed.iter().map(|(_, _, fault)| fault.exit_code()).max().unwrap_or(0)
+    }
+}
+
+/// Runs every run that is meant, one after another; a fault in one does not keep the others from running.
+///
+/// # Errors
+/// When no run can be written at all.
+pub fn run_all(experiment: &Experiment, only: &Only, options: &Options) -> Result<Summary> {
+    let runs = only.of(experiment);
+    let mut summary = Summary::default();
+    for (number, (arm, seed)) in runs.iter().enumerate() {
+        let title = format!("[{}/{}] {}, seed {seed}", number + 1, runs.len(), arm.name);
+        match run(experiment, arm, *seed, options) {
+            Ok((directory, outcome)) => {
+                match outcome {
+                    Outcome::Known(_) => {
+                        summary.known += 1;
+                        options.show.line(&format!("{title}: done before"));
+                    }
+                    Outcome::Finished(done) => options.show.line(&format!(
+                        "{title}: {} steps in {}, {:.0} pairs/s",
+                        done.steps,
+                        duration(done.seconds),
+                        done.pairs_per_second
+                    )),
+                    Outcome::Stopped => continue,
+                }
+                summary.done.push(directory);
+            }
+            Err(fault @ Failure::Unwritable { .. }) => return Err(fault),
+            Err(fault) => {
+                options.show.line(&format!("{title}: {fault}"));
+                summary.failed.push((arm.name.clone(), *seed, fault));
+            }
+        }
+    }
+    Ok(summary)
+}

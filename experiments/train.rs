@@ -1,0 +1,241 @@
+//! Training: one batch in, one update of the weights out, whatever the model and the objectives are.
+//!
+//! The loss is the weighted sum of the objectives' losses. Its gradient is scaled to a global norm of at most
+//! `train.clip` (Pascanu et al., arXiv:1211.5063) and followed by AdamW, whose weight decay spares gains, biases and
+//! the temperature. The teacher, where an objective asks for one, follows the updated student.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::failure::{Failure, Result};
+use super::meter::Figures;
+use super::{Run, Train, schedule};
+use crate::kernels::optim::{AdamW, adamw_, sum_of_squares};
+use crate::models::store::{Entry, Role};
+use crate::models::{Inputs, Model, Store};
+use crate::objectives::{Batch, Loss, Objective, Progress, Step};
+
+/// A model, what is asked of it, and all that an update changes.
+pub struct Trainer {
+    config: Train,
+    seed: u64,
+    steps_per_epoch: u64,
+    student: Box<dyn Model>,
+    teacher: Option<Teacher>,
+    objectives: Vec<Asked>,
+    entries: BTreeMap<String, Entry>,
+    /// The first and second moment of each trainable entry, (2, n).
+    moments: BTreeMap<String, Tensor>,
+    /// All state beside the moments.
+    pub store: Store,
+    /// Updates made.
+    pub updates: u64,
+}
+
+struct Teacher {
+    model: Box<dyn Model>,
+    momentum: f64,
+}
+
+struct Asked {
+    name: &'static str,
+    weight: f64,
+    objective: Box<dyn Objective>,
+}
+
+impl Trainer {
+    /// Opens the parameters of a run at their first values.
+    ///
+    /// # Errors
+    /// When the device is full.
+    pub fn new(run: &Run, inputs: &Inputs, steps_per_epoch: u64, seed: u64, device: &Device) -> Result<Self> {
+        let store = Store::new(device, seed, &run.train.freeze);
+        let student = run.model.build(&store.student(), inputs)?;
+        let dims = run.model.dims(inputs);
+        let mut objectives = Vec::new();
+        for config in &run.objectives {
+            let (name, weight) = (config.name(), config.weight());
+            let objective = config.open(&store.student(), &dims)?;
+            objectives.push(Asked { name, weight, objective });
+        }
+        let wanted = run.objectives.iter().any(|config| config.needs().teacher);
+        let teacher = match run.train.teacher.filter(|_| wanted) {
+            None => None,
+            Some(config) => {
+                let model = run.model.build(&store.teacher(), inputs)?;
+                Some(Teacher { model, momentum: config.momentum })
+            }
+        };
+        let entries = store.of(Role::Trainable);
+        let mut moments = BTreeMap::new();
+        for (name, entry) in &entries {
+            moments.insert(name.clone(), Tensor::zeros((2, entry.var.elem_count()), DType::F32, device)?);
+        }
+        let (config, updates) = (run.train.clone(), 0);
+        Ok(Self {
+            config,
+            seed,
+            steps_per_epoch,
+            student,
+            teacher,
+            objectives,
+            entries,
+            moments,
+            store,
+            updates,
+        })
+    }
+
+    /// One update from one batch; what it measured on the way.
+    ///
+    /// # Errors
+    /// When a loss or the gradient is not finite; the weights are as before then.
+    pub fn update(&mut self, batch: &Batch) -> Result<Figures> {
+        let progress =
+            Progress { step: self.updates, steps: self.config.steps, steps_per_epoch: self.steps_per_epoch };
+        let teacher = self.teacher.as_ref().map(|teacher| teacher.model.as_ref());
+        let step = Step::new(batch, self.student.as_ref(), teacher, progress, self.seed);
+
+        let losses = self.losses(&step)?;
+        let total = self.total(&losses)?;
+        let gradients = self.gradients(&total)?;
+        let norm = norm(&gradients)?;
+        if !norm.is_finite() || !total.to_scalar::<f32>()?.is_finite() {
+            return Err(self.blame(&losses)?);
+        }
+        let rate = schedule::rate(&self.config, self.updates);
+        self.descend(&gradients, norm, rate)?;
+        self.store.enforce_bounds()?;
+        if let Some(teacher) = &self.teacher {
+            self.store.follow(teacher.momentum)?;
+        }
+        for asked in &mut self.objectives {
+            asked.objective.after(&step)?;
+        }
+        self.updates += 1;
+        self.figures(losses, &total, norm, rate)
+    }
+
+    fn losses(&self, step: &Step) -> Result<Vec<Loss>> {
+        Ok(self
+            .objectives
+            .iter()
+            .map(|asked| asked.objective.loss(step))
+            .collect::<candle_core::Result<_>>()?)
+    }
+
+    fn total(&self, losses: &[Loss]) -> Result<Tensor> {
+        let mut total = Tensor::zeros((), DType::F32, self.store.device())?;
+        for (asked, loss) in self.objectives.iter().zip(losses) {
+            total = (total + (&loss.value * asked.weight)?)?;
+        }
+        Ok(total)
+    }
+
+    /// The gradient of each trainable entry that the loss depends on, cut from the graph that made it: candle leaves
+    /// the graph attached, and with it every activation of the step alive.
+    fn gradients(&self, loss: &Tensor) -> Result<BTreeMap<&str, Tensor>> {
+        let mut all = loss.backward()?;
+        let mut gradients = BTreeMap::new();
+        for (name, entry) in &self.entries {
+            if let Some(gradient) = all.remove(&entry.var) {
+                gradients.insert(name.as_str(), gradient.detach());
+            }
+        }
+        Ok(gradients)
+    }
+
+    fn descend(&self, gradients: &BTreeMap<&str, Tensor>, norm: f64, rate: f64) -> Result<()> {
+        let [beta1, beta2] = self.config.betas;
+        let grad_scale = match self.config.clip {
+            Some(most) if norm > most => most / norm,
+            _ => 1.0,
+        };
+        let (eps, step) = (self.config.eps, self.updates + 1);
+        for (name, gradient) in gradients {
+            let (Some(entry), Some(moments)) = (self.entries.get(*name), self.moments.get(*name)) else {
+                continue;
+            };
+            let weight_decay = if entry.decays { self.config.weight_decay } else { 0.0 };
+            let adamw = AdamW { rate, beta1, beta2, eps, weight_decay, step, grad_scale };
+            adamw_(&entry.var, moments, gradient, &adamw)?;
+        }
+        Ok(())
+    }
+
+    fn figures(&self, losses: Vec<Loss>, total: &Tensor, norm: f64, rate: f64) -> Result<Figures> {
+        let device = self.store.device();
+        let mut figures = Figures::from([
+            ("loss".to_owned(), total.detach()),
+            ("gradient_norm".to_owned(), Tensor::new(norm as f32, device)?),
+            ("rate".to_owned(), Tensor::new(rate as f32, device)?),
+        ]);
+        for (asked, loss) in self.objectives.iter().zip(losses) {
+            figures.insert(format!("{}.loss", asked.name), loss.value.detach());
+            figures.extend(
+                loss.metrics.into_iter().map(|(name, value)| (format!("{}.{name}", asked.name), value)),
+            );
+        }
+        Ok(figures)
+    }
+
+    /// The objective whose loss is not finite or, where all are, whose gradient is not.
+    fn blame(&self, losses: &[Loss]) -> Result<Failure> {
+        let fault = |objective: &str, what: &str| Failure::NonFinite {
+            objective: objective.to_owned(),
+            what: what.to_owned(),
+            step: self.updates,
+        };
+        for (asked, loss) in self.objectives.iter().zip(losses) {
+            if !loss.value.to_scalar::<f32>()?.is_finite() {
+                return Ok(fault(asked.name, "the loss"));
+            }
+        }
+        for (asked, loss) in self.objectives.iter().zip(losses) {
+            if !norm(&self.gradients(&loss.value)?)?.is_finite() {
+                return Ok(fault(asked.name, "the gradient"));
+            }
+        }
+        let names: Vec<&str> = self.objectives.iter().map(|asked| asked.name).collect();
+        Ok(fault(&names.join(" + "), "the sum"))
+    }
+
+    /// The moments by name, as a checkpoint holds them.
+    pub fn moments(&self) -> &BTreeMap<String, Tensor> {
+        &self.moments
+    }
+
+    /// Goes on where a checkpoint left off.
+    ///
+    /// # Errors
+    /// When the checkpoint belongs to another configuration.
+    pub fn resume(
+        &mut self,
+        updates: u64,
+        store: &BTreeMap<String, Tensor>,
+        moments: &BTreeMap<String, Tensor>,
+    ) -> candle_core::Result<()> {
+        if let Some(name) = self.moments.keys().find(|name| !moments.contains_key(*name)) {
+            candle_core::bail!("lacks the moments of `{name}`, which this configuration trains");
+        }
+        self.store.load(store)?;
+        for (name, moments) in moments {
+            match self.moments.get_mut(name) {
+                Some(own) if own.dims() == moments.dims() => *own = moments.clone(),
+                _ => candle_core::bail!("holds moments of `{name}` that this configuration does not have"),
+            }
+        }
+        self.updates = updates;
+        Ok(())
+    }
+}
+
+/// The global norm: over fixed pieces in order of name, so that it depends on no thread.
+fn norm(gradients: &BTreeMap<&str, Tensor>) -> Result<f64> {
+    let mut sum = 0.0;
+    for gradient in gradients.values() {
+        sum += sum_of_squares(gradient)?;
+    }
+    Ok(sum.sqrt())
+}
