@@ -36,9 +36,9 @@ fn example(
     let pair = dataset.get(image)?;
     let embed = shown.image_embeds.narrow(0, image, 1)?.contiguous()?;
     let scores = subject.model.similarity(&embed, &shown.text_embeds)?.flatten_all()?.to_vec1::<f32>()?;
-    let own = &subject.gallery.texts_of[image];
+    let own = &subject.gallery.matches.texts_of[image];
     let found = top(&scores, own, CAPTIONS).into_iter().map(|text| Found {
-        caption: subject.gallery.captions[text as usize].clone(),
+        caption: subject.gallery.matches.captions[text as usize].clone(),
         score: f64::from(scores[text as usize]),
         correct: own.contains(&text),
     });

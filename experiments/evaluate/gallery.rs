@@ -21,14 +21,21 @@ pub const BLOCK: usize = 128;
 pub struct Gallery {
     images: Vec<Image>,
     texts: Vec<Text>,
-    /// The distinct captions.
+    /// Which belong together.
+    pub matches: Matches,
+    /// The class of each image, where it has one.
+    pub categories: Vec<Option<String>>,
+}
+
+/// The distinct captions of a dataset, and which images each belongs to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Matches {
+    /// The distinct captions, in the order in which the dataset first has them.
     pub captions: Vec<String>,
     /// The captions of each image.
     pub texts_of: Vec<Vec<u32>>,
     /// The images of each caption.
     pub images_of: Vec<Vec<u32>>,
-    /// The class of each image, where it has one.
-    pub categories: Vec<Option<String>>,
 }
 
 /// A gallery as one model sees it.
@@ -56,10 +63,10 @@ impl Gallery {
             images.push(feed::image(&host, pairs.inputs.size, device)?);
             categories.extend(host.categories);
         }
-        let (captions, texts_of, images_of) = matches(dataset)?;
-        let blocks = captions.chunks(BLOCK);
+        let matches = Matches::of(dataset)?;
+        let blocks = matches.captions.chunks(BLOCK);
         let texts = blocks.map(|captions| feed::text(captions, pairs, device)).collect::<Result<_>>()?;
-        Ok(Self { images, texts, captions, texts_of, images_of, categories })
+        Ok(Self { images, texts, matches, categories })
     }
 
     /// Encodes the gallery with `model`.
@@ -77,24 +84,30 @@ impl Gallery {
     }
 }
 
-/// The distinct captions of a dataset, those of each image, and the images of each.
-fn matches(dataset: &dyn Dataset) -> Result<(Vec<String>, Vec<Vec<u32>>, Vec<Vec<u32>>)> {
-    let (mut captions, mut texts_of, mut images_of) = (Vec::new(), Vec::new(), Vec::<Vec<u32>>::new());
-    let mut known = BTreeMap::new();
-    for image in 0..dataset.len() {
-        let mut texts = Vec::new();
-        for caption in dataset.get(image)?.captions {
-            let text: u32 = *known.entry(key(&plain(&caption))).or_insert(captions.len() as u32);
-            if text as usize == captions.len() {
-                captions.push(caption);
-                images_of.push(Vec::new());
+impl Matches {
+    /// Compares all captions of a dataset; those that differ in case, spaces or a final full stop only are equal.
+    ///
+    /// # Errors
+    /// When a pair cannot be read.
+    pub fn of(dataset: &dyn Dataset) -> Result<Self> {
+        let mut matches = Self::default();
+        let mut known = BTreeMap::new();
+        for image in 0..dataset.len() {
+            let mut texts = Vec::new();
+            for caption in dataset.get(image)?.captions {
+                let next = matches.captions.len() as u32;
+                let text = *known.entry(key(&plain(&caption))).or_insert(next);
+                if text == next {
+                    matches.captions.push(caption);
+                    matches.images_of.push(Vec::new());
+                }
+                if !texts.contains(&text) {
+                    texts.push(text);
+                    matches.images_of[text as usize].push(image as u32);
+                }
             }
-            if !texts.contains(&text) {
-                texts.push(text);
-                images_of[text as usize].push(image as u32);
-            }
+            matches.texts_of.push(texts);
         }
-        texts_of.push(texts);
+        Ok(matches)
     }
-    Ok((captions, texts_of, images_of))
 }

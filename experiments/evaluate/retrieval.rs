@@ -38,22 +38,22 @@ pub fn metrics(rerank: Option<usize>) -> Vec<String> {
 /// # Errors
 /// When the model does not embed, or `rerank` is asked for and the run has no `itm`.
 pub fn measure(subject: &Subject, shown: &Shown, rerank: Option<usize>) -> Computed<Measurement> {
-    let gallery = subject.gallery;
+    let matches = &subject.gallery.matches;
     let k = rerank.unwrap_or(0);
     let searches = [
-        search(&gallery.texts_of, k, |rows| {
+        search(&matches.texts_of, k, |rows| {
             similarity(subject, &rows_of(&shown.image_embeds, rows)?, &shown.text_embeds)
         })?,
-        search(&gallery.images_of, k, |rows| {
+        search(&matches.images_of, k, |rows| {
             similarity(subject, &shown.image_embeds, &rows_of(&shown.text_embeds, rows)?)?.t()?.contiguous()
         })?,
     ];
-    let images = gallery.texts_of.len();
+    let images = matches.texts_of.len();
     let owners = [
         (0..images as u32).collect(),
-        gallery.images_of.iter().map(|images| images.first().copied().unwrap_or(0)).collect::<Vec<u32>>(),
+        matches.images_of.iter().map(|images| images.first().copied().unwrap_or(0)).collect::<Vec<u32>>(),
     ];
-    let candidates = [gallery.captions.len(), images];
+    let candidates = [matches.captions.len(), images];
     let places = |which: &dyn Fn(&Found) -> Place| {
         [0, 1].map(|to| Places {
             places: searches[to].iter().map(which).collect(),
@@ -66,12 +66,12 @@ pub fn measure(subject: &Subject, shown: &Shown, rerank: Option<usize>) -> Compu
     let by_similarity = places(&|found| found.place);
     let mut values = recalls("retrieval", &by_similarity, images);
     let (ties, queries) =
-        (by_similarity.iter().map(Places::ties).sum::<usize>(), images + gallery.captions.len());
+        (by_similarity.iter().map(Places::ties).sum::<usize>(), images + matches.captions.len());
     values.insert("retrieval.tie_rate".to_owned(), share(ties as f64 / queries.max(1) as f64, None, None));
     if rerank.is_some() {
         let scores = matching(subject, shown, &searches)?;
         let reranked = [0, 1].map(|to| {
-            let right = [&gallery.texts_of, &gallery.images_of][to];
+            let right = [&matches.texts_of, &matches.images_of][to];
             let places = searches[to].iter().enumerate().map(|(query, found)| {
                 let score = |&candidate: &u32| {
                     let pair = if to == 0 { (query as u32, candidate) } else { (candidate, query as u32) };
