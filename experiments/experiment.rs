@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::fault::Fault;
+use super::file::node::Node;
 use crate::{data, models, objectives};
 
 /// One question, the arms that answer it and the seeds that repeat it.
@@ -51,6 +53,20 @@ pub struct Arm {
     pub overrides: BTreeMap<String, serde_json::Value>,
     /// The whole configuration with the changes made.
     pub run: Run,
+    written: Node,
+}
+
+impl Arm {
+    /// An arm whose configuration is written in `written`.
+    pub fn new(name: &str, overrides: BTreeMap<String, serde_json::Value>, run: Run, written: Node) -> Self {
+        Self { name: name.to_owned(), overrides, run, written }
+    }
+
+    /// A fault of the setting at a dotted key such as `train.freeze`, with the place where it is written.
+    pub fn fault(&self, key: &str, message: impl Into<String>) -> Fault {
+        let written = self.written.find(key).and_then(|node| node.place.as_ref());
+        Fault::new(message).at(written)
+    }
 }
 
 /// Everything that decides the bits of a run, beside the seed, the code and the device.
@@ -223,16 +239,6 @@ pub enum Step {
         /// The metric that decides.
         metric: String,
     },
-}
-
-/// The `ablate:` section as typed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ablation {
-    /// The arm that the others are compared with.
-    pub control: String,
-    /// Changes to the file, key by key, of each arm.
-    pub arms: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
 }
 
 /// What the runs are expected to show.

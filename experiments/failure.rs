@@ -3,11 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::fault::Fault;
 use crate::data;
 
 /// A fault met while experiments are planned, run or verified.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    /// The file or the command is wrong: all that is wrong with it. Nothing was run and nothing was written.
+    #[error("{}", join(.0))]
+    Refused(Vec<Fault>),
     /// Pairs that cannot be read.
     #[error(transparent)]
     Data(#[from] data::Error),
@@ -76,10 +80,21 @@ pub enum Failure {
     },
 }
 
+fn join(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n")
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Refused(vec![fault])
+    }
+}
+
 impl Failure {
     /// 2 where what was asked for is at fault and nothing was begun, 1 where a run failed.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Refused(_) => 2,
             Self::Device { .. } | Self::Unwritable { .. } | Self::Checkpoint { .. } => 2,
             Self::Data(data::Error::Setting { .. } | data::Error::Pack { .. }) => 2,
             _ => 1,

@@ -1,11 +1,14 @@
 //! What is run: an experiment file becomes a legal [`Experiment`], its runs are trained, evaluated and recorded.
 
+pub mod check;
 pub mod checkpoint;
 pub mod directory;
 pub mod evaluate;
 mod experiment;
 pub mod failure;
+pub mod fault;
 pub mod feed;
+pub mod file;
 pub mod header;
 pub mod journal;
 pub mod machine;
@@ -18,6 +21,7 @@ pub mod suite;
 pub mod train;
 
 pub use experiment::{
-    Ablation, Arm, Checkpointing, Claim, Effect, Evaluate, Expect, Experiment, PaperReference, Retrieval,
-    Run, Schedule, Select, Step, Teacher, Train, ZeroShot,
+    Arm, Checkpointing, Claim, Effect, Evaluate, Expect, Experiment, PaperReference, Retrieval, Run,
+    Schedule, Select, Step, Teacher, Train, ZeroShot,
 };
+pub use file::load;

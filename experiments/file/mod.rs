@@ -1,0 +1,229 @@
+//! From the text of an experiment file to a legal [`Experiment`]: its base below it, a profile and the command's flags
+//! above it, and each arm's changes above all.
+
+mod ablate;
+mod decode;
+pub mod merge;
+pub mod node;
+mod read;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::failure::{Failure, Result};
+use super::fault::{Fault, Faults, Text, suggest};
+use super::{Arm, Experiment, Run, check};
+use decode::decode;
+use node::{Kind, Node};
+
+/// The keys of an experiment file.
+const KEYS: [&str; 13] = [
+    "question",
+    "paper",
+    "base",
+    "data",
+    "model",
+    "objectives",
+    "train",
+    "evaluate",
+    "select",
+    "ablate",
+    "seeds",
+    "claims",
+    "profiles",
+];
+/// The keys that decide a run; arms and profiles change these alone.
+const RUN_KEYS: [&str; 6] = ["data", "model", "objectives", "train", "evaluate", "select"];
+
+/// What the command lays over the file.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// `--profile smoke`
+    pub profile: Option<String>,
+    /// `--set train.steps=10`
+    pub set: Vec<String>,
+    /// `--seeds 0,1,2`
+    pub seeds: Option<Vec<u64>>,
+}
+
+/// Reads an experiment file.
+///
+/// # Errors
+/// Everything that is wrong with the file, its base and the options, at once.
+pub fn load(file: &Path, options: &Options) -> Result<Experiment> {
+    let mut tree = read::with_bases(file)?;
+    let mut faults = Faults::default();
+    unknown_keys(&tree, &mut faults);
+    lay_over(&mut tree, options, &mut faults)?;
+    let experiment = assemble(file, &tree, options, &mut faults);
+    match experiment {
+        Some(experiment) if faults.is_empty() => Ok(experiment),
+        _ => Err(Failure::Refused(faults.sorted())),
+    }
+}
+
+/// The names of the profiles of an experiment file.
+///
+/// # Errors
+/// If the file or its base cannot be read.
+pub fn profiles(file: &Path) -> Result<Vec<String>> {
+    let tree = read::with_bases(file)?;
+    let profiles = tree.get("profiles").map(Node::entries).unwrap_or_default();
+    Ok(profiles.iter().map(|(key, _)| key.name.clone()).collect())
+}
+
+fn unknown_keys(tree: &Node, faults: &mut Faults) {
+    for (key, _) in tree.entries().iter().filter(|(key, _)| !KEYS.contains(&key.name.as_str())) {
+        let fault = Fault::new(format!("unknown key `{}`", key.name)).at(key.place.as_ref());
+        faults.push(fault.help(suggest(&key.name, KEYS)));
+    }
+}
+
+/// Lays the profile and the flags over the file.
+fn lay_over(tree: &mut Node, options: &Options, faults: &mut Faults) -> Result<()> {
+    if let Some(name) = &options.profile {
+        let text = Text { name: "command line".to_owned(), text: format!("--profile {name}") };
+        let place = read::whole(&Arc::new(text), 10);
+        let profiles = tree.get("profiles").cloned().unwrap_or_default();
+        let Some((_, profile)) = profiles.entry(name) else {
+            let names = profiles.entries().iter().map(|(key, _)| key.name.as_str());
+            let fault = Fault::new(format!("there is no profile `{name}`")).at(Some(&place));
+            return Err(fault.help(suggest_or(name, names, "the file has no `profiles`")).into());
+        };
+        for (key, value) in profile.entries() {
+            let head = key.name.split('.').next().unwrap_or_default();
+            if !RUN_KEYS.contains(&head) && head != "seeds" {
+                let fault = Fault::new(format!("a profile cannot change `{head}`")).at(key.place.as_ref());
+                faults.push(fault.help(suggest(head, RUN_KEYS.into_iter().chain(["seeds"]))));
+            } else if let Err(fault) = merge::set(tree, key, value.clone()) {
+                faults.push(fault);
+            }
+        }
+    }
+    for flag in &options.set {
+        let (key, value) = read::flag(flag)?;
+        let head = key.name.split('.').next().unwrap_or_default();
+        if !KEYS.contains(&head) {
+            let fault = Fault::new(format!("unknown key `{head}`")).at(key.place.as_ref());
+            faults.push(fault.help(suggest(head, KEYS)));
+        } else if let Err(fault) = merge::set(tree, &key, value) {
+            faults.push(fault);
+        }
+    }
+    Ok(())
+}
+
+fn suggest_or<'a>(typed: &str, known: impl Iterator<Item = &'a str> + Clone, none: &str) -> String {
+    if known.clone().next().is_none() { none.to_owned() } else { suggest(typed, known) }
+}
+
+fn assemble(file: &Path, tree: &Node, options: &Options, faults: &mut Faults) -> Option<Experiment> {
+    let question: Option<String> = faults.take(required(tree, "question"));
+    let paper = faults.take(section(tree, "paper"));
+    let ablation = ablate::arms(tree, faults);
+    let mut runs = Vec::new();
+    let mut found = ByArm::default();
+    for planned in &ablation.arms {
+        let mut below = Faults::default();
+        if let Some(run) = run(&planned.tree, &mut below) {
+            let place = planned.key.as_ref().and_then(|key| key.place.as_ref());
+            runs.push((
+                Arm::new(&planned.name, planned.overrides(), run, planned.tree.clone()),
+                place.cloned(),
+            ));
+        }
+        found.add(&planned.name, below);
+    }
+    faults.extend(found.faults(ablation.arms.len()));
+    let all_read = runs.len() == ablation.arms.len();
+    if all_read {
+        ablate::equal_arms(&runs, faults);
+    }
+    let arms: Vec<Arm> = runs.into_iter().map(|(arm, _)| arm).collect();
+    let seeds = options.seeds.clone().or_else(|| ablate::seeds(tree, faults));
+    let claims = ablate::claims(tree, &ablation, &arms, faults);
+    (faults.is_empty() && all_read).then_some(())?;
+    Some(Experiment {
+        name: read::experiment_name(file),
+        file: file.to_owned(),
+        question: question?,
+        paper: paper?,
+        profile: options.profile.clone(),
+        control: ablation.control,
+        arms,
+        seeds: seeds?,
+        claims,
+    })
+}
+
+/// One arm's run, where it is legal.
+fn run(tree: &Node, faults: &mut Faults) -> Option<Run> {
+    let data = faults.take(required(tree, "data"));
+    let model = faults.take(required(tree, "model"));
+    let objectives = faults.take(present(tree, "objectives").and_then(|_| list(tree, "objectives")));
+    let train = faults.take(section(tree, "train"));
+    let evaluate = faults.take(list(tree, "evaluate"));
+    let select = faults.take(section(tree, "select"));
+    let run = Run {
+        data: data?,
+        model: model?,
+        objectives: objectives?,
+        train: train?,
+        evaluate: evaluate?,
+        select: select?,
+    };
+    faults.extend(check::run(tree, &run));
+    faults.is_empty().then_some(run)
+}
+
+fn present<'a>(tree: &'a Node, key: &str) -> std::result::Result<&'a Node, Vec<Fault>> {
+    let missing = || vec![Fault::new(format!("the key `{key}` is missing")).at(tree.place.as_ref())];
+    tree.get(key).ok_or_else(missing)
+}
+
+fn required<T: DeserializeOwned>(tree: &Node, key: &str) -> std::result::Result<T, Vec<Fault>> {
+    present(tree, key).and_then(decode)
+}
+
+fn section<T: DeserializeOwned + Default>(tree: &Node, key: &str) -> std::result::Result<T, Vec<Fault>> {
+    tree.get(key).map_or_else(|| Ok(T::default()), decode)
+}
+
+/// A list whose elements are read one by one, so that each tells its faults.
+fn list<T: DeserializeOwned>(tree: &Node, key: &str) -> std::result::Result<Vec<T>, Vec<Fault>> {
+    let Some(node) = tree.get(key) else { return Ok(Vec::new()) };
+    let Kind::List(elements) = &node.kind else {
+        let fault = Fault::new(format!("expected a list, found {}", node.kind)).at(node.place.as_ref());
+        return Err(vec![fault.help(format!("write `{key}: [..]`, or one line with a dash for each"))]);
+    };
+    let mut faults = Faults::default();
+    let read: Vec<T> = elements.iter().filter_map(|element| faults.take(decode(element))).collect();
+    if faults.is_empty() { Ok(read) } else { Err(faults.sorted()) }
+}
+
+/// What is wrong in which arms: what is wrong in all of them is wrong with the file.
+#[derive(Default)]
+struct ByArm(Vec<(Fault, Vec<String>)>);
+
+impl ByArm {
+    fn add(&mut self, arm: &str, faults: Faults) {
+        for fault in faults.sorted() {
+            match self.0.iter_mut().find(|(known, _)| *known == fault) {
+                Some((_, arms)) => arms.push(arm.to_owned()),
+                None => self.0.push((fault, vec![arm.to_owned()])),
+            }
+        }
+    }
+
+    fn faults(self, arms: usize) -> impl Iterator<Item = Fault> {
+        self.0.into_iter().map(move |(fault, within)| {
+            if within.len() == arms {
+                return fault;
+            }
+            let names: Vec<String> = within.iter().map(|name| format!("`{name}`")).collect();
+            fault.note(format!("in arm {}", names.join(", ")))
+        })
+    }
+}
