@@ -1,4 +1,4 @@
-//! Datasets made of other datasets: one after another, with captions shuffled, or kept decoded in memory.
+//! Datasets made of other datasets: one after another, the first pairs, with captions shuffled, or kept decoded in memory.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,6 +72,46 @@ impl Dataset for Concat {
             }
         }
         lines
+    }
+}
+
+/// The first pairs of a dataset.
+pub struct First {
+    inner: Arc<dyn Dataset>,
+    len: usize,
+}
+
+impl First {
+    /// At most `most` pairs.
+    pub fn new(inner: Arc<dyn Dataset>, most: usize) -> Self {
+        let len = most.min(inner.len());
+        Self { inner, len }
+    }
+}
+
+impl Dataset for First {
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn get(&self, index: usize) -> Result<Example> {
+        if index < self.len { self.inner.get(index) } else { Err(outside(self, index)) }
+    }
+
+    fn fields(&self) -> BTreeSet<Field> {
+        self.inner.fields()
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("{} first {}", self.inner.fingerprint(), self.len)
+    }
+
+    fn attribution(&self) -> Vec<String> {
+        self.inner.attribution()
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -19,6 +20,7 @@ use super::meter::Sums;
 const FORMAT: u32 = 1;
 /// The key under which [`State`] lies in the header.
 const STATE: &str = "state";
+const MOST_HEADER: u64 = 100 << 20;
 const STORE: &str = "store/";
 const MOMENTS: &str = "moments/";
 
@@ -115,25 +117,50 @@ pub fn replace(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) ->
     Ok(())
 }
 
+/// The state at `path` without its tensors, or nothing where there is no file.
+///
+/// # Errors
+/// When the file is damaged.
+pub fn peek(path: &Path) -> Result<Option<State>> {
+    let Some(mut file) = open(path)? else { return Ok(None) };
+    let mut length = [0; 8];
+    let read = file.read_exact(&mut length).map(|()| u64::from_le_bytes(length));
+    // What follows the length is the header; a length beyond any sensible header means another kind of file.
+    let length = read.map_err(|fault| damaged(path, fault))?.min(MOST_HEADER);
+    let mut bytes = length.to_le_bytes().to_vec();
+    file.take(length).read_to_end(&mut bytes).map_err(Failure::storage(path))?;
+    state(path, &bytes).map(Some)
+}
+
+fn open(path: &Path) -> Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Failure::Storage { path: path.to_owned(), source }),
+    }
+}
+
+/// The state in the header of a file that begins with `bytes`.
+fn state(path: &Path, bytes: &[u8]) -> Result<State> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|fault| damaged(path, fault))?;
+    let state = header.metadata().as_ref().and_then(|metadata| metadata.get(STATE));
+    let state = state.ok_or_else(|| damaged(path, "it has no state in its header"))?;
+    let state: State = serde_json::from_str(state).map_err(|fault| damaged(path, fault))?;
+    if state.format != FORMAT {
+        return Err(damaged(path, format!("it has format {}, this program reads {FORMAT}", state.format)));
+    }
+    Ok(state)
+}
+
 /// The state at `path` with store and moments, or nothing where there is no file.
 ///
 /// # Errors
 /// When the file is damaged or belongs to another run than `run`.
 pub fn load(path: &Path, run: &str, device: &Device) -> Result<Option<(State, Tensors, Tensors)>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Failure::Storage { path: path.to_owned(), source }),
-    };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|fault| damaged(path, fault))?;
-    let state =
-        header.metadata().as_ref().and_then(|metadata| metadata.get(STATE)).ok_or_else(|| {
-            damaged(path, "it has no state in its header, so this program did not write it")
-        })?;
-    let state: State = serde_json::from_str(state).map_err(|fault| damaged(path, fault))?;
-    if state.format != FORMAT {
-        return Err(damaged(path, format!("it has format {}, this program reads {FORMAT}", state.format)));
-    }
+    let Some(mut file) = open(path)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(Failure::storage(path))?;
+    let state = state(path, &bytes)?;
     if state.run != run {
         let problem = format!("belongs to another configuration ({}, this run is {run})", state.run);
         return Err(Failure::Checkpoint { path: path.to_owned(), problem });

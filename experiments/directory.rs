@@ -16,7 +16,7 @@ use super::feed::Pairs;
 use super::journal;
 use super::machine;
 use super::record::{Done, Record};
-use super::{Arm, Experiment};
+use super::{Arm, Checkpointing, Experiment};
 use crate::data::Split;
 
 /// The identity of a run: SHA-256 of its configuration, seed, program, kind of device and data.
@@ -27,16 +27,23 @@ pub fn identity(arm: &Arm, seed: u64, device: &candle_core::Device, pairs: &Pair
     let device = if device.is_cpu() { "cpu" } else { "accelerator" };
     let prints = [Split::Train, Split::Val, Split::Test]
         .map(|split| pairs.split(split).map(|dataset| dataset.fingerprint()));
-    let config = serde_json::to_string(&(&arm.run, seed, machine::program(), device, prints))
+    // How often the state is saved decides nothing.
+    let mut run = arm.run.clone();
+    run.train.checkpoint = Checkpointing::default();
+    let config = serde_json::to_string(&(&run, seed, machine::program(), device, prints))
         .map_err(|fault| candle_core::Error::Msg(format!("a configuration cannot be written: {fault}")))?;
     Ok(hex(&Sha256::digest(config)))
 }
 
+/// The directory of all runs of an experiment at one size.
+pub fn of_experiment(out: &Path, experiment: &Experiment) -> PathBuf {
+    out.join(&experiment.name).join(plain(experiment.profile.as_deref().unwrap_or("full")))
+}
+
 /// The directory of the run with identity `hash` below `out`.
 pub fn place(out: &Path, experiment: &Experiment, arm: &str, seed: u64, hash: &str) -> PathBuf {
-    let profile = experiment.profile.as_deref().unwrap_or("full");
     let short: String = hash.chars().take(8).collect();
-    out.join(&experiment.name).join(plain(profile)).join(plain(arm)).join(format!("seed-{seed}-{short}"))
+    of_experiment(out, experiment).join(plain(arm)).join(format!("seed-{seed}-{short}"))
 }
 
 /// A name as a part of a path: whatever a file system may refuse becomes `_`.

@@ -23,7 +23,9 @@ pub fn header(
     store: &Store,
     command: &str,
 ) -> Result<Header> {
-    let config = serde_json::to_value(&arm.run)
+    // By way of text, so that a number keeps the digits it was typed with.
+    let config = serde_json::to_string(&arm.run)
+        .and_then(|text| serde_json::from_str(&text))
         .map_err(|fault| candle_core::Error::Msg(format!("a configuration cannot be written: {fault}")))?;
     let device: &Device = store.device();
     Ok(Header {

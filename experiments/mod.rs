@@ -13,12 +13,14 @@ pub mod header;
 pub mod journal;
 pub mod machine;
 pub mod meter;
+pub mod plan;
 pub mod progress;
 pub mod record;
 pub mod run;
 pub mod schedule;
 pub mod suite;
 pub mod train;
+pub mod verify;
 
 pub use experiment::{
     Arm, Checkpointing, Claim, Effect, Evaluate, Expect, Experiment, PaperReference, Retrieval, Run,

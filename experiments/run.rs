@@ -8,7 +8,7 @@ use std::time::Instant;
 use candle_core::Device;
 
 use super::checkpoint::{self, State};
-use super::directory::{self, Lock, Status};
+use super::directory::{self, Status};
 use super::evaluate::{Subject, examples::examples, gallery::Gallery};
 use super::failure::{Failure, Result};
 use super::feed::{self, Pairs, Words};
@@ -39,6 +39,17 @@ pub struct Options {
     pub stop_at: Option<u64>,
 }
 
+/// An attempt that met no fault.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempted {
+    /// The run's directory.
+    pub directory: PathBuf,
+    /// The run's identity.
+    pub hash: String,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -54,17 +65,17 @@ pub enum Outcome {
 ///
 /// # Errors
 /// When the run cannot begin or stops on a fault, which is then its last record; its directory is kept.
-pub fn run(experiment: &Experiment, arm: &Arm, seed: u64, options: &Options) -> Result<(PathBuf, Outcome)> {
+pub fn run(experiment: &Experiment, arm: &Arm, seed: u64, options: &Options) -> Result<Attempted> {
     let pairs = Pairs::open(&arm.run.data, &options.words, seed)?;
     let hash = directory::identity(arm, seed, &options.device, &pairs)?;
-    let place = directory::place(&options.out, experiment, &arm.name, seed, &hash);
-    let lock = directory::enter(&place)?;
-    if let Status::Done(done) = directory::status(&place)? {
-        return Ok((place, Outcome::Known(done)));
+    let directory = directory::place(&options.out, experiment, &arm.name, seed, &hash);
+    let _lock = directory::enter(&directory)?;
+    if let Status::Done(done) = directory::status(&directory)? {
+        return Ok(Attempted { directory, hash, outcome: Outcome::Known(done) });
     }
-    let mut attempt = Attempt::begin(experiment, arm, seed, options, pairs, hash, place.clone(), lock)?;
+    let mut attempt = Attempt::begin(experiment, arm, seed, options, pairs, &hash, &directory)?;
     match attempt.finish() {
-        Ok(outcome) => Ok((place, outcome)),
+        Ok(outcome) => Ok(Attempted { directory, hash, outcome }),
         Err(fault) => {
             attempt.progress.end();
             let failed = Failed { step: attempt.trainer.updates, reason: fault.to_string() };
@@ -80,9 +91,8 @@ struct Attempt<'a> {
     seed: u64,
     options: &'a Options,
     pairs: Pairs,
-    hash: String,
-    directory: PathBuf,
-    _lock: Lock,
+    hash: &'a str,
+    directory: &'a Path,
     trainer: Trainer,
     journal: Journal,
     meter: Meter,
@@ -96,22 +106,20 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    #[expect(clippy::too_many_arguments, reason = "called once, by the function above")]
     fn begin(
         experiment: &Experiment,
         arm: &'a Arm,
         seed: u64,
         options: &'a Options,
         pairs: Pairs,
-        hash: String,
-        directory: PathBuf,
-        lock: Lock,
+        hash: &'a str,
+        directory: &'a Path,
     ) -> Result<Self> {
         let (run, device) = (&arm.run, &options.device);
         let steps_per_epoch = (pairs.train.len() / run.train.batch.max(1)) as u64;
         let mut trainer = Trainer::new(run, &pairs.inputs, steps_per_epoch, seed, device)?;
-        let path = checkpoint::path(&directory);
-        let kept = checkpoint::load(&path, &hash, device)?;
+        let path = checkpoint::path(directory);
+        let kept = checkpoint::load(&path, hash, device)?;
         let state = match kept {
             None => None,
             Some((state, store, moments)) => {
@@ -122,13 +130,13 @@ impl<'a> Attempt<'a> {
                 Some(state)
             }
         };
-        let mut journal = Journal::open(&directory, state.as_ref().map_or(0, |state| state.records))?;
+        let mut journal = Journal::open(directory, state.as_ref().map_or(0, |state| state.records))?;
         if state.is_none() {
-            let header = header(experiment, arm, seed, &hash, &pairs, &trainer.store, &options.command)?;
-            describe(&directory, experiment, arm, seed)?;
+            let header = header(experiment, arm, seed, hash, &pairs, &trainer.store, &options.command)?;
+            describe(directory, experiment, arm, seed)?;
             journal.write(&Record::Run(Box::new(header)))?;
         }
-        let state = state.unwrap_or_else(|| State::new(&hash, 0));
+        let state = state.unwrap_or_else(|| State::new(hash, 0));
         let title = format!("{}, {}, seed {seed}", experiment.name, arm.name);
         Ok(Self {
             progress: Progress::new(options.show, &title, state.step, run.train.steps),
@@ -139,7 +147,6 @@ impl<'a> Attempt<'a> {
             pairs,
             hash,
             directory,
-            _lock: lock,
             trainer,
             journal,
             galleries: BTreeMap::new(),
@@ -202,7 +209,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn state(&self) -> Result<State> {
-        let mut state = State::new(&self.hash, self.trainer.updates);
+        let mut state = State::new(self.hash, self.trainer.updates);
         state.records = self.journal.sync()?;
         state.trained = self.trained;
         state.evaluated = self.evaluated;
@@ -213,7 +220,7 @@ impl<'a> Attempt<'a> {
 
     fn save(&mut self) -> Result<()> {
         let store = self.trainer.store.tensors();
-        checkpoint::save(&checkpoint::path(&self.directory), self.state()?, &store, self.trainer.moments())?;
+        checkpoint::save(&checkpoint::path(self.directory), self.state()?, &store, self.trainer.moments())?;
         self.saved = (self.trainer.updates, Instant::now());
         Ok(())
     }
@@ -230,8 +237,8 @@ impl<'a> Attempt<'a> {
                 if self.best.is_none_or(|(_, best)| value > best) {
                     self.best = Some((step, value));
                     let store = self.trainer.store.tensors();
-                    let state = State::new(&self.hash, step);
-                    checkpoint::save(&best(&self.directory), state, &store, &BTreeMap::new())?;
+                    let state = State::new(self.hash, step);
+                    checkpoint::save(&best(self.directory), state, &store, &BTreeMap::new())?;
                 }
                 Ok(())
             }
@@ -244,9 +251,9 @@ impl<'a> Attempt<'a> {
         let weights = checkpoint::digest(&self.trainer.store.tensors())?;
         let mut reported = steps;
         if let Some((step, _)) = self.best {
-            let path = best(&self.directory);
+            let path = best(self.directory);
             let problem = |problem: String| Failure::Checkpoint { path: path.clone(), problem };
-            let (_, store, _) = checkpoint::load(&path, &self.hash, &self.options.device)?
+            let (_, store, _) = checkpoint::load(&path, self.hash, &self.options.device)?
                 .ok_or_else(|| problem("the weights of the selected step are missing".to_owned()))?;
             self.trainer.store.load(&store).map_err(|fault| problem(fault.to_string()))?;
             reported = step;
@@ -262,7 +269,7 @@ impl<'a> Attempt<'a> {
         };
         self.journal.write(&Record::Done(done.clone()))?;
         self.journal.sync()?;
-        journal::write_metrics(&self.directory)?;
+        journal::write_metrics(self.directory)?;
         self.progress.end();
         Ok(done)
     }

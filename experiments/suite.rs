@@ -1,10 +1,12 @@
 //! All runs of an experiment: what is done is skipped, what is partial goes on, what failed is tried again.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::failure::{Failure, Result};
+use super::plan::Estimates;
 use super::progress::duration;
-use super::run::{Options, Outcome, run};
+use super::run::{Attempted, Options, Outcome, run};
 use super::{Arm, Experiment};
 
 /// Which runs of an experiment are meant; all of them where a list is empty.
@@ -39,6 +41,8 @@ pub struct Summary {
     pub known: usize,
     /// Arm, seed and fault of each run that failed.
     pub failed: Vec<(String, u64, Failure)>,
+    /// Seconds that were planned for runs which are now done, and seconds that they took.
+    pub planned: Option<(f64, f64)>,
 }
 
 impl Summary {
@@ -54,23 +58,23 @@ impl Summary {
 /// When no run can be written at all.
 pub fn run_all(experiment: &Experiment, only: &Only, options: &Options) -> Result<Summary> {
     let runs = only.of(experiment);
+    let estimates = Estimates::read(&options.out, experiment);
     let mut summary = Summary::default();
     for (number, (arm, seed)) in runs.iter().enumerate() {
         let title = format!("[{}/{}] {}, seed {seed}", number + 1, runs.len(), arm.name);
         match run(experiment, arm, *seed, options) {
-            Ok((directory, outcome)) => {
-                match outcome {
-                    Outcome::Known(_) => {
-                        summary.known += 1;
-                        options.show.line(&format!("{title}: done before"));
-                    }
-                    Outcome::Finished(done) => options.show.line(&format!(
-                        "{title}: {} steps in {}, {:.0} pairs/s",
-                        done.steps,
-                        duration(done.seconds),
-                        done.pairs_per_second
-                    )),
-                    Outcome::Stopped => continue,
+            Ok(Attempted { outcome: Outcome::Stopped, .. }) => {}
+            Ok(Attempted { outcome: Outcome::Known(_), directory, .. }) => {
+                options.show.line(&format!("{title}: done before"));
+                summary.known += 1;
+                summary.done.push(directory);
+            }
+            Ok(Attempted { outcome: Outcome::Finished(done), directory, hash }) => {
+                let (time, rate) = (duration(done.seconds), done.pairs_per_second);
+                options.show.line(&format!("{title}: {} steps in {time}, {rate:.0} pairs/s", done.steps));
+                if let Some(planned) = estimates.of(&hash) {
+                    let (before, took) = summary.planned.unwrap_or_default();
+                    summary.planned = Some((before + planned, took + done.seconds));
                 }
                 summary.done.push(directory);
             }
@@ -82,4 +86,18 @@ pub fn run_all(experiment: &Experiment, only: &Only, options: &Options) -> Resul
         }
     }
     Ok(summary)
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failed = self.failed.len();
+        write!(f, "{} runs done, {} of them before, {failed} failed", self.done.len(), self.known)?;
+        if let Some((planned, took)) = self.planned {
+            write!(f, "; planned {}, took {}", duration(planned), duration(took))?;
+        }
+        for (arm, seed, fault) in &self.failed {
+            write!(f, "\n{arm}, seed {seed}: {fault}")?;
+        }
+        Ok(())
+    }
 }

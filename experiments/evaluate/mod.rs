@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 pub mod examples;
 pub mod gallery;
 pub mod ranking;
+pub mod rerank;
 pub mod retrieval;
 pub mod zero_shot;
 
@@ -69,7 +70,7 @@ impl Evaluate {
     /// The full names of what it measures, e.g. `retrieval.mean_recall`.
     pub fn metrics(&self) -> Vec<String> {
         match self {
-            Self::Retrieval(config) => retrieval::metrics(config.rerank),
+            Self::Retrieval(config) => retrieval::metrics(config.rerank.is_some()),
             Self::ZeroShot(_) => zero_shot::metrics(),
         }
     }

@@ -1,0 +1,261 @@
+//! What the runs of an experiment will take, found by a few real updates and evaluations of each arm.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint;
+use super::directory::{self, Status};
+use super::evaluate::{Subject, gallery::Gallery};
+use super::failure::{Failure, Result};
+use super::feed::{self, Pairs};
+use super::header::flops;
+use super::machine;
+use super::progress::duration;
+use super::run::Options;
+use super::suite::Only;
+use super::train::Trainer;
+use super::{Arm, Experiment, Run};
+use crate::data::combine::First;
+use crate::data::{Dataset, Split};
+use crate::models::store::Role;
+
+/// Time spent on the updates of one arm, beyond the first two.
+const PROBE: Duration = Duration::from_millis(1500);
+/// Updates of one arm, beyond the first two.
+const UPDATES: u32 = 20;
+/// Pairs that are evaluated; the time of a whole split is extrapolated.
+const PAIRS: usize = 256;
+
+/// What one arm takes.
+#[derive(Clone, Debug)]
+pub struct Cost {
+    /// The arm.
+    pub arm: String,
+    /// Trainable scalars.
+    pub parameters: usize,
+    /// Floating-point operations of one update.
+    pub flops_per_step: f64,
+    /// Updates.
+    pub steps: u64,
+    /// Seconds of one update.
+    pub step_seconds: f64,
+    /// Seconds of all evaluations of one run.
+    pub evaluation_seconds: f64,
+    /// Bytes on disk of one run.
+    pub disk: u64,
+}
+
+impl Cost {
+    /// Seconds of one whole run.
+    pub fn seconds(&self) -> f64 {
+        self.steps as f64 * self.step_seconds + self.evaluation_seconds
+    }
+}
+
+/// One run of the grid.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The arm.
+    pub arm: String,
+    /// The seed.
+    pub seed: u64,
+    /// How far it has come.
+    pub status: Status,
+    /// Updates that its checkpoint holds.
+    pub step: u64,
+    /// Seconds until it is done.
+    pub seconds_left: f64,
+}
+
+/// The grid of an experiment with what it takes.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What each arm takes.
+    pub costs: Vec<Cost>,
+    /// The runs, in the order in which they will be run.
+    pub runs: Vec<Planned>,
+    /// The greatest resident memory of the probe in bytes, where it can be known.
+    pub memory: Option<u64>,
+}
+
+/// Estimated seconds of whole runs by identity, as kept beside the runs until they are done.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Estimates(BTreeMap<String, f64>);
+
+impl Estimates {
+    fn path(out: &Path, experiment: &Experiment) -> PathBuf {
+        directory::of_experiment(out, experiment).join("plan.json")
+    }
+
+    /// What was planned for this experiment; nothing if it was not.
+    pub fn read(out: &Path, experiment: &Experiment) -> Self {
+        // An estimate that cannot be read is no reason to keep a run from running.
+        let text = std::fs::read(Self::path(out, experiment)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    fn write(&self, out: &Path, experiment: &Experiment) -> Result<()> {
+        let path = Self::path(out, experiment);
+        if let Some(directory) = path.parent() {
+            let fault = |source| Failure::Unwritable { path: directory.to_owned(), source };
+            std::fs::create_dir_all(directory).map_err(fault)?;
+        }
+        let text = serde_json::to_vec(self).map_err(|fault| Failure::storage(&path)(fault.into()))?;
+        checkpoint::replace(&path, |temporary| std::fs::write(temporary, text))
+    }
+
+    /// Seconds that were planned for a run.
+    pub fn of(&self, hash: &str) -> Option<f64> {
+        self.0.get(hash).copied()
+    }
+}
+
+/// Expands the grid, probes every arm and keeps the estimates for the comparison afterwards.
+///
+/// # Errors
+/// When an arm cannot be trained or evaluated, or the estimates cannot be written.
+pub fn plan(experiment: &Experiment, only: &Only, options: &Options) -> Result<Plan> {
+    let (mut costs, mut runs) = (BTreeMap::new(), Vec::new());
+    let mut estimates = Estimates::read(&options.out, experiment);
+    for (arm, seed) in only.of(experiment) {
+        let pairs = Pairs::open(&arm.run.data, &options.words, seed)?;
+        if !costs.contains_key(&arm.name) {
+            options.show.line(&format!("probing {}", arm.name));
+            costs.insert(arm.name.clone(), probe(arm, seed, &pairs, options)?);
+        }
+        let cost = &costs[&arm.name];
+        let hash = directory::identity(arm, seed, &options.device, &pairs)?;
+        let place = directory::place(&options.out, experiment, &arm.name, seed, &hash);
+        let status = directory::status(&place)?;
+        let step = checkpoint::peek(&checkpoint::path(&place))?.map_or(0, |state| state.step);
+        let share = if cost.steps == 0 { 0.0 } else { 1.0 - step as f64 / cost.steps as f64 };
+        let seconds_left = if matches!(status, Status::Done(_)) { 0.0 } else { share * cost.seconds() };
+        estimates.0.insert(hash, cost.seconds());
+        runs.push(Planned { arm: arm.name.clone(), seed, status, step, seconds_left });
+    }
+    estimates.write(&options.out, experiment)?;
+    let order = experiment.arms.iter().filter_map(|arm| costs.remove(&arm.name));
+    Ok(Plan { costs: order.collect(), runs, memory: machine::peak_memory() })
+}
+
+fn probe(arm: &Arm, seed: u64, pairs: &Pairs, options: &Options) -> Result<Cost> {
+    let (run, device) = (&arm.run, &options.device);
+    let mut loader = pairs.loader(run.train.batch, seed, 0)?;
+    let mut trainer = Trainer::new(run, &pairs.inputs, loader.steps_per_epoch(), seed, device)?;
+    let mut update = || -> Result<()> {
+        let batch = feed::batch(loader.next_batch()?, pairs.inputs.size, device)?;
+        // Reading a figure waits for the device.
+        trainer.update(&batch)?.get("loss").map(candle_core::Tensor::to_scalar::<f32>).transpose()?;
+        Ok(())
+    };
+    update()?;
+    update()?;
+    let (begun, mut made) = (Instant::now(), 0);
+    while made == 0 || (made < UPDATES && begun.elapsed() < PROBE) {
+        update()?;
+        made += 1;
+    }
+    let step_seconds = begun.elapsed().as_secs_f64() / f64::from(made);
+    let store = &trainer.store;
+    let elements: usize = store.entries().values().map(|entry| entry.var.elem_count()).sum();
+    let parameters = store.count(Role::Trainable);
+    Ok(Cost {
+        arm: arm.name.clone(),
+        parameters,
+        flops_per_step: flops(run, &pairs.inputs),
+        steps: run.train.steps,
+        step_seconds,
+        evaluation_seconds: evaluation_seconds(run, &trainer, pairs, options)?,
+        disk: 4 * (elements + 2 * parameters) as u64,
+    })
+}
+
+/// Seconds of all evaluations of one run: the split is opened once and measured several times.
+fn evaluation_seconds(run: &Run, trainer: &Trainer, pairs: &Pairs, options: &Options) -> Result<f64> {
+    let Some(dataset) = pairs.split(Split::Test).filter(|_| !run.evaluate.is_empty()) else { return Ok(0.0) };
+    let first = First::new(dataset.clone(), PAIRS);
+    let scale = dataset.len() as f64 / first.len().max(1) as f64;
+    let begun = Instant::now();
+    let gallery = Gallery::open(&first, pairs, &options.device)?;
+    let opening = begun.elapsed().as_secs_f64();
+    let begun = Instant::now();
+    let subject = Subject::new(run, &trainer.store, pairs, &gallery)?;
+    let shown = gallery.show(subject.model.as_ref())?;
+    for config in &run.evaluate {
+        config.measure(&subject, &shown)?;
+    }
+    let on_the_way = run.train.evaluate_every.map_or(0, |every| run.train.steps / every.max(1));
+    Ok(scale * (opening + begun.elapsed().as_secs_f64() * (1 + on_the_way) as f64))
+}
+
+impl Plan {
+    /// Seconds until every run is done.
+    pub fn seconds_left(&self) -> f64 {
+        self.runs.iter().map(|run| run.seconds_left).sum()
+    }
+
+    /// Bytes on disk of all runs.
+    pub fn disk(&self) -> u64 {
+        let disk =
+            |run: &Planned| self.costs.iter().find(|cost| cost.arm == run.arm).map_or(0, |cost| cost.disk);
+        self.runs.iter().map(disk).sum()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.costs.iter().map(|cost| cost.arm.chars().count()).max().unwrap_or(0).max(3);
+        let head = ["parameters", "GFLOP/step", "steps", "ms/step", "evaluation", "a run", "done", "left"];
+        write!(f, "{:width$}", "arm")?;
+        head.iter().try_for_each(|title| write!(f, "  {title:>10}"))?;
+        for cost in &self.costs {
+            let runs = || self.runs.iter().filter(|run| run.arm == cost.arm);
+            let done = runs().filter(|run| matches!(run.status, Status::Done(_))).count();
+            let left: f64 = runs().map(|run| run.seconds_left).sum();
+            let cells = [
+                cost.parameters.to_string(),
+                format!("{:.2}", cost.flops_per_step / 1e9),
+                cost.steps.to_string(),
+                format!("{:.1}", 1e3 * cost.step_seconds),
+                duration(cost.evaluation_seconds),
+                duration(cost.seconds()),
+                format!("{done}/{}", runs().count()),
+                duration(left),
+            ];
+            write!(f, "\n{:width$}", cost.arm)?;
+            cells.iter().try_for_each(|cell| write!(f, "  {cell:>10}"))?;
+        }
+        for run in &self.runs {
+            match &run.status {
+                Status::Failed(reason) => {
+                    let first = reason.lines().next().unwrap_or_default();
+                    write!(
+                        f,
+                        "\n{}, seed {}: failed before, will be tried again: {first}",
+                        run.arm, run.seed
+                    )?;
+                }
+                Status::Partial => {
+                    write!(f, "\n{}, seed {}: goes on from step {}", run.arm, run.seed, run.step)?
+                }
+                Status::New | Status::Done(_) => {}
+            }
+        }
+        let memory = self.memory.map_or_else(|| "unknown".to_owned(), bytes);
+        write!(f, "\n{} runs, {} left, ", self.runs.len(), duration(self.seconds_left()))?;
+        write!(f, "memory {memory}, disk {}", bytes(self.disk()))
+    }
+}
+
+/// Bytes as people say them.
+pub fn bytes(count: u64) -> String {
+    match count as f64 {
+        b if b < 1e6 => format!("{:.0} kB", b / 1e3),
+        b if b < 1e9 => format!("{:.0} MB", b / 1e6),
+        b => format!("{:.1} GB", b / 1e9),
+    }
+}
