@@ -18,7 +18,7 @@ use crate::models::{Ability, Dims, Vars};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// K: earlier pairs whose embeddings serve as further negatives; 0: none.
+    /// K: earlier pairs whose embeddings serve as further negatives (65,536 in the paper); 0: none.
     pub queue: usize,
     /// alpha: the teacher's share of the target.
     pub distill: f64,
@@ -36,9 +36,7 @@ impl Default for Config {
 
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
-        // A queue offers negatives even to a single pair.
-        let batch = if self.queue == 0 { 2 } else { 1 };
-        Needs { abilities: [Ability::Embed].into(), teacher: true, batch, ..Needs::default() }
+        Needs { abilities: [Ability::Embed].into(), teacher: true, batch: 2, ..Needs::default() }
     }
 
     fn weight(&self) -> f64 {
@@ -51,32 +49,20 @@ impl ObjectiveConfig for Config {
 
     fn build(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {
         let image: Vec<usize> = dims.queries.into_iter().chain([dims.embed]).collect();
-        let open = |name, row: &[usize]| {
-            let queue = || Queue::open(&vars.at(name), self.queue, row);
-            (self.queue > 0).then(queue).transpose()
+        let open = |name, row: &[usize]| Queue::open(&vars.at(name), self.queue, row);
+        let queues = match self.queue {
+            0 => None,
+            _ => Some([open("images", &image)?, open("texts", &[dims.embed])?]),
         };
-        Ok(Box::new(ItcMomentum {
-            images: open("images", &image)?,
-            texts: open("texts", &[dims.embed])?,
-            distill: self.distill,
-            ramp: self.ramp,
-        }))
+        Ok(Box::new(ItcMomentum { queues, distill: self.distill, ramp: self.ramp }))
     }
 }
 
 struct ItcMomentum {
-    images: Option<Queue>,
-    texts: Option<Queue>,
+    /// Of images and of texts.
+    queues: Option<[Queue; 2]>,
     distill: f64,
     ramp: f64,
-}
-
-/// The teacher's embeddings of this batch, then those of the queue.
-fn keys(batch: &Tensor, queue: Option<&Queue>) -> Result<Tensor> {
-    match queue {
-        None => Ok(batch.clone()),
-        Some(queue) => Tensor::cat(&[batch, &queue.rows()], 0),
-    }
 }
 
 impl Objective for ItcMomentum {
@@ -84,8 +70,10 @@ impl Objective for ItcMomentum {
         let (student, teacher) = (&step.student, step.teacher()?);
         let (images, texts) = (student.image_embeds()?, student.text_embeds()?);
         let (slow_images, slow_texts) = (teacher.image_embeds()?.detach(), teacher.text_embeds()?.detach());
-        let image_keys = keys(&slow_images, self.images.as_ref())?;
-        let text_keys = keys(&slow_texts, self.texts.as_ref())?;
+        let [image_keys, text_keys] = match &self.queues {
+            None => [slow_images.clone(), slow_texts.clone()],
+            Some([images, texts]) => [images.behind(&slow_images)?, texts.behind(&slow_texts)?],
+        };
 
         // The student's temperature serves both: the teacher's targets are sharpened as the predictions are.
         let find_text = |images: &Tensor| student.model.similarity(images, &text_keys);
@@ -104,8 +92,9 @@ impl Objective for ItcMomentum {
     }
 
     fn after(&mut self, step: &Step) -> Result<()> {
+        // The reading remembers what the teacher made of the batch before it followed the student.
         let teacher = step.teacher()?;
-        if let (Some(images), Some(texts)) = (&self.images, &self.texts) {
+        if let Some([images, texts]) = &self.queues {
             images.push(&teacher.image_embeds()?)?;
             texts.push(&teacher.text_embeds()?)?;
         }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Loss, Needs, Objective, ObjectiveConfig, Step, negatives};
 use crate::kernels;
-use crate::models::{Ability, Attend, Dims, Fused, Init, Vars};
+use crate::models::{Abilities, Ability, Attend, Dims, Fused, Init, Vars};
 
 /// `itm: {negatives: hard}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,11 +45,12 @@ impl Default for Config {
 
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
-        let abilities = match self.negatives {
-            Negatives::Random => [Ability::Fuse].into(),
-            Negatives::Hard => [Ability::Fuse, Ability::Embed].into(),
+        let observed: Abilities = match self.negatives {
+            Negatives::Random => [].into(),
+            Negatives::Hard => [Ability::Embed].into(),
         };
-        Needs { abilities, batch: 2, ..Needs::default() }
+        let abilities = &observed | &[Ability::Fuse].into();
+        Needs { abilities, observed, batch: 2, ..Needs::default() }
     }
 
     fn weight(&self) -> f64 {

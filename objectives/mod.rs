@@ -21,13 +21,15 @@ pub mod queue;
 pub mod step;
 
 pub use fits::{Offer, Reason, fits, runs};
-pub use step::{Batch, Carried, Loss, Progress, Reading, Step};
+pub use step::{Batch, Loss, Progress, Reading, Step};
 
 /// What an objective cannot do without.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Needs {
     /// What the model must be able to do.
     pub abilities: Abilities,
+    /// Those of them whose outcome is looked at without a gradient.
+    pub observed: Abilities,
     /// Fields of a pair that it reads beyond those the model reads.
     pub labels: BTreeSet<Field>,
     /// Whether a slow copy of the model is read.

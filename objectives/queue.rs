@@ -28,6 +28,14 @@ impl Queue {
         self.rows.as_detached_tensor()
     }
 
+    /// `first` (B,..), then the K rows: (B+K,..).
+    ///
+    /// # Errors
+    /// When a row has another shape than those of the queue.
+    pub fn behind(&self, first: &Tensor) -> Result<Tensor> {
+        Tensor::cat(&[first, &self.rows()], 0)
+    }
+
     /// Overwrites the oldest rows by `newest` (B,..), of which only the last K are kept.
     ///
     /// # Errors

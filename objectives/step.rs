@@ -1,6 +1,6 @@
 //! One training step as an objective sees it: the batch, the student that learns, the teacher that follows it.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -225,26 +225,5 @@ impl Loss {
     pub fn with_accuracy(self, name: &'static str, logits: &Tensor, targets: &Tensor) -> Result<Self> {
         let right = logits.detach().argmax(D::Minus1)?.eq(targets)?;
         Ok(self.with(name, &right.to_dtype(DType::F32)?.mean_all()?))
-    }
-}
-
-/// A value handed from [`super::Objective::loss`] to [`super::Objective::after`] of the same step.
-pub struct Carried<T>(RefCell<Option<T>>);
-
-impl<T> Default for Carried<T> {
-    fn default() -> Self {
-        Self(RefCell::new(None))
-    }
-}
-
-impl<T> Carried<T> {
-    /// Keeps `value` until the step is over.
-    pub fn keep(&self, value: T) {
-        self.0.replace(Some(value));
-    }
-
-    /// What was kept, once.
-    pub fn take(&self) -> Option<T> {
-        self.0.take()
     }
 }

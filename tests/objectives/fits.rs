@@ -86,7 +86,7 @@ fn a_run_without_a_teacher_or_with_one_pair_is_refused_where_that_matters() {
             "itc_momentum needs at least 2 pairs a batch"
         ]
     );
-    assert_eq!(runs(&read("itc_momentum: {queue: 8}"), &offer(true, 1, &fields)), []);
+    assert_eq!(runs(&read("itc_momentum: {queue: 8}"), &offer(true, 2, &fields)), []);
     assert_eq!(runs(&read("mlm: {distill: 0}"), &offer(false, 1, &fields)), []);
     assert_eq!(runs(&read("mlm: {distill: 0.4}"), &offer(false, 8, &fields)).len(), 1);
     assert_eq!(runs(&read("itc: {}"), &offer(false, 1, &fields)).len(), 1);

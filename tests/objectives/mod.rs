@@ -9,11 +9,10 @@ mod negatives;
 mod properties;
 mod queue;
 mod tiny;
-mod training;
 
 use candle_core::{DType, Device, Tensor};
-use vlp_bench::kernels::random::Key;
-use vlp_bench::models::{Image, Text};
+use vlp_bench::kernels::{random::Key, softmax};
+use vlp_bench::models::{Image, Inputs, Regions, Text};
 use vlp_bench::objectives::{Batch, Progress};
 use vlp_bench::token::{CLS, PAD, SEP, SPECIAL};
 
@@ -21,40 +20,70 @@ const WORDS: usize = 7;
 const VOCABULARY: usize = 23;
 const SIZE: usize = 4;
 
-/// `pairs` pairs of random pixels and texts of 1 to 5 words, the same for equal seeds.
+/// `pairs` pairs of random pixels and words for the small models here.
 fn batch(pairs: usize, seed: u64) -> Batch {
-    let device = &Device::Cpu;
+    let inputs =
+        Inputs { size: SIZE, words: WORDS, vocabulary: VOCABULARY, region_features: 0, region_classes: 0 };
+    random_batch(&inputs, pairs, seed)
+}
+
+/// `pairs` pairs of random pixels, texts of at least one word and, where `inputs` has them, regions; the same for equal
+/// seeds.
+fn random_batch(inputs: &Inputs, pairs: usize, seed: u64) -> Batch {
     let key = Key::new(seed, 0, "batch");
-    let (mut ids, mut word_starts) = (Vec::new(), Vec::new());
-    for pair in 0..pairs as u64 {
-        let row = key.fold(pair);
-        let length = 1 + row.fold(0).below(1, 5)[0] as usize;
-        let words = row.fold(1).below(length, (VOCABULARY - SPECIAL.len()) as u32);
-        let mut text = vec![CLS];
-        text.extend(words.iter().map(|word| word + SPECIAL.len() as u32));
-        text.push(SEP);
-        // Every second piece continues the word before it.
-        word_starts.extend((0..WORDS).map(|at| u8::from(at >= 1 && at <= length && at % 2 == 1)));
-        text.resize(WORDS, PAD);
-        ids.extend(text);
-    }
-    let mask: Vec<f32> = ids.iter().map(|&id| if id == PAD { 0.0 } else { 1.0 }).collect();
-    let pixels = key.fold(1 << 32).normal(pairs * 3 * SIZE * SIZE);
+    let device = &Device::Cpu;
+    let pixels = key.fold(0).normal(pairs * 3 * inputs.size * inputs.size);
+    let pixels = Tensor::from_vec(pixels, (pairs, 3, inputs.size, inputs.size), device).unwrap();
+    let (text, word_starts) = random_text(inputs, pairs, key.fold(1));
+    let (regions, region_classes) = random_regions(inputs, pairs, key.fold(2)).unzip();
     Batch {
-        image: Image {
-            pixels: Some(Tensor::from_vec(pixels, (pairs, 3, SIZE, SIZE), device).unwrap()),
-            regions: None,
-        },
-        text: Text {
-            ids: Tensor::from_vec(ids, (pairs, WORDS), device).unwrap(),
-            mask: Tensor::from_vec(mask, (pairs, WORDS), device).unwrap(),
-            segments: Tensor::zeros((pairs, WORDS), DType::U32, device).unwrap(),
-        },
+        image: Image { pixels: Some(pixels), regions },
+        text,
         word_starts,
         image_keys: (0..pairs as u64).collect(),
         caption_keys: (100..100 + pairs as u64).collect(),
-        region_classes: None,
+        region_classes,
     }
+}
+
+fn random_text(inputs: &Inputs, pairs: usize, key: Key) -> (Text, Vec<u8>) {
+    let (mut ids, mut word_starts) = (Vec::new(), Vec::new());
+    for pair in 0..pairs as u64 {
+        let row = key.fold(pair);
+        let length = 1 + row.fold(0).below(1, inputs.words as u32 - 2)[0] as usize;
+        let words = row.fold(1).below(length, (inputs.vocabulary - SPECIAL.len()) as u32);
+        ids.push(CLS);
+        ids.extend(words.iter().map(|word| word + SPECIAL.len() as u32));
+        ids.push(SEP);
+        ids.resize((pair as usize + 1) * inputs.words, PAD);
+        // Every second piece continues the word before it.
+        word_starts.extend((0..inputs.words).map(|at| u8::from(at >= 1 && at <= length && at % 2 == 1)));
+    }
+    let mask: Vec<f32> = ids.iter().map(|&id| if id == PAD { 0.0 } else { 1.0 }).collect();
+    let shape = (pairs, inputs.words);
+    let text = Text {
+        ids: Tensor::from_vec(ids, shape, &Device::Cpu).unwrap(),
+        mask: Tensor::from_vec(mask, shape, &Device::Cpu).unwrap(),
+        segments: Tensor::zeros(shape, DType::U32, &Device::Cpu).unwrap(),
+    };
+    (text, word_starts)
+}
+
+/// Three regions an image, of which the first pair lacks one, and the detector's belief about each.
+fn random_regions(inputs: &Inputs, pairs: usize, key: Key) -> Option<(Regions, Tensor)> {
+    const N: usize = 3;
+    let tensor = |values: Vec<f32>, width: usize| Tensor::from_vec(values, (pairs, N, width), &Device::Cpu);
+    let (width, classes) = (inputs.region_features, inputs.region_classes);
+    (width > 0).then(|| {
+        let mask = (0..pairs * N).map(|at| if at == N - 1 { 0.0 } else { 1.0f32 }).collect();
+        let regions = Regions {
+            features: tensor(key.fold(0).normal(pairs * N * width), width).unwrap(),
+            boxes: tensor(key.fold(1).uniform(pairs * N * 7), 7).unwrap(),
+            mask: Tensor::from_vec(mask, (pairs, N), &Device::Cpu).unwrap(),
+        };
+        let beliefs = tensor(key.fold(2).normal(pairs * N * classes), classes).unwrap();
+        (regions, softmax(&beliefs).unwrap())
+    })
 }
 
 fn flat(x: &Tensor) -> Vec<f64> {

@@ -122,6 +122,33 @@ fn a_pair_for_which_the_batch_holds_no_negative_does_without() {
 }
 
 #[test]
+fn hard_negatives_are_the_nearest_keys_of_the_teacher_where_there_is_one_and_of_the_student_elsewhere() {
+    // Row i is the unit vector along axis order[i]: every other is infinitely farther at this scale.
+    let along = |order: [u32; 3]| {
+        let axes = Tensor::eye(DIMS.embed, DType::F32, &Device::Cpu).unwrap();
+        axes.index_select(&Tensor::new(&order, &Device::Cpu).unwrap(), 0).unwrap()
+    };
+    let model = |texts| Given {
+        images: Some(along([0, 1, 2])),
+        texts: Some(along(texts)),
+        scale: Some(Tensor::new(1e4f32, &Device::Cpu).unwrap()),
+        text_tokens: Some(normal("hidden", &[3, super::WORDS, DIMS.width], DType::F32)),
+        ..Given::default()
+    };
+    let batch = batch(3, 1);
+    let texts = batch.text.ids.to_vec2::<u32>().unwrap();
+    let negatives = |teacher: Option<&dyn Model>| {
+        let student = model([2, 0, 1]);
+        loss("itm: {negatives: hard}", &store(), &batch, &student, teacher);
+        let read = student.read.borrow()[1].clone();
+        read.chunks(super::WORDS).skip(3).map(<[u32]>::to_vec).collect::<Vec<_>>()
+    };
+    let rows = |rows: [usize; 3]| rows.map(|row| texts[row].clone());
+    assert_eq!(negatives(None), rows([1, 2, 0]));
+    assert_eq!(negatives(Some(&model([1, 2, 0]))), rows([2, 0, 1]));
+}
+
+#[test]
 fn uniform_words_cost_the_logarithm_of_the_vocabulary() {
     let batch = batch(3, 1);
     let model = Given {
