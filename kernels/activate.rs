@@ -3,6 +3,7 @@
 //! GELU: Hendrycks and Gimpel, arXiv:1606.08415; the sigmoid form is the one of CLIP, arXiv:2103.00020.
 
 use candle_core::{Result, Shape, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::operation::{Operand, Operation, apply1};
 use super::real::Real;
@@ -10,7 +11,8 @@ use super::rows::for_pieces;
 use super::simd::vectorised;
 
 /// Which non-linearity follows a linear map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// `x Phi(x)` with the exact error function.
     Gelu,

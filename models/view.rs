@@ -4,11 +4,11 @@
 //! that an image encoded for one loss is not encoded again for the next; [`View::select`] reorders the examples (hard
 //! negatives, for instance) and takes the rows of what is already there.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 use crate::kernels::{gather_rows, random::Key};
 
@@ -30,6 +30,19 @@ pub struct Image {
     pub pixels: Option<Tensor>,
     /// Detected regions.
     pub regions: Option<Regions>,
+}
+
+impl Image {
+    /// The pixels (B,3,H,W).
+    ///
+    /// # Errors
+    /// When the batch holds none.
+    pub fn pixels(&self) -> Result<&Tensor> {
+        match &self.pixels {
+            Some(pixels) => Ok(pixels),
+            None => bail!("a batch of images holds no pixels"),
+        }
+    }
 }
 
 /// A batch of word sequences `[CLS] .. [SEP]`, padded to T.
@@ -102,7 +115,7 @@ impl Rows for Image {
         match (&self.pixels, &self.regions) {
             (Some(pixels), _) => pixels.dim(0),
             (None, Some(regions)) => regions.features.dim(0),
-            (None, None) => candle_core::bail!("a batch of images holds neither pixels nor regions"),
+            (None, None) => bail!("a batch of images holds neither pixels nor regions"),
         }
     }
 
@@ -143,6 +156,9 @@ impl Rows for Tokens {
     }
 }
 
+/// Sets the noise of selections apart from that of the places within a model, which count from 0.
+const SELECTED: u64 = u64::MAX;
+
 /// An input and what one model has computed from it; cheap to clone, clones share the memo.
 pub struct View<I>(Rc<Shared<I>>);
 
@@ -150,6 +166,7 @@ struct Shared<I> {
     origin: Origin<I>,
     noise: Option<Key>,
     memo: RefCell<BTreeMap<&'static str, Tokens>>,
+    selections: Cell<u64>,
 }
 
 enum Origin<I> {
@@ -170,7 +187,7 @@ impl<I: Rows> View<I> {
     }
 
     fn with(origin: Origin<I>, noise: Option<Key>) -> Self {
-        Self(Rc::new(Shared { origin, noise, memo: RefCell::default() }))
+        Self(Rc::new(Shared { origin, noise, memo: RefCell::default(), selections: Cell::new(0) }))
     }
 
     /// Where dropout draws from; `None` in evaluation.
@@ -229,9 +246,16 @@ impl<I: Rows> View<I> {
     /// When `rows` is not a list of rows.
     pub fn select(&self, rows: &Tensor) -> Result<Self> {
         rows.dims1()?;
-        // Another pass over the same examples must not repeat the dropout of the first.
-        let noise = self.0.noise.map(|key| key.fold(1));
+        // Another pass over the same examples must not repeat the dropout of an earlier one.
+        let selection = self.0.selections.replace(self.0.selections.get() + 1);
+        let noise = self.0.noise.map(|key| key.fold(SELECTED).fold(selection));
         let origin = Origin::Selected { parent: self.clone(), rows: rows.clone(), input: OnceCell::new() };
         Ok(Self::with(origin, noise))
     }
+}
+
+/// Where dropout of a joint pass draws from: the same text beside another image drops other elements.
+pub fn joint_noise(image: &View<Image>, text: &View<Text>) -> Option<Key> {
+    let [high, low, ..] = image.noise()?.block(0);
+    Some(text.noise()?.fold(u64::from(high) << 32 | u64::from(low)))
 }
