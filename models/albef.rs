@@ -1,37 +1,250 @@
-//! Albef.
+//! ALBEF: image and text are aligned by contrast first and fused by cross-attention afterwards.
+//!
+//! Li et al., arXiv:2107.07651, section 3.1, and the released code. Image: ViT, all tokens normalised. Text: the first
+//! half of BERT. Fusion: its second half, in which every layer also attends to the image tokens. The [CLS] tokens of
+//! image and text are mapped linearly to unit vectors I (B,E) and T (B,E):
+//!
+//! `similarity = I T' / temperature`, the temperature learned, 0.07 at first and kept within 0.001 and 0.5.
+//!
+//! Both towers run once for the contrast and for every fusion of the same pairs; only masked words need another pass.
+//!
+//! Deviation: attention weights are not dropped (the paper's text layers drop one in ten), since the fused kernel never
+//! holds them; the outcome of each half layer is dropped as in the paper.
 
 use std::collections::BTreeSet;
 
-use candle_core::{Result, bail};
+use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
-use super::{Abilities, Ability, Dims, Field, Inputs, Model, ModelConfig, Vars};
+use super::nn::{
+    LayerNorm, Linear, PatchStart, Patches, PreNorm, Spec, Start, Tower, bert, dropout_faults, fan_in, first,
+    flops, unit,
+};
+use super::view::joint_noise;
+use super::{
+    Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Model, ModelConfig, Text, Tokens,
+    Vars, View,
+};
+use crate::kernels::{self, Activation, Mask, random::Key};
 
-/// `albef: {}`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+const TEMPERATURE: f64 = 0.07;
+const BOUNDS: [f64; 2] = [0.001, 0.5];
+const IMAGE_EPS: f64 = 1e-6;
+
+/// `albef: {image: {width: 128, depth: 4, heads: 4}, text: {..}, fusion: 2, patch: 8, embed: 64, dropout: 0.1}`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {}
+pub struct Config {
+    /// The image tower.
+    pub image: Tower,
+    /// BERT: the text half and the fusion half together.
+    pub text: Tower,
+    /// How many layers of `text` see words alone; the layers after them fuse.
+    pub fusion: usize,
+    /// Side of an image patch, in pixels.
+    pub patch: usize,
+    /// E: width of the shared space.
+    pub embed: usize,
+    /// Probability of dropping the outcome of each part of a text or fusion layer; the image tower drops nothing.
+    pub dropout: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let (image, text) = (Tower::default(), Tower::default());
+        Self { image, text, fusion: 2, patch: 8, embed: 64, dropout: 0.1 }
+    }
+}
 
 impl ModelConfig for Config {
     fn abilities(&self) -> Abilities {
-        [Ability::Embed].into()
+        use Ability::{Embed, Fuse, ImageTokens, PredictWords, TextTokens};
+        [ImageTokens, TextTokens, Embed, Fuse, PredictWords].into()
     }
-    fn lacks(&self, _: Ability) -> &'static str {
-        "it has no such part"
+
+    fn lacks(&self, ability: Ability) -> &'static str {
+        match ability {
+            Ability::Generate => "albef fuses both ways only: every word sees the words after it",
+            Ability::FuseImage => "albef fuses into the words; its image tokens never see them",
+            _ => "albef reads pixels, not regions",
+        }
     }
+
     fn reads(&self) -> BTreeSet<Field> {
         [Field::Pixels, Field::Words].into()
     }
-    fn faults(&self, _: &Inputs) -> Vec<String> {
-        Vec::new()
+
+    fn faults(&self, inputs: &Inputs) -> Vec<String> {
+        let mut faults = self.image.faults("image");
+        faults.extend(self.text.faults("text"));
+        let (fusion, depth) = (self.fusion, self.text.depth);
+        if depth > 0 && !(1..depth).contains(&fusion) {
+            faults.push(format!(
+                "fusion is {fusion}: of {depth} text layers at least one must precede fusion and one must fuse"
+            ));
+        }
+        faults.extend(Patches::faults(inputs.size, self.patch));
+        if self.embed == 0 {
+            faults.push("embed is 0: the shared space needs a width".to_owned());
+        }
+        faults.extend(dropout_faults(self.dropout));
+        faults
     }
+
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { width: 8, embed: 8, queries: None, vocabulary: inputs.vocabulary }
+        Dims { width: self.text.width, embed: self.embed, queries: None, vocabulary: inputs.vocabulary }
     }
-    fn flops(&self, _: &Inputs) -> f64 {
-        0.0
+
+    fn flops(&self, inputs: &Inputs) -> f64 {
+        let (tokens, words) = (Patches::tokens(inputs.size, self.patch), inputs.words);
+        let Self { image, text, .. } = self;
+        let fusing = text.depth.saturating_sub(self.fusion) as f64;
+        Patches::flops(inputs.size, self.patch, image.width)
+            + image.depth as f64 * flops::layer(tokens, image.width)
+            + text.depth as f64 * flops::layer(words, text.width)
+            + fusing * flops::cross(words, text.width, tokens, image.width)
+            + flops::linear(1, image.width + text.width, self.embed)
     }
-    fn build(&self, _: &Vars, _: &Inputs) -> Result<Box<dyn Model>> {
-        bail!("albef is not there yet")
+
+    fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {
+        let text = TextTower::new(&vars.at("text"), self, inputs)?;
+        let project = |name: &str, width| {
+            Linear::new(&vars.at(name), [width, self.embed], fan_in(width), Some(fan_in(width)))
+        };
+        Ok(Box::new(Albef {
+            image: ImageTower::new(&vars.at("image"), self, inputs)?,
+            project_image: project("project_image", self.image.width)?,
+            project_text: project("project_text", self.text.width)?,
+            temperature: vars.bounded("temperature", TEMPERATURE, BOUNDS[0], BOUNDS[1])?,
+            decoder: bert::Decoder::new(&vars.at("decoder"), text.embeddings.table(), &text.spec)?,
+            text,
+        }))
     }
+}
+
+struct Albef {
+    image: ImageTower,
+    text: TextTower,
+    project_image: Linear,
+    project_text: Linear,
+    /// What divides the similarities.
+    temperature: Tensor,
+    decoder: bert::Decoder,
+}
+
+impl Model for Albef {
+    fn image_tokens(&self, image: &View<Image>) -> Result<Tokens> {
+        image.memo("image", |image| self.image.encode(image))
+    }
+
+    fn text_tokens(&self, text: &View<Text>) -> Result<Tokens> {
+        text.memo("text", |text| self.text.encode(text))
+    }
+
+    fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {
+        unit(&self.project_image.forward(&first(&self.image_tokens(image)?.hidden)?)?)
+    }
+
+    fn embed_text(&self, text: &View<Text>) -> Result<Tensor> {
+        unit(&self.project_text.forward(&first(&self.text_tokens(text)?.hidden)?)?)
+    }
+
+    fn similarity(&self, images: &Tensor, texts: &Tensor) -> Result<Tensor> {
+        kernels::linear(&images.broadcast_div(&self.temperature)?, texts, None)
+    }
+
+    /// The pooled vector is the hidden state of [CLS], which the paper's matching head reads as it is.
+    fn fuse(&self, image: &View<Image>, text: &View<Text>, attend: Attend) -> Result<Fused> {
+        if attend == Attend::Causal {
+            bail!("albef fuses both ways only: every word sees the words after it");
+        }
+        let seen = self.image_tokens(image)?.hidden;
+        let text = self.text.fuse(&self.text_tokens(text)?, &seen, joint_noise(image, text))?;
+        Ok(Fused { pooled: first(&text.hidden)?, text, image: None })
+    }
+
+    fn predict_words(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.decoder.forward(hidden)
+    }
+}
+
+struct ImageTower {
+    patches: Patches,
+    layers: PreNorm,
+    norm: LayerNorm,
+}
+
+impl ImageTower {
+    fn new(vars: &Vars, config: &Config, inputs: &Inputs) -> Result<Self> {
+        let Tower { width, depth, heads } = config.image;
+        let spec = Spec { width, heads, activation: Activation::Gelu, eps: IMAGE_EPS, dropout: 0.0 };
+        let init = Init::TruncatedNormal { std: 0.02 };
+        let map = fan_in(3 * config.patch * config.patch);
+        let start = PatchStart { weight: map, bias: Some(map), tokens: init };
+        Ok(Self {
+            patches: Patches::new(&vars.at("patches"), inputs.size, config.patch, width, &start)?,
+            layers: PreNorm::new(&vars.at("layers"), depth, &spec, &Start::all(init))?,
+            norm: LayerNorm::new(&vars.at("norm"), width, IMAGE_EPS)?,
+        })
+    }
+
+    fn encode(&self, image: &View<Image>) -> Result<Tokens> {
+        let hidden = self.patches.forward(image.input()?.pixels()?)?;
+        let hidden = self.layers.forward(hidden, &Mask::None, image.noise())?;
+        Ok(Tokens { hidden: self.norm.forward(&hidden)?, mask: None })
+    }
+}
+
+struct TextTower {
+    spec: Spec,
+    embeddings: bert::Embeddings,
+    layers: Vec<bert::Layer>,
+    /// How many layers see words alone.
+    alone: usize,
+}
+
+impl TextTower {
+    fn new(vars: &Vars, config: &Config, inputs: &Inputs) -> Result<Self> {
+        let Tower { width, depth, heads } = config.text;
+        let (eps, dropout) = (bert::EPS, config.dropout);
+        let spec = Spec { width, heads, activation: Activation::Gelu, eps, dropout };
+        let sizes = [inputs.vocabulary, inputs.words];
+        let layer = |index| {
+            let seen = (index >= config.fusion).then_some(config.image.width);
+            bert::Layer::new(&vars.at("layers").at(index), &spec, seen)
+        };
+        Ok(Self {
+            embeddings: bert::Embeddings::new(&vars.at("embed"), sizes, &spec)?,
+            layers: (0..depth).map(layer).collect::<Result<_>>()?,
+            alone: config.fusion,
+            spec,
+        })
+    }
+
+    fn encode(&self, text: &View<Text>) -> Result<Tokens> {
+        let (input, noise) = (text.input()?, text.noise());
+        let mask = Mask::Keys(input.mask.clone());
+        let words = self.embeddings.forward(input, at(noise, 0))?;
+        let layers = self.layers.iter().zip(1..).take(self.alone);
+        let hidden = layers.fold(Ok(words), |x: Result<_>, (layer, site)| {
+            layer.forward(&x?, &mask, None, at(noise, site))
+        })?;
+        Ok(Tokens { hidden, mask: Some(input.mask.clone()) })
+    }
+
+    /// Words (B,T,D) look at the image tokens (B,N,D').
+    fn fuse(&self, words: &Tokens, image: &Tensor, noise: Option<Key>) -> Result<Tokens> {
+        let mask = words.mask.clone().map_or(Mask::None, Mask::Keys);
+        let seen = Some((image, &Mask::None));
+        let layers = self.layers.iter().zip(1..).skip(self.alone);
+        let hidden = layers.fold(Ok(words.hidden.clone()), |x: Result<_>, (layer, site)| {
+            layer.forward(&x?, &mask, seen, at(noise, site))
+        })?;
+        Ok(Tokens { hidden, mask: words.mask.clone() })
+    }
+}
+
+/// The noise of one place in a tower.
+fn at(noise: Option<Key>, site: u64) -> Option<Key> {
+    noise.map(|key| key.fold(site))
 }

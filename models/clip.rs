@@ -1,37 +1,244 @@
-//! Clip.
+//! CLIP: an image tower and a text tower that meet only in the dot product of their outcomes.
+//!
+//! Radford et al., arXiv:2103.00020, sections 2.3 to 2.5, and the released code. Image: ViT with a normalisation before
+//! its layers, feature of the class token. Text: causal transformer, feature of the last token. Both features are
+//! mapped linearly, without bias, to unit vectors I (B,E) and T (B,E):
+//!
+//! `similarity = exp(s) I T'` with s learned, ln(1/0.07) at first and brought back to ln 100 whenever an update passes it.
+//!
+//! The released code finds the end of a text at the largest entry, as its [EOS] has the last place in the vocabulary.
+//! Here texts are `[CLS] .. [SEP]` and the end is the last visible token, the [SEP]: the same place.
 
 use std::collections::BTreeSet;
 
-use candle_core::{Result, bail};
+use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
-use super::{Abilities, Ability, Dims, Field, Inputs, Model, ModelConfig, Vars};
+use super::nn::{
+    LayerNorm, Linear, PatchStart, Patches, PreNorm, Spec, Start, Tower, Words, dropout_faults, fan_in,
+    first, flops, pick, unit,
+};
+use super::{
+    Abilities, Ability, Dims, Field, Image, Init, Inputs, Model, ModelConfig, Text, Tokens, Vars, View,
+};
+use crate::kernels::{self, Activation, Mask};
 
-/// `clip: {}`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+const EPS: f64 = 1e-5;
+const SCALE: f64 = 1.0 / 0.07;
+const MOST: f64 = 100.0;
+
+/// `clip: {image: {width: 128, depth: 4, heads: 4}, text: {..}, patch: 8, embed: 128}`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {}
+pub struct Config {
+    /// The image tower.
+    pub image: Tower,
+    /// The text tower.
+    pub text: Tower,
+    /// Side of an image patch, in pixels.
+    pub patch: usize,
+    /// E: width of the shared space.
+    pub embed: usize,
+    /// The non-linearity: `quick_gelu` in the published weights.
+    pub activation: Activation,
+    /// Probability of dropping the outcome of half a layer; the paper drops nothing.
+    pub dropout: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            image: Tower::default(),
+            text: Tower::default(),
+            patch: 8,
+            embed: 128,
+            activation: Activation::QuickGelu,
+            dropout: 0.0,
+        }
+    }
+}
+
+impl Config {
+    fn spec(&self, tower: &Tower) -> Spec {
+        Spec {
+            width: tower.width,
+            heads: tower.heads,
+            activation: self.activation,
+            eps: EPS,
+            dropout: self.dropout,
+        }
+    }
+}
 
 impl ModelConfig for Config {
     fn abilities(&self) -> Abilities {
-        [Ability::Embed].into()
+        [Ability::Embed, Ability::ImageTokens, Ability::TextTokens].into()
     }
-    fn lacks(&self, _: Ability) -> &'static str {
-        "it has no such part"
+
+    fn lacks(&self, ability: Ability) -> &'static str {
+        match ability {
+            Ability::PredictWords => "clip has no word decoder",
+            Ability::PredictRegions => "clip reads pixels, not regions",
+            _ => "clip has no joint pass: its towers meet only in the similarity",
+        }
     }
+
     fn reads(&self) -> BTreeSet<Field> {
         [Field::Pixels, Field::Words].into()
     }
-    fn faults(&self, _: &Inputs) -> Vec<String> {
-        Vec::new()
+
+    fn faults(&self, inputs: &Inputs) -> Vec<String> {
+        let mut faults = self.image.faults("image");
+        faults.extend(self.text.faults("text"));
+        faults.extend(Patches::faults(inputs.size, self.patch));
+        if self.embed == 0 {
+            faults.push("embed is 0: the shared space needs a width".to_owned());
+        }
+        faults.extend(dropout_faults(self.dropout));
+        faults
     }
+
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { width: 8, embed: 8, queries: None, vocabulary: inputs.vocabulary }
+        Dims { width: self.text.width, embed: self.embed, queries: None, vocabulary: inputs.vocabulary }
     }
-    fn flops(&self, _: &Inputs) -> f64 {
-        0.0
+
+    fn flops(&self, inputs: &Inputs) -> f64 {
+        let (tokens, words) = (Patches::tokens(inputs.size, self.patch), inputs.words);
+        let Self { image, text, .. } = self;
+        Patches::flops(inputs.size, self.patch, image.width)
+            + image.depth as f64 * flops::layer(tokens, image.width)
+            + text.depth as f64 * flops::layer(words, text.width)
+            + flops::linear(1, image.width + text.width, self.embed)
     }
-    fn build(&self, _: &Vars, _: &Inputs) -> Result<Box<dyn Model>> {
-        bail!("clip is not there yet")
+
+    fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {
+        Ok(Box::new(Clip {
+            image: ImageTower::new(&vars.at("image"), self, inputs)?,
+            text: TextTower::new(&vars.at("text"), self, inputs)?,
+            scale: vars.bounded("scale", SCALE.ln(), f64::NEG_INFINITY, MOST.ln())?,
+        }))
     }
+}
+
+struct Clip {
+    image: ImageTower,
+    text: TextTower,
+    /// The logarithm of what multiplies the similarities.
+    scale: Tensor,
+}
+
+impl Model for Clip {
+    /// The outcome of the last layer, the class token first; `ln_post` belongs to the embedding alone.
+    fn image_tokens(&self, image: &View<Image>) -> Result<Tokens> {
+        image.memo("image", |image| self.image.encode(image))
+    }
+
+    /// The outcome of the last layer, normalised.
+    fn text_tokens(&self, text: &View<Text>) -> Result<Tokens> {
+        text.memo("text", |text| self.text.encode(text))
+    }
+
+    fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {
+        self.image.embed(&self.image_tokens(image)?)
+    }
+
+    fn embed_text(&self, text: &View<Text>) -> Result<Tensor> {
+        self.text.embed(&self.text_tokens(text)?)
+    }
+
+    fn similarity(&self, images: &Tensor, texts: &Tensor) -> Result<Tensor> {
+        kernels::linear(&images.broadcast_mul(&self.scale.exp()?)?, texts, None)
+    }
+}
+
+struct ImageTower {
+    patches: Patches,
+    ln_pre: LayerNorm,
+    layers: PreNorm,
+    ln_post: LayerNorm,
+    project: Linear,
+}
+
+impl ImageTower {
+    fn new(vars: &Vars, config: &Config, inputs: &Inputs) -> Result<Self> {
+        let (patch, spec) = (config.patch, config.spec(&config.image));
+        let width = spec.width;
+        let scale = Init::Normal { std: (width as f64).powf(-0.5) };
+        let start = PatchStart { weight: fan_in(3 * patch * patch), bias: None, tokens: scale };
+        Ok(Self {
+            patches: Patches::new(&vars.at("patches"), inputs.size, patch, width, &start)?,
+            ln_pre: LayerNorm::new(&vars.at("ln_pre"), width, EPS)?,
+            layers: PreNorm::new(&vars.at("layers"), config.image.depth, &spec, &image_start(&spec))?,
+            ln_post: LayerNorm::new(&vars.at("ln_post"), width, EPS)?,
+            project: Linear::new(&vars.at("project"), [width, config.embed], scale, None)?,
+        })
+    }
+
+    fn encode(&self, image: &View<Image>) -> Result<Tokens> {
+        let hidden = self.ln_pre.forward(&self.patches.forward(image.input()?.pixels()?)?)?;
+        Ok(Tokens { hidden: self.layers.forward(hidden, &Mask::None, image.noise())?, mask: None })
+    }
+
+    fn embed(&self, tokens: &Tokens) -> Result<Tensor> {
+        unit(&self.project.forward(&self.ln_post.forward(&first(&tokens.hidden)?)?)?)
+    }
+}
+
+struct TextTower {
+    words: Words,
+    layers: PreNorm,
+    ln_final: LayerNorm,
+    project: Linear,
+}
+
+impl TextTower {
+    fn new(vars: &Vars, config: &Config, inputs: &Inputs) -> Result<Self> {
+        let (depth, spec) = (config.text.depth, config.spec(&config.text));
+        let inits = [Init::Normal { std: 0.02 }, Init::Normal { std: 0.01 }];
+        let sizes = [inputs.vocabulary, inputs.words, spec.width];
+        let project = Init::Normal { std: (spec.width as f64).powf(-0.5) };
+        Ok(Self {
+            words: Words::new(&vars.at("embed"), sizes, inits)?,
+            layers: PreNorm::new(&vars.at("layers"), depth, &spec, &text_start(&spec, depth))?,
+            ln_final: LayerNorm::new(&vars.at("ln_final"), spec.width, EPS)?,
+            project: Linear::new(&vars.at("project"), [spec.width, config.embed], project, None)?,
+        })
+    }
+
+    /// Padding follows the text, where no token of it can look.
+    fn encode(&self, text: &View<Text>) -> Result<Tokens> {
+        let input = text.input()?;
+        let hidden = self.layers.forward(self.words.forward(&input.ids)?, &Mask::Causal, text.noise())?;
+        Ok(Tokens { hidden: self.ln_final.forward(&hidden)?, mask: Some(input.mask.clone()) })
+    }
+
+    fn embed(&self, tokens: &Tokens) -> Result<Tensor> {
+        let Some(mask) = &tokens.mask else { bail!("the words of a text come without their mask") };
+        unit(&self.project.forward(&pick(&tokens.hidden, &last_visible(mask)?)?)?)
+    }
+}
+
+/// The place of the last visible token of each text (B,T).
+fn last_visible(mask: &Tensor) -> Result<Vec<u32>> {
+    let places = mask.to_vec2::<f32>()?.into_iter().map(|row| row.iter().rposition(|&seen| seen != 0.0));
+    let places: Option<Vec<_>> = places.map(|place| place.map(|place| place as u32)).collect();
+    match places {
+        Some(places) => Ok(places),
+        None => bail!("a text without a visible token has no feature"),
+    }
+}
+
+fn image_start(spec: &Spec) -> Start {
+    let (narrow, wide) = (fan_in(spec.width), fan_in(spec.hidden()));
+    // Glorot's start: the bound is the root of 6 / (inputs + outputs).
+    let qkv = Init::Uniform { bound: (1.5 / spec.width as f64).sqrt() };
+    Start { qkv, out: narrow, up: narrow, up_bias: narrow, down: wide, down_bias: wide }
+}
+
+fn text_start(spec: &Spec, depth: usize) -> Start {
+    let width = spec.width as f64;
+    let normal = |std| Init::Normal { std };
+    let residual = normal((2.0 * depth as f64 * width).powf(-0.5));
+    let up = normal((2.0 * width).powf(-0.5));
+    Start { out: residual, up, down: residual, ..Start::all(normal(width.powf(-0.5))) }
 }

@@ -1,1 +1,17 @@
 //! The layers that the papers share.
+//!
+//! Every layer opens its parameters from a place in the store; their names are the path of fields that leads to them.
+//! Shapes: B examples, T or N tokens, D width.
+
+mod attention;
+pub mod bert;
+mod embed;
+mod linear;
+mod pre_norm;
+mod tower;
+
+pub use attention::{CrossAttention, SelfAttention};
+pub use embed::{PatchStart, Patches, Words, first, pick, unit};
+pub use linear::{LayerNorm, Linear, Mlp, dropout, dropout_faults, fan_in};
+pub use pre_norm::PreNorm;
+pub use tower::{Spec, Start, Tower, flops};

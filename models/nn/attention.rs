@@ -1,0 +1,68 @@
+//! Multi-head attention as layers: over the sequence itself, and from one sequence over another.
+
+use candle_core::{Result, Tensor};
+
+use super::{Linear, Spec, Start};
+use crate::kernels::{self, Mask};
+use crate::models::{Init, Vars};
+
+const ZERO: Option<Init> = Some(Init::Constant(0.0));
+
+/// A sequence attends to itself. Query, key and value maps are one: the rows of `qkv` are [q|k|v].
+pub struct SelfAttention {
+    qkv: Linear,
+    out: Linear,
+    heads: usize,
+}
+
+impl SelfAttention {
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn new(vars: &Vars, spec: &Spec, start: &Start) -> Result<Self> {
+        Ok(Self {
+            qkv: Linear::new(&vars.at("qkv"), [spec.width, 3 * spec.width], start.qkv, ZERO)?,
+            out: Linear::new(&vars.at("out"), [spec.width, spec.width], start.out, ZERO)?,
+            heads: spec.heads,
+        })
+    }
+
+    /// (B,T,D) to (B,T,D).
+    ///
+    /// # Errors
+    /// When the mask is of another shape.
+    pub fn forward(&self, x: &Tensor, mask: &Mask) -> Result<Tensor> {
+        self.out.forward(&kernels::self_attention(&self.qkv.forward(x)?, self.heads, mask)?)
+    }
+}
+
+/// Queries of one sequence over keys and values of another. The rows of `kv` are [k|v].
+pub struct CrossAttention {
+    q: Linear,
+    kv: Linear,
+    out: Linear,
+    heads: usize,
+}
+
+impl CrossAttention {
+    /// Over a sequence of width `other`.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn new(vars: &Vars, spec: &Spec, other: usize, start: &Start) -> Result<Self> {
+        Ok(Self {
+            q: Linear::new(&vars.at("q"), [spec.width, spec.width], start.qkv, ZERO)?,
+            kv: Linear::new(&vars.at("kv"), [other, 2 * spec.width], start.qkv, ZERO)?,
+            out: Linear::new(&vars.at("out"), [spec.width, spec.width], start.out, ZERO)?,
+            heads: spec.heads,
+        })
+    }
+
+    /// x (B,T,D) over `other` (B,N,D'), of which `mask` tells what is visible, to (B,T,D).
+    ///
+    /// # Errors
+    /// When a shape does not fit.
+    pub fn forward(&self, x: &Tensor, other: &Tensor, mask: &Mask) -> Result<Tensor> {
+        let (q, kv) = (self.q.forward(x)?, self.kv.forward(other)?);
+        self.out.forward(&kernels::cross_attention(&q, &kv, self.heads, mask)?)
+    }
+}

@@ -1,0 +1,147 @@
+//! The parts of BERT, Devlin et al., arXiv:1810.04805: embeddings, layers (with cross-attention where a paper adds it)
+//! and the word decoder.
+//!
+//! Layers are normalised after the residual sum: `x <- LN(x + attention(x))`, then `x <- LN(x + mlp(x))`.
+//!
+//! The outcome of each part of a layer is dropped as in BERT. Attention weights are not, since the fused kernel never
+//! holds them: a paper whose text layers drop them says so among its deviations.
+
+use candle_core::{Result, Tensor, bail};
+
+use super::{CrossAttention, LayerNorm, Linear, Mlp, SelfAttention, Spec, Start, Words, dropout};
+use crate::kernels::{self, Activation, Mask, random::Key};
+use crate::models::{Init, Text, Vars};
+
+/// How every matrix begins (released code).
+pub const INIT: Init = Init::Normal { std: 0.02 };
+
+/// What `eps` BERT adds to the variance.
+pub const EPS: f64 = 1e-12;
+
+/// The sum of word, position and segment vectors, normalised.
+pub struct Embeddings {
+    words: Words,
+    segments: Tensor,
+    norm: LayerNorm,
+    dropout: f64,
+}
+
+impl Embeddings {
+    /// For a vocabulary and a number of positions.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn new(vars: &Vars, [vocabulary, positions]: [usize; 2], spec: &Spec) -> Result<Self> {
+        Ok(Self {
+            words: Words::new(vars, [vocabulary, positions, spec.width], [INIT, INIT])?,
+            segments: vars.get((2, spec.width), "segments", INIT)?,
+            norm: LayerNorm::new(&vars.at("norm"), spec.width, spec.eps)?,
+            dropout: spec.dropout,
+        })
+    }
+
+    /// The table of words (V,D), to which the decoder is tied.
+    pub fn table(&self) -> &Tensor {
+        self.words.table()
+    }
+
+    /// (B,T) to (B,T,D).
+    ///
+    /// # Errors
+    /// When the text is longer than the positions or an entry lies outside the vocabulary.
+    pub fn forward(&self, text: &Text, noise: Option<Key>) -> Result<Tensor> {
+        let words = self.words.forward(&text.ids)?;
+        let sum = (words + kernels::embedding(&self.segments, &text.segments)?)?;
+        dropout(self.norm.forward(&sum)?, self.dropout, noise, 0)
+    }
+}
+
+/// One layer; with cross-attention it also looks at another sequence.
+pub struct Layer {
+    attention: SelfAttention,
+    norm1: LayerNorm,
+    cross: Option<(CrossAttention, LayerNorm)>,
+    mlp: Mlp,
+    norm2: LayerNorm,
+    dropout: f64,
+}
+
+impl Layer {
+    /// With cross-attention over a sequence of width `other`, if there is one.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn new(vars: &Vars, spec: &Spec, other: Option<usize>) -> Result<Self> {
+        let start = Start::all(INIT);
+        let norm = |name| LayerNorm::new(&vars.at(name), spec.width, spec.eps);
+        let cross = other.map(|other| -> Result<_> {
+            Ok((CrossAttention::new(&vars.at("cross"), spec, other, &start)?, norm("cross_norm")?))
+        });
+        Ok(Self {
+            attention: SelfAttention::new(&vars.at("attention"), spec, &start)?,
+            norm1: norm("norm1")?,
+            cross: cross.transpose()?,
+            mlp: Mlp::new(&vars.at("mlp"), spec, &start)?,
+            norm2: norm("norm2")?,
+            dropout: spec.dropout,
+        })
+    }
+
+    /// x (B,T,D), and the other sequence (B,N,D') with its mask if the layer has cross-attention, to (B,T,D).
+    ///
+    /// # Errors
+    /// When another sequence is given to a layer without cross-attention, or a shape does not fit.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        mask: &Mask,
+        other: Option<(&Tensor, &Mask)>,
+        noise: Option<Key>,
+    ) -> Result<Tensor> {
+        let drop = |x, site| dropout(x, self.dropout, noise, site);
+        let mut x = self.norm1.forward(&(x + drop(self.attention.forward(x, mask)?, 0)?)?)?;
+        match (&self.cross, other) {
+            (Some((cross, norm)), Some((other, mask))) => {
+                x = norm.forward(&(&x + drop(cross.forward(&x, other, mask)?, 1)?)?)?;
+            }
+            (None, Some(_)) => bail!("this layer has no cross-attention"),
+            (_, None) => {}
+        }
+        self.norm2.forward(&(&x + drop(self.mlp.forward(&x)?, 2)?)?)
+    }
+}
+
+/// Predicts words: a linear map with GELU, layer normalisation, then the word table itself and a bias a word.
+pub struct Decoder {
+    transform: Linear,
+    norm: LayerNorm,
+    table: Tensor,
+    bias: Tensor,
+}
+
+impl Decoder {
+    /// Tied to the word table (V,D).
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn new(vars: &Vars, table: &Tensor, spec: &Spec) -> Result<Self> {
+        let (vocabulary, width) = table.dims2()?;
+        let zero = Init::Constant(0.0);
+        let sizes = [width, width];
+        Ok(Self {
+            transform: Linear::new(&vars.at("transform"), sizes, INIT, Some(zero))?,
+            norm: LayerNorm::new(&vars.at("norm"), width, spec.eps)?,
+            table: table.clone(),
+            bias: vars.get(vocabulary, "bias", zero)?,
+        })
+    }
+
+    /// (..,D) to (..,V).
+    ///
+    /// # Errors
+    /// When the last dimension is another.
+    pub fn forward(&self, hidden: &Tensor) -> Result<Tensor> {
+        let hidden = self.norm.forward(&self.transform.activate(hidden, Activation::Gelu)?)?;
+        kernels::linear(&hidden, &self.table, Some(&self.bias))
+    }
+}

@@ -1,0 +1,164 @@
+//! How pixels and words become vectors, and how single vectors are picked out again.
+
+use candle_core::{Result, Tensor, bail};
+
+use super::flops;
+use crate::kernels;
+use crate::models::{Init, Vars};
+
+/// Image patches as tokens (Dosovitskiy et al., arXiv:2010.11929, equation 1): a linear map of each patch, a class
+/// token before them, a learned vector for each position.
+pub struct Patches {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    class: Tensor,
+    positions: Tensor,
+    patch: usize,
+}
+
+/// How [`Patches`] begin.
+pub struct PatchStart {
+    /// The linear map.
+    pub weight: Init,
+    /// Its bias, if it has one.
+    pub bias: Option<Init>,
+    /// The class token and the positions.
+    pub tokens: Init,
+}
+
+impl Patches {
+    /// Square patches of `patch` pixels of an image of `size` pixels, as vectors of `width`.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn new(vars: &Vars, size: usize, patch: usize, width: usize, start: &PatchStart) -> Result<Self> {
+        let tokens = Self::tokens(size, patch);
+        Ok(Self {
+            weight: vars.get((width, 3 * patch * patch), "weight", start.weight)?,
+            bias: start.bias.map(|bias| vars.get(width, "bias", bias)).transpose()?,
+            class: vars.get(width, "class", start.tokens)?,
+            positions: vars.get((tokens, width), "positions", start.tokens)?,
+            patch,
+        })
+    }
+
+    /// N: the number of tokens of an image, the class token included.
+    pub fn tokens(size: usize, patch: usize) -> usize {
+        1 + (size / patch.max(1)).pow(2)
+    }
+
+    /// What is wrong with a patch of an image of `size` pixels, one sentence a fault.
+    pub fn faults(size: usize, patch: usize) -> Option<String> {
+        (patch == 0 || !size.is_multiple_of(patch) || size < patch)
+            .then(|| format!("patch {patch} does not divide images of {size} pixels"))
+    }
+
+    /// Floating-point operations of the linear map over one image.
+    pub fn flops(size: usize, patch: usize, width: usize) -> f64 {
+        flops::linear(Self::tokens(size, patch) - 1, 3 * patch * patch, width)
+    }
+
+    /// Pixels (B,3,S,S) to tokens (B,N,D), the class token first.
+    ///
+    /// # Errors
+    /// When the image has another size.
+    pub fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
+        let (tokens, width) = self.positions.dims2()?;
+        let patches = patchify(pixels, self.patch)?;
+        if patches.dim(1)? + 1 != tokens {
+            bail!("an image {:?} has not {} patches of {} pixels", pixels.shape(), tokens - 1, self.patch);
+        }
+        // A patch of zeros stands where the class token will be. Class, bias and positions are then one table added
+        // to the product, and no token is copied to make room.
+        let patches = patches.pad_with_zeros(1, 1, 0)?;
+        let class = self.class.reshape((1, width))?;
+        let table = match &self.bias {
+            None => class.pad_with_zeros(0, 0, tokens - 1)?,
+            Some(bias) => Tensor::cat(&[&class, &bias.broadcast_as((tokens - 1, width))?], 0)?,
+        };
+        let table = (table + &self.positions)?;
+        kernels::linear(&patches, &self.weight, None)?.broadcast_add(&table)
+    }
+}
+
+/// (B,3,H,W) to (B, H/p W/p, 3 p p), the patches row by row and each with its channels outermost, as the weight of a
+/// convolution lies. Images carry no gradient, so this costs one copy.
+fn patchify(pixels: &Tensor, patch: usize) -> Result<Tensor> {
+    let (batch, channels, height, width) = pixels.dims4()?;
+    let (rows, columns) = (height / patch, width / patch);
+    pixels
+        .reshape(&[batch, channels, rows, patch, columns, patch][..])?
+        .permute([0, 2, 4, 1, 3, 5])?
+        .reshape((batch, rows * columns, channels * patch * patch))
+}
+
+/// A vector for each word of the vocabulary plus one for each position.
+pub struct Words {
+    words: Tensor,
+    positions: Tensor,
+}
+
+impl Words {
+    /// For a vocabulary, a number of positions and a width, which begin with the two `inits`.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn new(
+        vars: &Vars,
+        [vocabulary, positions, width]: [usize; 3],
+        [words, places]: [Init; 2],
+    ) -> Result<Self> {
+        Ok(Self {
+            words: vars.get((vocabulary, width), "words", words)?,
+            positions: vars.get((positions, width), "positions", places)?,
+        })
+    }
+
+    /// The vectors of the vocabulary (V,D).
+    pub fn table(&self) -> &Tensor {
+        &self.words
+    }
+
+    /// ids (B,T) to (B,T,D).
+    ///
+    /// # Errors
+    /// When the text is longer than the positions or an entry lies outside the vocabulary.
+    pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
+        let (_, length) = ids.dims2()?;
+        let positions = self.positions.dim(0)?;
+        if length > positions {
+            bail!("a text of {length} tokens for {positions} positions");
+        }
+        kernels::embedding(&self.words, ids)?.broadcast_add(&self.positions.narrow(0, 0, length)?)
+    }
+}
+
+/// Token `at[b]` of each example b: hidden (B,T,D) to (B,D).
+///
+/// # Errors
+/// When a place lies outside the sequence.
+pub fn pick(hidden: &Tensor, at: &[u32]) -> Result<Tensor> {
+    let (batch, length, width) = hidden.dims3()?;
+    if at.len() != batch || at.iter().any(|&at| at as usize >= length) {
+        bail!("{} places {at:?} in {batch} sequences of {length} tokens", at.len());
+    }
+    let rows: Vec<u32> = at.iter().zip(0u32..).map(|(at, example)| example * length as u32 + at).collect();
+    let rows = Tensor::new(rows, hidden.device())?;
+    kernels::gather_rows(&hidden.reshape((batch * length, width))?, &rows)
+}
+
+/// The first token of each example, where [CLS] and class tokens stand: (B,T,D) to (B,D).
+///
+/// # Errors
+/// When the sequence is empty.
+pub fn first(hidden: &Tensor) -> Result<Tensor> {
+    pick(hidden, &vec![0; hidden.dim(0)?])
+}
+
+/// Vectors scaled to length one.
+///
+/// # Errors
+/// When the vectors have no element.
+pub fn unit(x: &Tensor) -> Result<Tensor> {
+    kernels::l2_normalize(x, 1e-12)
+}

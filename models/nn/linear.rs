@@ -1,0 +1,120 @@
+//! Linear maps, layer normalisation, feed-forward blocks and dropout as layers with parameters.
+
+use candle_core::{Result, Tensor};
+
+use crate::kernels::{self, Activation, random::Key};
+use crate::models::{Init, Vars};
+
+use super::{Spec, Start};
+
+/// `x W' + b`.
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// From `inputs` to `outputs` features; without `bias` nothing is added.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn new(vars: &Vars, [inputs, outputs]: [usize; 2], weight: Init, bias: Option<Init>) -> Result<Self> {
+        let bias = bias.map(|bias| vars.get(outputs, "bias", bias)).transpose()?;
+        Ok(Self { weight: vars.get((outputs, inputs), "weight", weight)?, bias })
+    }
+
+    /// (.., inputs) to (.., outputs).
+    ///
+    /// # Errors
+    /// When the last dimension is another.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        kernels::linear(x, &self.weight, self.bias.as_ref())
+    }
+
+    /// [`Linear::forward`] followed by an activation.
+    ///
+    /// # Errors
+    /// When the last dimension is another.
+    pub fn activate(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        kernels::linear_activate(x, &self.weight, self.bias.as_ref(), activation)
+    }
+}
+
+/// PyTorch's own start of the weight and the bias of a linear map with so many inputs, which released code often
+/// leaves in place.
+pub fn fan_in(inputs: usize) -> Init {
+    Init::Uniform { bound: (inputs as f64).powf(-0.5) }
+}
+
+/// Normalises each row, then scales by a gain and adds a bias.
+pub struct LayerNorm {
+    gain: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// Over `width` features; `eps` is added to the variance.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn new(vars: &Vars, width: usize, eps: f64) -> Result<Self> {
+        let gain = vars.get(width, "gain", Init::Constant(1.0))?;
+        Ok(Self { gain, bias: vars.get(width, "bias", Init::Constant(0.0))?, eps })
+    }
+
+    /// (.., D) to (.., D).
+    ///
+    /// # Errors
+    /// When the last dimension is another.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        kernels::layer_norm(x, &self.gain, &self.bias, self.eps)
+    }
+}
+
+/// The feed-forward half of a layer: `down(activation(up(x)))`.
+pub struct Mlp {
+    up: Linear,
+    down: Linear,
+    activation: Activation,
+}
+
+impl Mlp {
+    /// Through `spec.hidden()` features and back.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn new(vars: &Vars, spec: &Spec, start: &Start) -> Result<Self> {
+        let (width, hidden) = (spec.width, spec.hidden());
+        Ok(Self {
+            up: Linear::new(&vars.at("up"), [width, hidden], start.up, Some(start.up_bias))?,
+            down: Linear::new(&vars.at("down"), [hidden, width], start.down, Some(start.down_bias))?,
+            activation: spec.activation,
+        })
+    }
+
+    /// (.., D) to (.., D).
+    ///
+    /// # Errors
+    /// When the last dimension is another.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.down.forward(&self.up.activate(x, self.activation)?)
+    }
+}
+
+/// Drops elements of `x` with probability `p` where there is noise to draw from; `site` tells the places of one layer
+/// apart, so that no two of them drop the same elements.
+///
+/// # Errors
+/// When `p` is not in [0, 1).
+pub fn dropout(x: Tensor, p: f64, noise: Option<Key>, site: u64) -> Result<Tensor> {
+    match noise {
+        Some(key) if p > 0.0 => kernels::dropout(&x, p, key.fold(site)),
+        _ => Ok(x),
+    }
+}
+
+/// What is wrong with a probability of dropping, one sentence a fault.
+pub fn dropout_faults(p: f64) -> Option<String> {
+    (!(0.0..1.0).contains(&p)).then(|| format!("dropout {p} is not in [0, 1)"))
+}

@@ -1,0 +1,59 @@
+//! The transformer layer of ViT (Dosovitskiy et al., arXiv:2010.11929, equations 2 and 3) and of CLIP's text tower.
+//!
+//! `x <- x + attention(LN(x))`, then `x <- x + mlp(LN(x))`: the residual path is never normalised.
+
+use candle_core::{Result, Tensor};
+
+use super::{LayerNorm, Mlp, SelfAttention, Spec, Start, dropout};
+use crate::kernels::{Mask, random::Key};
+use crate::models::Vars;
+
+/// A stack of such layers, without the normalisation that follows the last.
+pub struct PreNorm {
+    layers: Vec<Layer>,
+}
+
+struct Layer {
+    norm1: LayerNorm,
+    attention: SelfAttention,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    dropout: f64,
+}
+
+impl PreNorm {
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn new(vars: &Vars, depth: usize, spec: &Spec, start: &Start) -> Result<Self> {
+        let layers = (0..depth).map(|index| Layer::new(&vars.at(index), spec, start));
+        Ok(Self { layers: layers.collect::<Result<_>>()? })
+    }
+
+    /// (B,T,D) to (B,T,D).
+    ///
+    /// # Errors
+    /// When the mask is of another shape.
+    pub fn forward(&self, x: Tensor, mask: &Mask, noise: Option<Key>) -> Result<Tensor> {
+        let layers = self.layers.iter().zip(0..);
+        layers.fold(Ok(x), |x, (layer, index)| layer.forward(&x?, mask, noise.map(|key| key.fold(index))))
+    }
+}
+
+impl Layer {
+    fn new(vars: &Vars, spec: &Spec, start: &Start) -> Result<Self> {
+        Ok(Self {
+            norm1: LayerNorm::new(&vars.at("norm1"), spec.width, spec.eps)?,
+            attention: SelfAttention::new(&vars.at("attention"), spec, start)?,
+            norm2: LayerNorm::new(&vars.at("norm2"), spec.width, spec.eps)?,
+            mlp: Mlp::new(&vars.at("mlp"), spec, start)?,
+            dropout: spec.dropout,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, mask: &Mask, noise: Option<Key>) -> Result<Tensor> {
+        let seen = self.attention.forward(&self.norm1.forward(x)?, mask)?;
+        let x = (x + dropout(seen, self.dropout, noise, 0)?)?;
+        let told = self.mlp.forward(&self.norm2.forward(&x)?)?;
+        x + dropout(told, self.dropout, noise, 1)?
+    }
+}
