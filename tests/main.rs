@@ -2,4 +2,5 @@
 
 mod data;
 mod kernels;
+mod models;
 mod objectives;
