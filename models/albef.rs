@@ -159,7 +159,7 @@ impl Model for Albef {
             bail!("albef fuses both ways only: every word sees the words after it");
         }
         let seen = self.image_tokens(image)?.hidden;
-        let text = self.text.fuse(&self.text_tokens(text)?, &seen, joint_noise(image, text))?;
+        let text = self.text.fuse(self.text_tokens(text)?, &seen, joint_noise(image, text))?;
         Ok(Fused { pooled: first(&text.hidden)?, text, image: None })
     }
 
@@ -224,27 +224,20 @@ impl TextTower {
     fn encode(&self, text: &View<Text>) -> Result<Tokens> {
         let (input, noise) = (text.input()?, text.noise());
         let mask = Mask::Keys(input.mask.clone());
-        let words = self.embeddings.forward(input, at(noise, 0))?;
-        let layers = self.layers.iter().zip(1..).take(self.alone);
-        let hidden = layers.fold(Ok(words), |x: Result<_>, (layer, site)| {
-            layer.forward(&x?, &mask, None, at(noise, site))
-        })?;
+        let mut hidden = self.embeddings.forward(input, within(noise, 0))?;
+        for (layer, part) in self.layers.iter().zip(1..).take(self.alone) {
+            hidden = layer.forward(&hidden, &mask, None, within(noise, part))?;
+        }
         Ok(Tokens { hidden, mask: Some(input.mask.clone()) })
     }
 
     /// Words (B,T,D) look at the image tokens (B,N,D').
-    fn fuse(&self, words: &Tokens, image: &Tensor, noise: Option<Key>) -> Result<Tokens> {
-        let mask = words.mask.clone().map_or(Mask::None, Mask::Keys);
-        let seen = Some((image, &Mask::None));
-        let layers = self.layers.iter().zip(1..).skip(self.alone);
-        let hidden = layers.fold(Ok(words.hidden.clone()), |x: Result<_>, (layer, site)| {
-            layer.forward(&x?, &mask, seen, at(noise, site))
-        })?;
-        Ok(Tokens { hidden, mask: words.mask.clone() })
+    fn fuse(&self, words: Tokens, image: &Tensor, noise: Option<Key>) -> Result<Tokens> {
+        let Tokens { mut hidden, mask } = words;
+        let visible = mask.clone().map_or(Mask::None, Mask::Keys);
+        for (layer, part) in self.layers.iter().zip(1..).skip(self.alone) {
+            hidden = layer.forward(&hidden, &visible, Some((image, &Mask::None)), within(noise, part))?;
+        }
+        Ok(Tokens { hidden, mask })
     }
-}
-
-/// The noise of one place in a tower.
-fn at(noise: Option<Key>, site: u64) -> Option<Key> {
-    noise.map(|key| key.fold(site))
 }

@@ -1,8 +1,8 @@
-//! Linear maps, layer normalisation, feed-forward blocks and dropout as layers with parameters.
+//! Linear maps, layer normalisation and feed-forward blocks.
 
 use candle_core::{Result, Tensor};
 
-use crate::kernels::{self, Activation, random::Key};
+use crate::kernels::{self, Activation};
 use crate::models::{Init, Vars};
 
 use super::{Spec, Start};
@@ -100,21 +100,4 @@ impl Mlp {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.down.forward(&self.up.activate(x, self.activation)?)
     }
-}
-
-/// Drops elements of `x` with probability `p` where there is noise to draw from; `site` tells the places of one layer
-/// apart, so that no two of them drop the same elements.
-///
-/// # Errors
-/// When `p` is not in [0, 1).
-pub fn dropout(x: Tensor, p: f64, noise: Option<Key>, site: u64) -> Result<Tensor> {
-    match noise {
-        Some(key) if p > 0.0 => kernels::dropout(&x, p, key.fold(site)),
-        _ => Ok(x),
-    }
-}
-
-/// What is wrong with a probability of dropping, one sentence a fault.
-pub fn dropout_faults(p: f64) -> Option<String> {
-    (!(0.0..1.0).contains(&p)).then(|| format!("dropout {p} is not in [0, 1)"))
 }

@@ -5,13 +5,15 @@
 
 mod attention;
 pub mod bert;
+mod dropout;
 mod embed;
 mod linear;
 mod pre_norm;
 mod tower;
 
 pub use attention::{CrossAttention, SelfAttention};
+pub use dropout::{dropout, dropout_faults, within};
 pub use embed::{PatchStart, Patches, Words, first, pick, unit};
-pub use linear::{LayerNorm, Linear, Mlp, dropout, dropout_faults, fan_in};
+pub use linear::{LayerNorm, Linear, Mlp, fan_in};
 pub use pre_norm::PreNorm;
 pub use tower::{Spec, Start, Tower, flops};

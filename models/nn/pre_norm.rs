@@ -4,7 +4,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{LayerNorm, Mlp, SelfAttention, Spec, Start, dropout};
+use super::{LayerNorm, Mlp, SelfAttention, Spec, Start, dropout, within};
 use crate::kernels::{Mask, random::Key};
 use crate::models::Vars;
 
@@ -34,8 +34,11 @@ impl PreNorm {
     /// # Errors
     /// When the mask is of another shape.
     pub fn forward(&self, x: Tensor, mask: &Mask, noise: Option<Key>) -> Result<Tensor> {
-        let layers = self.layers.iter().zip(0..);
-        layers.fold(Ok(x), |x, (layer, index)| layer.forward(&x?, mask, noise.map(|key| key.fold(index))))
+        let mut x = x;
+        for (layer, index) in self.layers.iter().zip(0..) {
+            x = layer.forward(&x, mask, within(noise, index))?;
+        }
+        Ok(x)
     }
 }
 
