@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::nn::{
     LayerNorm, Linear, PatchStart, Patches, PreNorm, Spec, Start, Tower, bert, dropout_faults, fan_in, first,
-    flops, unit,
+    flops, unit, within,
 };
 use super::view::joint_noise;
 use super::{

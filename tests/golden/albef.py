@@ -19,7 +19,6 @@ CASES = {
     "wide_text": {"image": (8, 1, 1, 8, 4), "text": (12, 2, 4, 6), "fusion": 1, "embed": 7, "lengths": [3, 6, 4, 5]},
 }
 VOCABULARY = 23
-TEMPERATURE = 0.31
 
 
 class Albef(nn.Module):
@@ -58,6 +57,7 @@ class Albef(nn.Module):
         self.decoder.decoder.weight = self.embeddings.word_embeddings.weight
         self.decoder.bias = self.decoder.decoder.bias
         self.image_proj, self.text_proj = nn.Linear(width, embed), nn.Linear(text_width, embed)
+        self.temperature = nn.Parameter(torch.tensor(0.31))
         self.fusion = fusion
 
     def forward(self, pixels, ids, mask, segments):
@@ -76,7 +76,7 @@ class Albef(nn.Module):
             "text_tokens": text_tokens * mask[..., None],
             "image_embeds": image_embeds,
             "text_embeds": text_embeds,
-            "logits": image_embeds @ text_embeds.T / TEMPERATURE,
+            "logits": image_embeds @ text_embeds.T / self.temperature,
             "fused": hidden * mask[..., None],
             "words": self.decoder(hidden) * mask[..., None],
         }
@@ -85,6 +85,8 @@ class Albef(nn.Module):
 def fill(model):
     """Weights large enough that every part matters to the outcome."""
     for name, weight in model.named_parameters():
+        if name == "temperature":
+            continue
         if "norm" in name.lower() and name.endswith("weight"):
             weight.data = 1 + 0.3 * torch.randn_like(weight)
         else:

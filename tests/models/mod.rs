@@ -1,5 +1,6 @@
 //! Models against reference values, their gradients, and the store and the views beneath them.
 
+mod golden;
 mod gradients;
 
 use candle_core::{Device, Result, Tensor};
