@@ -60,6 +60,14 @@ impl Dataset for Concat {
         self.fields.clone()
     }
 
+    fn classes(&self) -> Result<Vec<String>> {
+        let mut classes = BTreeSet::new();
+        for part in &self.parts {
+            classes.extend(part.classes()?);
+        }
+        Ok(classes.into_iter().collect())
+    }
+
     fn fingerprint(&self) -> String {
         self.parts.iter().map(|part| part.fingerprint()).collect::<Vec<_>>().join("+")
     }
@@ -163,6 +171,10 @@ impl Dataset for Shuffled {
         self.inner.fields()
     }
 
+    fn classes(&self) -> Result<Vec<String>> {
+        self.inner.classes()
+    }
+
     fn fingerprint(&self) -> String {
         format!("{} shuffled {}", self.inner.fingerprint(), self.seed)
     }
@@ -229,6 +241,10 @@ impl Dataset for Cached {
 
     fn fields(&self) -> BTreeSet<Field> {
         self.inner.fields()
+    }
+
+    fn classes(&self) -> Result<Vec<String>> {
+        self.inner.classes()
     }
 
     fn fingerprint(&self) -> String {

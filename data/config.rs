@@ -2,8 +2,8 @@
 //!
 //! ```yaml
 //! data:
-//!   train: [{scenes: {pairs: 20000, noise: 0.4}}]   # one source or a list of sources
-//!   test: {scenes: {pairs: 1000}}
+//!   train: [{scenes: {pairs: 20000}}, {emoji: {styles: [noto, twemoji], concepts: all}}]   # a source or a list
+//!   test: {emoji: {styles: [fluent], concepts: all, pairs: 1000}}
 //!   size: 32
 //!   words: 24
 //! ```
@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::collate::Layout;
 use super::combine::{Cached, Concat, Shuffled};
-use super::{Dataset, Error, Result, Split, augment, scenes};
+use super::{Dataset, Error, Result, Split, augment, emoji, scenes};
 
 /// How much memory the decoded pairs of one split may take; further pairs are decoded each time.
 const CACHE_BYTES: usize = 256 << 20;
@@ -94,7 +94,35 @@ impl Config {
                 ));
             }
         }
+        self.check_disjoint()?;
         self.augment.check()
+    }
+
+    /// Refuses emoji of one style with all concepts in two splits: the same pictures would be learnt and tested.
+    fn check_disjoint(&self) -> Result<()> {
+        let splits = [("train", Some(&self.train)), ("val", self.val.as_ref()), ("test", self.test.as_ref())];
+        let emoji: Vec<(&str, &emoji::Config)> = splits
+            .iter()
+            .flat_map(|(key, sources)| {
+                sources.iter().flat_map(|sources| &sources.0).map(move |one| (*key, one))
+            })
+            .filter_map(|(key, source)| match source {
+                Source::Emoji(config) => Some((key, config)),
+                Source::Scenes(_) => None,
+            })
+            .collect();
+        for (number, (key, config)) in emoji.iter().enumerate() {
+            for (earlier, other) in emoji.iter().take(number).filter(|(earlier, _)| earlier != key) {
+                if let Some(style) = config.overlap(other) {
+                    return Err(Error::setting(
+                        format!("data.{key}"),
+                        format!("shows emoji of the style {style} that `data.{earlier}` shows too"),
+                        "with `concepts: all` give each split styles of its own, or leave `concepts` out of both",
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The extents of every batch.
@@ -126,6 +154,8 @@ impl Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
+    /// Emoji in several drawing styles.
+    Emoji(emoji::Config),
     /// Procedural scenes.
     Scenes(scenes::Config),
 }
@@ -137,6 +167,7 @@ impl Source {
     /// If a setting is outside its range or its files cannot be read.
     pub fn open(&self, split: Split) -> Result<Arc<dyn Dataset>> {
         Ok(match self {
+            Self::Emoji(config) => Arc::new(config.open(split)?),
             Self::Scenes(config) => Arc::new(config.open(split)?),
         })
     }

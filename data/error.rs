@@ -1,5 +1,6 @@
 //! What can be wrong with data, each fault said once: what, where, what to do.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// A fault in a dataset, its settings or its files.
@@ -75,5 +76,25 @@ impl Error {
     /// A setting that cannot be used.
     pub fn setting(key: impl Into<String>, problem: impl Into<String>, help: impl Into<String>) -> Self {
         Self::Setting { key: key.into(), problem: problem.into(), help: help.into() }
+    }
+
+    /// Refuses a `name` that is not among the `known` ones, and offers the nearest.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn check_known<'a>(key: &str, name: &str, known: impl Iterator<Item = &'a str>) -> super::Result<()> {
+        let known: BTreeSet<&str> = known.collect();
+        if known.contains(name) {
+            return Ok(());
+        }
+        let nearest = known.iter().min_by_key(|word| strsim::damerau_levenshtein(word, name));
+        let nearest = nearest.filter(|word| strsim::damerau_levenshtein(word, name) <= 1 + name.len() / 3);
+        let meant = nearest.map(|word| format!("did you mean `{word}`? ")).unwrap_or_default();
+        let all = known.into_iter().collect::<Vec<_>>().join(", ");
+        Err(Self::setting(
+            key,
+            format!("names `{name}`, which there is not"),
+            format!("{meant}there are {all}"),
+        ))
     }
 }

@@ -8,10 +8,13 @@ pub mod augment;
 pub mod collate;
 pub mod combine;
 mod config;
+pub mod emoji;
 mod error;
 pub mod loader;
 pub mod order;
+pub mod pack;
 pub mod scenes;
+pub mod vocabulary;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -109,6 +112,19 @@ pub trait Dataset: Send + Sync {
 
     /// What every pair of this dataset has.
     fn fields(&self) -> BTreeSet<Field>;
+
+    /// The names of the classes that [`Example::category`] takes, each once, in alphabetical order: the choices of a
+    /// zero-shot classifier. Datasets that know them without looking at every pair say so in a faster way.
+    ///
+    /// # Errors
+    /// If a pair cannot be read.
+    fn classes(&self) -> Result<Vec<String>> {
+        let mut classes = BTreeSet::new();
+        for index in 0..self.len() {
+            classes.extend(self.get(index)?.category);
+        }
+        Ok(classes.into_iter().collect())
+    }
 
     /// A hash of everything that decides the pairs; equal fingerprints mean equal data.
     fn fingerprint(&self) -> String;

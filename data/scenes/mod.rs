@@ -268,6 +268,11 @@ impl Dataset for Scenes {
         BTreeSet::from([Field::Pixels, Field::Words, Field::Tags, Field::Regions, Field::Category])
     }
 
+    fn classes(&self) -> Result<Vec<String>> {
+        let classes: BTreeSet<&str> = Shape::ALL.iter().map(|shape| shape.word()).collect();
+        Ok(classes.into_iter().map(str::to_owned).collect())
+    }
+
     fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(format!("scenes {VERSION} {} {:?}", self.split, self.config));

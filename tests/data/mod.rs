@@ -4,7 +4,9 @@ mod augment;
 mod batches;
 mod combinations;
 mod loading;
+mod packs;
 mod scenes;
+mod vocabulary;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
