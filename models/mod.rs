@@ -14,11 +14,13 @@ use crate::source;
 
 pub mod albef;
 pub mod clip;
+mod init;
 pub mod nn;
 pub mod store;
 pub mod view;
 
-pub use store::{Init, Store, Vars};
+pub use init::Init;
+pub use store::{Store, Vars};
 pub use view::{Attend, Fused, Image, Regions, Rows, Text, Tokens, View, take};
 
 /// Something a model can do; a method of [`Model`] is called only when the configuration lists its ability.

@@ -11,31 +11,8 @@ use std::rc::Rc;
 
 use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
 
+use super::Init;
 use crate::kernels::{optim, random::Key};
-
-/// How a parameter begins.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Init {
-    /// The same value everywhere.
-    Constant(f64),
-    /// Normal with mean 0.
-    Normal {
-        /// Standard deviation.
-        std: f64,
-    },
-    /// Normal with mean 0, redrawn beyond two standard deviations.
-    TruncatedNormal {
-        /// Standard deviation before truncation.
-        std: f64,
-    },
-    /// Uniform in -bound..bound.
-    Uniform {
-        /// Largest magnitude.
-        bound: f64,
-    },
-    /// Normal rows scaled to length one, as a queue begins (He et al. 2020, released code).
-    UnitRows,
-}
 
 /// What becomes of an entry in a training step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +30,10 @@ pub enum Role {
 /// One named tensor.
 #[derive(Clone)]
 pub struct Entry {
-    /// The value; shared with every tensor handed out for it.
+    /// The value; shared with every tensor handed out for it. In an outline a single zero.
     pub var: Var,
+    /// Its extents, in an outline too.
+    pub shape: Shape,
     /// What a step does with it.
     pub role: Role,
     /// Whether weight decay applies: to matrices, never to gains, biases, single vectors and the temperature.
@@ -67,6 +46,7 @@ struct Inner {
     device: Device,
     seed: u64,
     freeze: Vec<String>,
+    outline: bool,
     entries: RefCell<BTreeMap<String, Entry>>,
 }
 
@@ -80,8 +60,18 @@ impl Store {
     /// An empty store. Parameters whose name matches a pattern of `freeze` (`*` stands for any run of characters) will
     /// be frozen.
     pub fn new(device: &Device, seed: u64, freeze: &[String]) -> Self {
-        let entries = RefCell::default();
-        Self(Rc::new(Inner { device: device.clone(), seed, freeze: freeze.to_vec(), entries }))
+        Self::with(device, seed, freeze, false)
+    }
+
+    /// A store of names and shapes alone, in which parts of any size are built at once and can be counted: every value
+    /// is one zero, seen through the whole shape.
+    pub fn outline(freeze: &[String]) -> Self {
+        Self::with(&Device::Cpu, 0, freeze, true)
+    }
+
+    fn with(device: &Device, seed: u64, freeze: &[String], outline: bool) -> Self {
+        let (device, freeze) = (device.clone(), freeze.to_vec());
+        Self(Rc::new(Inner { device, seed, freeze, outline, entries: RefCell::default() }))
     }
 
     /// The parameters as the student sees them: trainable, or frozen by pattern.
@@ -125,13 +115,13 @@ impl Store {
 
     /// Number of scalars in the entries of one role.
     pub fn count(&self, role: Role) -> usize {
-        self.of(role).values().map(|entry| entry.var.elem_count()).sum()
+        self.of(role).values().map(|entry| entry.shape.elem_count()).sum()
     }
 
-    /// Patterns of `freeze` that name no parameter: a typing error, which the caller reports.
+    /// Patterns of `freeze` that freeze nothing: a typing error, which the caller reports.
     pub fn idle_patterns(&self) -> Vec<String> {
-        let entries = self.0.entries.borrow();
-        let idle = |pattern: &&String| !entries.keys().any(|name| matches(pattern, name));
+        let frozen = self.of(Role::Frozen);
+        let idle = |pattern: &&String| !frozen.keys().any(|name| matches(pattern, name));
         self.0.freeze.iter().filter(idle).cloned().collect()
     }
 
@@ -151,6 +141,7 @@ impl Store {
         if let Some(name) = values.keys().find(|name| !entries.contains_key(*name)) {
             bail!("holds `{name}`, which this configuration does not have");
         }
+        let mut updates = Vec::with_capacity(entries.len());
         for (name, entry) in entries.iter() {
             match values.get(name) {
                 None => bail!("lacks `{name}`, which this configuration has"),
@@ -163,11 +154,11 @@ impl Store {
                         entry.var.dtype()
                     )
                 }
-                Some(_) => {}
+                Some(value) => updates.push((&entry.var, value)),
             }
         }
-        for (name, entry) in entries.iter() {
-            entry.var.set(&values[name].to_device(&self.0.device)?)?;
+        for (var, value) in updates {
+            var.set(&value.to_device(&self.0.device)?)?;
         }
         Ok(())
     }
@@ -209,14 +200,14 @@ impl Store {
     ) -> Result<Entry> {
         let known = self.0.entries.borrow().get(name).cloned();
         if let Some(entry) = known {
-            if entry.var.shape() != &shape {
-                bail!("`{name}` is {:?}, asked for as {:?}", entry.var.dims(), shape.dims());
-            }
-            return Ok(entry);
+            return entry.of_shape(name, &shape);
         }
         let decays = role == Role::Trainable && shape.rank() >= 2;
-        let var = Var::from_tensor(&draw(init, &shape, Key::new(self.0.seed, 0, name), &self.0.device)?)?;
-        Ok(self.insert(name, Entry { var, role, decays, bounds }))
+        let value = match self.0.outline {
+            true => Tensor::zeros((), DType::F32, &self.0.device)?,
+            false => init.draw(&shape, Key::new(self.0.seed, 0, name), &self.0.device)?,
+        };
+        Ok(self.insert(name, Entry { var: Var::from_tensor(&value)?, shape, role, decays, bounds }))
     }
 
     fn insert(&self, name: &str, entry: Entry) -> Entry {
@@ -224,41 +215,40 @@ impl Store {
         entry
     }
 
-    fn shadow(&self, name: &str) -> Result<Entry> {
+    /// What the teacher reads as `name`. What is frozen needs no shadow.
+    fn shadow(&self, name: &str, shape: &Shape) -> Result<Entry> {
         let shadow = format!("{TEACHER}{name}");
         let (known, student) = {
             let entries = self.0.entries.borrow();
             (entries.get(&shadow).cloned(), entries.get(name).cloned())
         };
-        match (known, student) {
-            (Some(known), _) => Ok(known),
+        let entry = match (known, student) {
+            (Some(known), _) => known,
             (None, None) => bail!("the teacher asks for `{name}`, which no student has"),
+            (None, Some(student)) if student.role == Role::Frozen => student,
             (None, Some(student)) => {
                 let var = Var::from_tensor(&student.var.as_detached_tensor())?;
-                Ok(self.insert(&shadow, Entry { var, role: Role::Teacher, decays: false, bounds: None }))
+                let entry = Entry { var, role: Role::Teacher, decays: false, bounds: None, ..student };
+                self.insert(&shadow, entry)
             }
-        }
+        };
+        entry.of_shape(name, shape)
     }
 }
 
-fn draw(init: Init, shape: &Shape, key: Key, device: &Device) -> Result<Tensor> {
-    let count = shape.elem_count();
-    let scaled = |values: Vec<f32>, scale: f64| -> Result<Tensor> {
-        let values: Vec<f32> = values.into_iter().map(|value| value * scale as f32).collect();
-        Tensor::from_vec(values, shape, device)
-    };
-    match init {
-        Init::Constant(value) => Tensor::full(value as f32, shape, device),
-        Init::Normal { std } => scaled(key.normal(count), std),
-        Init::TruncatedNormal { std } => scaled(key.truncated_normal(count, 2.0), std),
-        Init::Uniform { bound } => {
-            scaled(key.uniform(count).into_iter().map(|value| 2.0 * value - 1.0).collect(), bound)
+impl Entry {
+    fn of_shape(self, name: &str, shape: &Shape) -> Result<Self> {
+        if &self.shape != shape {
+            bail!("`{name}` is {:?}, asked for as {:?}", self.shape.dims(), shape.dims());
         }
-        Init::UnitRows => {
-            let rows = Tensor::from_vec(key.normal(count), shape, device)?;
-            let norm = rows.sqr()?.sum_keepdim(shape.rank() - 1)?.sqrt()?;
-            rows.broadcast_div(&norm)
-        }
+        Ok(self)
+    }
+
+    /// The value, with or without a gradient.
+    fn tensor(&self, trains: bool) -> Result<Tensor> {
+        let tensor = if trains { self.var.as_tensor().clone() } else { self.var.as_detached_tensor() };
+        // Only the single value of an outline has another shape.
+        if tensor.shape() == &self.shape { Ok(tensor) } else { tensor.broadcast_as(&self.shape) }
     }
 }
 
@@ -328,17 +318,12 @@ impl Vars {
     fn open(&self, shape: Shape, name: &str, init: Init, bounds: Option<(f64, f64)>) -> Result<Tensor> {
         let name = self.at(name).prefix;
         if self.reader == Reader::Teacher {
-            return Ok(self.store.shadow(&name)?.var.as_detached_tensor());
+            return self.store.shadow(&name, &shape)?.tensor(false);
         }
         let frozen = self.store.0.freeze.iter().any(|pattern| matches(pattern, &name));
         let role = if frozen { Role::Frozen } else { Role::Trainable };
         let entry = self.store.open(&name, shape, init, role, bounds.filter(|_| !frozen))?;
         let trains = self.reader == Reader::Student && entry.role == Role::Trainable;
-        Ok(if trains { entry.var.as_tensor().clone() } else { entry.var.as_detached_tensor() })
-    }
-
-    /// The element type of parameters.
-    pub fn dtype(&self) -> DType {
-        DType::F32
+        entry.tensor(trains)
     }
 }

@@ -13,6 +13,7 @@ pub struct Patches {
     bias: Option<Tensor>,
     class: Tensor,
     positions: Tensor,
+    size: usize,
     patch: usize,
 }
 
@@ -38,6 +39,7 @@ impl Patches {
             bias: start.bias.map(|bias| vars.get(width, "bias", bias)).transpose()?,
             class: vars.get(width, "class", start.tokens)?,
             positions: vars.get((tokens, width), "positions", start.tokens)?,
+            size,
             patch,
         })
     }
@@ -64,13 +66,13 @@ impl Patches {
     /// When the image has another size.
     pub fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
         let (tokens, width) = self.positions.dims2()?;
-        let patches = patchify(pixels, self.patch)?;
-        if patches.dim(1)? + 1 != tokens {
-            bail!("an image {:?} has not {} patches of {} pixels", pixels.shape(), tokens - 1, self.patch);
+        let (_, _, rows, columns) = pixels.dims4()?;
+        if [rows, columns] != [self.size; 2] {
+            bail!("images of {rows} x {columns} pixels for a model of {} x {}", self.size, self.size);
         }
         // A patch of zeros stands where the class token will be. Class, bias and positions are then one table added
         // to the product, and no token is copied to make room.
-        let patches = patches.pad_with_zeros(1, 1, 0)?;
+        let patches = patchify(pixels, self.patch)?.pad_with_zeros(1, 1, 0)?;
         let class = self.class.reshape((1, width))?;
         let table = match &self.bias {
             None => class.pad_with_zeros(0, 0, tokens - 1)?,

@@ -2,6 +2,10 @@
 
 mod golden;
 mod gradients;
+mod passes;
+mod sizes;
+mod store;
+mod view;
 
 use candle_core::{Device, Result, Tensor};
 use vlp_bench::kernels::random::Key;

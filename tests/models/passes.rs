@@ -1,0 +1,177 @@
+//! What must hold of any model's passes, whatever its weights.
+
+use candle_core::{DType, Device, Tensor};
+use vlp_bench::kernels::random::Key;
+use vlp_bench::models::{Ability, Attend, Config, Image, Model, Store, Text, View};
+
+use super::{INPUTS, pairs};
+
+const LENGTHS: [usize; 3] = [7, 3, 5];
+
+fn models() -> Vec<(Config, Box<dyn Model>)> {
+    let built = Config::all().into_iter().map(|config| {
+        let model = config.build(&Store::new(&Device::Cpu, 1, &[]).detached(), &INPUTS).unwrap();
+        (config, model)
+    });
+    built.collect()
+}
+
+fn views(noise: Option<u64>) -> (View<Image>, View<Text>) {
+    let (image, text) = pairs(&LENGTHS).unwrap();
+    let key = |purpose| noise.map(|seed| Key::new(seed, 0, purpose));
+    (View::new(image, key("image")), View::new(text, key("text")))
+}
+
+fn values(x: &Tensor) -> Vec<Vec<f32>> {
+    x.flatten_from(1).unwrap().to_vec2().unwrap()
+}
+
+#[track_caller]
+fn close(got: &Tensor, expected: &Tensor) {
+    assert_eq!(got.dims(), expected.dims());
+    let most = (got - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+    assert!(most < 1e-5, "differs by {most}");
+}
+
+#[test]
+fn embeddings_are_unit_vectors_and_their_logits_divide_by_the_first_temperature() {
+    for (config, model) in models() {
+        let (image, text) = views(None);
+        let (images, texts) = (model.embed_image(&image).unwrap(), model.embed_text(&text).unwrap());
+        assert_eq!(images.dims(), [3, config.dims(&INPUTS).embed]);
+        for vectors in [&images, &texts] {
+            for row in values(&vectors.sqr().unwrap()) {
+                assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            }
+        }
+        let own = model.similarity(&images, &images).unwrap();
+        let expected = (images.matmul(&images.t().unwrap()).unwrap() / 0.07).unwrap();
+        close(&(own * 0.07).unwrap(), &(expected * 0.07).unwrap());
+    }
+}
+
+#[test]
+fn the_temperature_stays_within_the_bounds_of_the_papers() {
+    for (name, low, high) in [("scale", f64::NEG_INFINITY, 100f64.ln()), ("temperature", 0.001, 0.5)] {
+        let found = Config::all().iter().any(|config| {
+            let store = Store::outline(&[]);
+            config.build(&store.student(), &INPUTS).unwrap();
+            store.entries().get(name).is_some_and(|entry| entry.bounds == Some((low, high)))
+        });
+        assert!(found, "{name}");
+    }
+}
+
+#[test]
+fn what_pads_a_text_changes_nothing_that_is_visible() {
+    for (config, model) in models() {
+        let (image, text) = views(None);
+        let input = text.input().unwrap();
+        let visible = input.mask.to_dtype(DType::U32).unwrap();
+        let padding = visible.eq(0u32).unwrap().to_dtype(DType::U32).unwrap();
+        let ids = (&input.ids + (padding * 9.0).unwrap()).unwrap();
+        let other = View::new(Text { ids, ..input.clone() }, None);
+        let seen = |tokens: Tensor| tokens.broadcast_mul(&input.mask.unsqueeze(2).unwrap()).unwrap();
+        let of = |text: &View<Text>| {
+            let mut outcomes =
+                vec![model.embed_text(text).unwrap(), seen(model.text_tokens(text).unwrap().hidden)];
+            if config.abilities().contains(&Ability::Fuse) {
+                let fused = model.fuse(&image, text, Attend::Both).unwrap();
+                outcomes.extend([fused.pooled, seen(fused.text.hidden)]);
+            }
+            outcomes
+        };
+        for (got, expected) in of(&other).iter().zip(&of(&text)) {
+            close(got, expected);
+        }
+    }
+}
+
+#[test]
+fn clip_reads_from_left_to_right() {
+    let model = &models()[0].1;
+    let (_, text) = views(None);
+    let input = text.input().unwrap();
+    let mut ids = input.ids.to_vec2::<u32>().unwrap();
+    ids[0][4] = 39 - ids[0][4] % 30;
+    let other = View::new(Text { ids: Tensor::new(ids, &Device::Cpu).unwrap(), ..input.clone() }, None);
+    let (before, after) =
+        (model.text_tokens(&text).unwrap().hidden, model.text_tokens(&other).unwrap().hidden);
+    let changed = (before - after).unwrap().abs().unwrap().sum(2).unwrap().to_vec2::<f32>().unwrap();
+    assert!(
+        changed[0].iter().enumerate().all(|(place, &change)| (change > 1e-3) == (place >= 4)),
+        "{changed:?}"
+    );
+}
+
+#[test]
+fn a_pass_over_selected_pairs_equals_the_pass_over_pairs_given_in_that_order() {
+    let order = Tensor::new(&[2u32, 0, 0, 1], &Device::Cpu).unwrap();
+    for (config, model) in models() {
+        let (image, text) = views(None);
+        let (images, texts) = (image.select(&order).unwrap(), text.select(&order).unwrap());
+        let given = |image: &View<Image>, text: &View<Text>| {
+            (View::new(image.input().unwrap().clone(), None), View::new(text.input().unwrap().clone(), None))
+        };
+        let (image, text) = given(&images, &texts);
+        close(&model.embed_image(&images).unwrap(), &model.embed_image(&image).unwrap());
+        close(&model.embed_text(&texts).unwrap(), &model.embed_text(&text).unwrap());
+        if config.abilities().contains(&Ability::Fuse) {
+            let fused = |image, text| model.fuse(image, text, Attend::Both).unwrap().pooled;
+            close(&fused(&images, &texts), &fused(&image, &text));
+        }
+    }
+}
+
+#[test]
+fn dropout_is_a_function_of_the_noise_and_none_without_it() {
+    let store = Store::new(&Device::Cpu, 1, &[]);
+    for config in ["clip: {dropout: 0.2}", "albef: {dropout: 0.2}"] {
+        let config: Config = serde_yaml::from_str(config).unwrap();
+        let model = config.build(&store.student().at(config.name()), &INPUTS).unwrap();
+        let of = |noise| values(&model.text_tokens(&views(noise).1).unwrap().hidden);
+        assert_eq!(of(Some(1)), of(Some(1)));
+        assert_eq!(of(None), of(None));
+        assert_ne!(of(Some(1)), of(Some(2)));
+        assert_ne!(of(Some(1)), of(None));
+    }
+}
+
+#[test]
+fn the_same_text_beside_another_image_drops_other_elements() {
+    let config: Config = serde_yaml::from_str("albef: {dropout: 0.5}").unwrap();
+    let model = config.build(&Store::new(&Device::Cpu, 1, &[]).detached(), &INPUTS).unwrap();
+    let (image, text) = views(Some(1));
+    let same = image.select(&Tensor::new(&[0u32, 1, 2], &Device::Cpu).unwrap()).unwrap();
+    let fused = |image| values(&model.fuse(image, &text, Attend::Both).unwrap().pooled);
+    assert_eq!(fused(&image), fused(&image));
+    assert_ne!(fused(&image), fused(&same));
+}
+
+#[test]
+fn what_a_model_does_not_offer_is_refused_in_words() {
+    for (config, model) in models() {
+        let (image, text) = views(None);
+        for ability in Ability::ALL.into_iter().filter(|ability| !config.abilities().contains(ability)) {
+            assert!(config.lacks(ability).starts_with(config.name()), "{ability}");
+        }
+        assert!(model.fuse(&image, &text, Attend::Causal).is_err());
+    }
+}
+
+#[test]
+fn an_image_or_a_text_of_another_size_is_refused() {
+    for (_, model) in models() {
+        let pixels = Tensor::zeros((2, 3, 32, 32), DType::F32, &Device::Cpu).unwrap();
+        let image = View::new(Image { pixels: Some(pixels), regions: None }, None);
+        let error = model.embed_image(&image).unwrap_err().to_string();
+        assert!(error.contains("images of 32 x 32 pixels for a model of 16 x 16"), "{error}");
+        let empty = View::new(Image { pixels: None, regions: None }, None);
+        assert!(model.embed_image(&empty).unwrap_err().to_string().contains("holds no pixels"));
+        let ids = Tensor::zeros((1, 8), DType::U32, &Device::Cpu).unwrap();
+        let mask = Tensor::ones((1, 8), DType::F32, &Device::Cpu).unwrap();
+        let text = View::new(Text { segments: ids.clone(), ids, mask }, None);
+        let error = model.embed_text(&text).unwrap_err().to_string();
+        assert!(error.contains("a text of 8 tokens for 7 positions"), "{error}");
+    }
+}

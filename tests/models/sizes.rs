@@ -1,0 +1,149 @@
+use std::path::{Path, PathBuf};
+
+use vlp_bench::experiments::Run;
+use vlp_bench::experiments::file::{Options, load};
+use vlp_bench::models::store::Role;
+use vlp_bench::models::{Config, Inputs, Store};
+
+use super::INPUTS;
+
+fn presets() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/presets")
+}
+
+/// The only run of the smallest experiment that builds on a preset.
+fn preset(name: &str) -> Run {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("experiment.yaml");
+    let base = presets().join(format!("{name}.yaml"));
+    let data = "{train: {scenes: {pairs: 64}}, test: {scenes: {pairs: 64}}}";
+    let text =
+        format!("question: How?\nbase: {}\ndata: {data}\nobjectives: [itc]\nseeds: [0]\n", base.display());
+    std::fs::write(&file, text).unwrap();
+    load(&file, &Options::default()).unwrap_or_else(|fault| panic!("{name}: {fault}")).arms.remove(0).run
+}
+
+fn outline(config: &Config, inputs: &Inputs) -> Store {
+    let store = Store::outline(&[]);
+    config.build(&store.student(), inputs).unwrap();
+    store
+}
+
+fn inputs(run: &Run, vocabulary: usize) -> Inputs {
+    let (size, words) = (run.data.size as usize, run.data.words);
+    Inputs { size, words, vocabulary, region_features: 0, region_classes: 0 }
+}
+
+#[test]
+fn every_preset_is_legal_and_its_model_can_be_built() {
+    let mut names: Vec<String> = std::fs::read_dir(presets())
+        .unwrap()
+        .map(|file| file.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert!(names.len() >= 7, "{names:?}");
+    for name in names {
+        let run = preset(&name);
+        assert!(name.starts_with(run.model.name()), "{name}");
+        outline(&run.model, &inputs(&run, 8000));
+    }
+}
+
+#[test]
+fn what_a_file_leaves_out_is_the_micro_preset() {
+    for config in Config::all() {
+        assert_eq!(preset(&format!("{}-micro", config.name())).model, config);
+    }
+}
+
+#[test]
+fn an_outline_has_the_names_and_shapes_of_the_store_it_stands_for() {
+    for config in Config::all() {
+        let (outline, store) = (outline(&config, &INPUTS), Store::new(&candle_core::Device::Cpu, 0, &[]));
+        config.build(&store.student(), &INPUTS).unwrap();
+        let shapes = |store: &Store| -> Vec<_> {
+            store.entries().into_iter().map(|(name, entry)| (name, entry.shape, entry.decays)).collect()
+        };
+        assert_eq!(shapes(&outline), shapes(&store));
+        assert_eq!(outline.count(Role::Trainable), store.count(Role::Trainable));
+    }
+}
+
+/// Counts of transformers' CLIPModel with the published vocabulary; operations as in open_clip's table of model profiles
+/// (14.78 and 41.09 billion), which counts a multiply-add as two.
+#[test]
+fn clip_has_the_published_number_of_parameters_and_operations() {
+    for (name, parameters, operations) in
+        [("clip-vit-b-32", 151_277_313, 14.78e9), ("clip-vit-b-16", 149_620_737, 41.09e9)]
+    {
+        let run = preset(name);
+        let inputs = inputs(&run, 49_408);
+        assert_eq!(outline(&run.model, &inputs).count(Role::Trainable), parameters, "{name}");
+        let flops = run.model.flops(&inputs);
+        assert!((flops / operations - 1.0).abs() < 1e-3, "{name}: {flops}");
+    }
+}
+
+/// The paper counts 85.8 million parameters of ViT-B/16 and 123.7 million of BERT; the exact numbers are those of
+/// transformers' parts put together as in tests/golden/albef.py.
+#[test]
+fn albef_has_the_published_number_of_parameters() {
+    let run = preset("albef-base");
+    // The published weights have BERT's 512 positions.
+    let inputs = Inputs { words: 512, ..inputs(&run, 30_522) };
+    let entries = outline(&run.model, &inputs).entries();
+    let count = |parts: &[&str]| -> usize {
+        let of = |name: &String| parts.iter().any(|part| name.starts_with(part));
+        entries.iter().filter(|(name, _)| of(name)).map(|(_, entry)| entry.shape.elem_count()).sum()
+    };
+    assert_eq!(count(&["image."]), 85_844_736);
+    assert_eq!(count(&["text.", "decoder."]), 123_697_722);
+    assert_eq!(count(&["project_image.", "project_text.", "temperature"]), 2 * (768 * 256 + 256) + 1);
+    assert_eq!(count(&[""]), 209_936_187);
+}
+
+/// Twice the multiply-adds of every matrix product, counted by hand for a model of one layer in each part.
+#[test]
+fn operations_of_a_joint_pass_count_every_matrix_product() {
+    let config = "albef: {image: {width: 6, depth: 1, heads: 2}, text: {width: 4, depth: 2, heads: 2}, fusion: 1, \
+                  patch: 8, embed: 3}";
+    let config: Config = serde_yaml::from_str(config).unwrap();
+    let (n, t) = (5.0, INPUTS.words as f64);
+    let patches = 4.0 * (3.0 * 64.0) * 6.0;
+    let image = n * 6.0 * (18.0 + 6.0 + 24.0 + 24.0) + 2.0 * n * n * 6.0;
+    let text = t * 4.0 * (12.0 + 4.0 + 16.0 + 16.0) + 2.0 * t * t * 4.0;
+    let cross = t * 4.0 * (4.0 + 4.0) + n * 6.0 * 8.0 + 2.0 * t * n * 4.0;
+    let projections = (6.0 + 4.0) * 3.0;
+    let expected = 2.0 * (patches + image + 2.0 * text + cross + projections);
+    assert_eq!(config.flops(&INPUTS), expected);
+}
+
+#[test]
+fn every_fault_of_a_configuration_is_listed_at_once() {
+    let faults = |config: &str| serde_yaml::from_str::<Config>(config).unwrap().faults(&INPUTS);
+    assert_eq!(
+        faults(
+            "clip: {image: {width: 130, depth: 0, heads: 4}, text: {heads: 0}, patch: 5, embed: 0, dropout: 1}"
+        ),
+        [
+            "image.width 130 does not divide into 4 heads",
+            "image.depth is 0: give it at least one layer",
+            "text needs a width and heads above 0",
+            "patch 5 does not divide images of 16 pixels",
+            "embed is 0: the shared space needs a width",
+            "dropout 1 is not in [0, 1)",
+        ]
+    );
+    let fusion = |fusion| faults(&format!("albef: {{text: {{depth: 3}}, fusion: {fusion}, patch: 4}}"));
+    assert!(fusion(1).is_empty() && fusion(2).is_empty());
+    for bad in [0, 3, 7] {
+        assert_eq!(
+            fusion(bad),
+            [format!("fusion is {bad}: of 3 text layers at least one must precede fusion and one must fuse")]
+        );
+    }
+    assert_eq!(faults("albef: {patch: 0}"), ["patch 0 does not divide images of 16 pixels"]);
+    for config in Config::all() {
+        assert_eq!(config.faults(&INPUTS), [""; 0], "{}", config.name());
+    }
+}
