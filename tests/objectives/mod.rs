@@ -1,5 +1,6 @@
 //! Objectives against their formulas, the papers' released code and each other, on a model small enough to see through.
 
+mod conformance;
 mod fits;
 mod given;
 mod golden;

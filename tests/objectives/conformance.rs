@@ -1,0 +1,299 @@
+//! Every cell of models x objectives. A legal one trains, and its gradient reaches what the abilities it needs are made
+//! of, all of that and nothing else; an illegal one is refused in the words of both sides. The lists of models and
+//! objectives are those of the registries, so a new part is tested without a line here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+use vlp_bench::kernels::optim::{AdamW, adamw_};
+use vlp_bench::kernels::random::Key;
+use vlp_bench::models::store::Role;
+use vlp_bench::models::{self, Ability, Attend, Dims, Inputs, Model, Store};
+use vlp_bench::objectives::{self, Batch, Loss, Objective, Reading, Step, fits};
+
+use super::{at, flat, random_batch, scalar};
+
+const INPUTS: Inputs = Inputs { size: 32, words: 10, vocabulary: 40, region_features: 12, region_classes: 7 };
+const PAIRS: usize = 6;
+
+/// Settings beside the defaults under which an objective takes another path.
+const VARIANTS: [&str; 4] = [
+    "itm: {negatives: random}",
+    "mlm: {distill: 0.4, whole_word: true}",
+    "itc_momentum: {queue: 0, distill: 0}",
+    "itc_momentum: {queue: 9}",
+];
+
+fn every_objective() -> Vec<objectives::Config> {
+    let variants = VARIANTS.iter().map(|entry| serde_yaml::from_str(entry).unwrap());
+    objectives::Config::all().into_iter().chain(variants).collect()
+}
+
+type Names = BTreeSet<String>;
+
+/// The names of trainable parameters that `loss` has a gradient for. Fails on a gradient that is not finite.
+fn touched(store: &Store, loss: &Tensor) -> Names {
+    let gradients = loss.backward().unwrap();
+    assert!(store.of(Role::Teacher).values().all(|entry| gradients.get(&entry.var).is_none()));
+    let reached = |(name, entry): (String, models::store::Entry)| {
+        let gradient = flat(gradients.get(&entry.var)?);
+        assert!(gradient.iter().all(|g| g.is_finite()), "{name}: a gradient is not finite");
+        gradient.iter().any(|&g| g != 0.0).then_some(name)
+    };
+    store.of(Role::Trainable).into_iter().filter_map(reached).collect()
+}
+
+/// One model with what each of its abilities is made of.
+struct Subject {
+    config: models::Config,
+    dims: Dims,
+    batch: Batch,
+}
+
+impl Subject {
+    fn all() -> Vec<Self> {
+        let subject = |config: models::Config| {
+            assert_eq!(config.faults(&INPUTS), Vec::<String>::new(), "{}", config.name());
+            Self { dims: config.dims(&INPUTS), batch: random_batch(&INPUTS, PAIRS, 5), config }
+        };
+        models::Config::all().into_iter().map(subject).collect()
+    }
+
+    fn build(&self, store: &Store) -> Box<dyn Model> {
+        self.config.build(&store.student(), &INPUTS).unwrap()
+    }
+
+    /// What the model computes for `ability`; an error where it cannot.
+    fn compute(&self, model: &dyn Model, ability: Ability) -> Result<Vec<Tensor>> {
+        let reading = Reading::new(model, &self.batch, None);
+        let shape = (PAIRS, INPUTS.words, self.dims.width);
+        let hidden = Key::new(1, 0, "hidden").normal(PAIRS * INPUTS.words * self.dims.width);
+        let hidden = Tensor::from_vec(hidden, shape, &Device::Cpu)?;
+        Ok(match ability {
+            Ability::ImageTokens => vec![model.image_tokens(&reading.image)?.hidden],
+            Ability::TextTokens => vec![model.text_tokens(&reading.text)?.hidden],
+            Ability::Embed => vec![reading.image_embeds()?, reading.text_embeds()?, reading.similarity()?],
+            Ability::Fuse => vec![reading.fused()?.text.hidden.clone(), reading.fused()?.pooled.clone()],
+            Ability::Generate => {
+                vec![model.fuse(&reading.image, &reading.text, Attend::Causal)?.text.hidden]
+            }
+            Ability::FuseImage => match &reading.fused()?.image {
+                Some(image) => vec![image.hidden.clone()],
+                None => bail!("the joint pass leaves the image as it is"),
+            },
+            Ability::PredictWords => vec![model.predict_words(&hidden)?],
+            Ability::PredictRegions => vec![model.predict_regions(&hidden)?],
+        })
+    }
+
+    /// The parameters that an objective with a gradient through `ability` must reach, and those it may.
+    fn made_of(&self, ability: Ability) -> [Names; 2] {
+        let store = Store::new(&Device::Cpu, 3, &[]);
+        let model = self.build(&store);
+        let reached: Vec<Names> = self
+            .compute(model.as_ref(), ability)
+            .unwrap()
+            .iter()
+            .map(|output| {
+                // A plain sum would not do: normalised vectors and distributions have constant sums.
+                let weights = Key::new(2, 0, "cotangent").normal(output.elem_count());
+                let weights = Tensor::from_vec(weights, output.shape(), &Device::Cpu).unwrap();
+                touched(&store, &(output * weights).unwrap().sum_all().unwrap())
+            })
+            .collect();
+        let all = reached.concat_names();
+        match ability {
+            // An objective may have a scale of its own instead of the model's.
+            Ability::Embed => [reached[..2].concat_names(), all],
+            // It may read the words alone or the pooled vector alone.
+            Ability::Fuse => [&reached[0] & &reached[1], all],
+            _ => [all.clone(), all],
+        }
+    }
+}
+
+trait ConcatNames {
+    fn concat_names(&self) -> Names;
+}
+
+impl ConcatNames for [Names] {
+    fn concat_names(&self) -> Names {
+        self.iter().flatten().cloned().collect()
+    }
+}
+
+/// A legal cell in training, with the same draws at every update.
+struct Trial<'a> {
+    store: Store,
+    batch: &'a Batch,
+    model: Box<dyn Model>,
+    teacher: Option<Box<dyn Model>>,
+    objective: Box<dyn Objective>,
+}
+
+impl<'a> Trial<'a> {
+    fn new(subject: &'a Subject, config: &objectives::Config, batch: &'a Batch) -> Self {
+        let store = Store::new(&Device::Cpu, 3, &[]);
+        let model = subject.build(&store);
+        let teacher =
+            config.needs().teacher.then(|| subject.config.build(&store.teacher(), &INPUTS).unwrap());
+        let objective = config.open(&store.student(), &subject.dims).unwrap();
+        Self { store, batch, model, teacher, objective }
+    }
+
+    fn step(&self) -> Step<'_> {
+        Step::new(self.batch, self.model.as_ref(), self.teacher.as_deref(), at(50), 9)
+    }
+
+    fn loss(&self) -> Loss {
+        self.objective.loss(&self.step()).unwrap()
+    }
+
+    /// Losses before each of `updates` updates.
+    fn train(&self, updates: u64) -> Vec<f64> {
+        let entries = self.store.of(Role::Trainable);
+        let zeros = |n| Tensor::zeros((2, n), DType::F32, &Device::Cpu).unwrap();
+        let moments: Vec<Tensor> = entries.values().map(|entry| zeros(entry.var.elem_count())).collect();
+        let update = |step| {
+            let loss = self.loss().value;
+            let gradients = loss.backward().unwrap();
+            let adamw = AdamW {
+                rate: 1e-3,
+                beta1: 0.9,
+                beta2: 0.98,
+                eps: 1e-6,
+                weight_decay: 0.0,
+                step,
+                grad_scale: 1.0,
+            };
+            for (entry, moments) in entries.values().zip(&moments) {
+                if let Some(gradient) = gradients.get(&entry.var) {
+                    adamw_(&entry.var, moments, gradient, &adamw).unwrap();
+                }
+            }
+            self.store.enforce_bounds().unwrap();
+            scalar(&loss)
+        };
+        (1..=updates).map(update).collect()
+    }
+}
+
+#[test]
+fn a_model_computes_exactly_what_its_abilities_list_in_the_stated_shapes() {
+    for subject in Subject::all() {
+        let name = subject.config.name();
+        let model = subject.build(&Store::new(&Device::Cpu, 3, &[]));
+        let Dims { width, embed, queries, vocabulary } = subject.dims;
+        let abilities = subject.config.abilities();
+        for ability in Ability::ALL {
+            let outputs = subject.compute(model.as_ref(), ability);
+            assert_eq!(outputs.is_ok(), abilities.contains(&ability), "{name}: {ability}");
+            let shapes: Vec<Vec<usize>> =
+                outputs.into_iter().flatten().map(|output| output.dims().to_vec()).collect();
+            let image = [vec![PAIRS], queries.into_iter().collect(), vec![embed]].concat();
+            match (ability, shapes.as_slice()) {
+                (_, []) => {}
+                (Ability::Embed, shapes) => {
+                    assert_eq!(shapes, [image, vec![PAIRS, embed], vec![PAIRS, PAIRS]], "{name}");
+                }
+                (Ability::Fuse, shapes) => {
+                    assert_eq!(shapes, [vec![PAIRS, INPUTS.words, width], vec![PAIRS, width]], "{name}");
+                }
+                (Ability::PredictWords, [shape]) => assert_eq!(shape.last(), Some(&vocabulary), "{name}"),
+                (_, shapes) => assert!(shapes.iter().all(|shape| shape.len() == 3), "{name}: {ability}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn legal_cells_reach_the_parameters_of_what_they_need_and_no_others() {
+    for subject in Subject::all() {
+        let name = subject.config.name();
+        let abilities = subject.config.abilities();
+        let made_of: BTreeMap<Ability, [Names; 2]> =
+            abilities.iter().map(|&ability| (ability, subject.made_of(ability))).collect();
+        let mut reached_by_any = Names::new();
+        let mut needed_by_any = Names::new();
+        for objective in every_objective() {
+            let word = objective.name();
+            if !fits(&objective, &*subject.config).is_empty() {
+                continue;
+            }
+            let trial = Trial::new(&subject, &objective, &subject.batch);
+            let touched = touched(&trial.store, &trial.loss().value);
+            let own = trial.store.of(Role::Trainable).into_keys();
+            let own: Names = own.filter(|parameter| parameter.starts_with(&format!("{word}."))).collect();
+            let needs = objective.needs();
+            let [must, may] = [0, 1].map(|index| {
+                let trained = needs.abilities.difference(&needs.observed);
+                let names: Vec<Names> = trained.map(|ability| made_of[ability][index].clone()).collect();
+                &names.concat_names() | &own
+            });
+            assert_eq!(&must - &touched, Names::new(), "{word} leaves parts of {name} untrained");
+            assert_eq!(&touched - &may, Names::new(), "{word} trains parts of {name} that it does not need");
+            reached_by_any.extend(touched);
+            needed_by_any.extend(may);
+        }
+        assert_eq!(&needed_by_any - &reached_by_any, Names::new(), "no objective trains these of {name}");
+
+        let store = Store::new(&Device::Cpu, 3, &[]);
+        subject.build(&store);
+        let every: Names = store.of(Role::Trainable).into_keys().collect();
+        let parts: Vec<Names> = made_of.into_values().map(|[_, may]| may).collect();
+        assert_eq!(&every - &parts.concat_names(), Names::new(), "no ability of {name} depends on these");
+    }
+}
+
+#[test]
+fn legal_cells_learn_a_fixed_batch() {
+    for subject in Subject::all() {
+        for objective in every_objective() {
+            if !fits(&objective, &*subject.config).is_empty() {
+                continue;
+            }
+            let mut trial = Trial::new(&subject, &objective, &subject.batch);
+            let losses = trial.train(4);
+            let (cell, last) = (format!("{} x {}", subject.config.name(), objective.name()), losses[3]);
+            assert!(last.is_finite() && last < losses[0], "{cell}: {losses:?}");
+            let Trial { store, batch, model, teacher, objective } = &mut trial;
+            store.follow(0.5).unwrap();
+            let step = Step::new(batch, model.as_ref(), teacher.as_deref(), at(51), 9);
+            objective.after(&step).unwrap();
+        }
+    }
+}
+
+#[test]
+fn legal_cells_are_safe_with_one_pair_and_with_two() {
+    for subject in Subject::all() {
+        for objective in every_objective() {
+            for pairs in [1, 2] {
+                if !fits(&objective, &*subject.config).is_empty() {
+                    continue;
+                }
+                let batch = random_batch(&INPUTS, pairs, 6);
+                let loss = Trial::new(&subject, &objective, &batch).loss();
+                assert!(scalar(&loss.value).is_finite());
+                loss.value.backward().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn illegal_cells_are_refused_in_the_words_of_both_sides() {
+    for subject in Subject::all() {
+        for objective in every_objective() {
+            let needs = objective.needs().abilities;
+            let lacking = needs.difference(&subject.config.abilities()).copied().collect::<Vec<_>>();
+            let reasons = fits(&objective, &*subject.config);
+            assert_eq!(reasons.len(), lacking.len());
+            for (reason, ability) in reasons.iter().zip(lacking) {
+                assert_eq!(reason.wants, format!("{} needs {}", objective.name(), ability.wanted()));
+                assert_eq!(reason.offered, subject.config.lacks(ability));
+                assert!(reason.offered.starts_with(&format!("{} ", subject.config.name())), "{reason:?}");
+            }
+        }
+    }
+}
