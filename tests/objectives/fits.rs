@@ -4,6 +4,8 @@ use candle_core::{Result, bail};
 use vlp_bench::models::{Abilities, Ability, Dims, Field, Inputs, Model, ModelConfig, Vars};
 use vlp_bench::objectives::{Config, Offer, Reason, fits, runs};
 
+use super::config;
+
 /// A model with given abilities.
 struct Able(Abilities);
 
@@ -34,10 +36,6 @@ impl ModelConfig for Able {
     }
 }
 
-fn read(entry: &str) -> Config {
-    serde_yaml::from_str(entry).unwrap()
-}
-
 fn offer(teacher: bool, batch: usize, fields: &BTreeSet<Field>) -> Offer<'_> {
     Offer { teacher, batch, fields }
 }
@@ -59,7 +57,7 @@ fn an_objective_fits_exactly_the_models_that_have_all_it_needs() {
 
 #[test]
 fn a_refusal_has_the_words_of_both_sides_and_says_what_would_fit() {
-    let reasons = fits(&read("itm: {negatives: hard}"), &Able([Ability::Embed].into()));
+    let reasons = fits(&config("itm: {negatives: hard}"), &Able([Ability::Embed].into()));
     assert_eq!(
         reasons,
         [Reason {
@@ -69,15 +67,15 @@ fn a_refusal_has_the_words_of_both_sides_and_says_what_would_fit() {
         }]
     );
     let joint = Able([Ability::Fuse].into());
-    let reasons = fits(&read("itm: {negatives: hard}"), &joint);
+    let reasons = fits(&config("itm: {negatives: hard}"), &joint);
     assert_eq!(reasons[0].help.as_deref(), Some("`negatives: random` does without similarities"));
-    assert_eq!(fits(&read("itm: {negatives: random}"), &joint), []);
+    assert_eq!(fits(&config("itm: {negatives: random}"), &joint), []);
 }
 
 #[test]
 fn a_run_without_a_teacher_or_with_one_pair_is_refused_where_that_matters() {
     let fields = [Field::Pixels, Field::Words].into();
-    let teacherless = runs(&read("itc_momentum: {queue: 0}"), &offer(false, 1, &fields));
+    let teacherless = runs(&config("itc_momentum: {queue: 0}"), &offer(false, 1, &fields));
     let wants: Vec<&str> = teacherless.iter().map(|reason| reason.wants.as_str()).collect();
     assert_eq!(
         wants,
@@ -86,15 +84,15 @@ fn a_run_without_a_teacher_or_with_one_pair_is_refused_where_that_matters() {
             "itc_momentum needs at least 2 pairs a batch"
         ]
     );
-    assert_eq!(runs(&read("itc_momentum: {queue: 8}"), &offer(true, 2, &fields)), []);
-    assert_eq!(runs(&read("mlm: {distill: 0}"), &offer(false, 1, &fields)), []);
-    assert_eq!(runs(&read("mlm: {distill: 0.4}"), &offer(false, 8, &fields)).len(), 1);
-    assert_eq!(runs(&read("itc: {}"), &offer(false, 1, &fields)).len(), 1);
+    assert_eq!(runs(&config("itc_momentum: {queue: 8}"), &offer(true, 2, &fields)), []);
+    assert_eq!(runs(&config("mlm: {distill: 0}"), &offer(false, 1, &fields)), []);
+    assert_eq!(runs(&config("mlm: {distill: 0.4}"), &offer(false, 8, &fields)).len(), 1);
+    assert_eq!(runs(&config("itc: {}"), &offer(false, 1, &fields)).len(), 1);
 }
 
 #[test]
 fn faults_name_the_setting_and_its_value() {
-    let faults = |entry| read(entry).faults();
+    let faults = |entry| config(entry).faults();
     assert_eq!(faults("itc_momentum: {distill: 1.5}"), ["distill 1.5 is not in [0, 1]"]);
     assert_eq!(
         faults("mlm: {probability: 0, distill: -1, ramp: .nan}"),

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor, Var, safetensors};
-use vlp_bench::models::{Dims, Store};
-use vlp_bench::objectives::{Batch, Config, Loss, Progress, Step, itm};
+use vlp_bench::models::Dims;
+use vlp_bench::objectives::{Batch, Loss, Progress, Step, itm};
 
 use super::given::Given;
-use super::{assert_close, batch, scalar};
+use super::{assert_close, batch, config, scalar, store};
 
 /// The tensors of a fixture, of one case of it where it has several.
 struct Golden(BTreeMap<String, Tensor>);
@@ -45,10 +45,6 @@ impl Golden {
     }
 }
 
-fn config(entry: &str) -> Config {
-    serde_yaml::from_str(entry).unwrap()
-}
-
 fn dims(width: usize, embed: usize, vocabulary: usize) -> Dims {
     Dims { width, embed, queries: None, vocabulary }
 }
@@ -58,10 +54,6 @@ const LATE: Progress = Progress { step: 50, steps: 100, steps_per_epoch: 10 };
 
 fn step<'a>(batch: &'a Batch, student: &'a Given, teacher: Option<&'a Given>) -> Step<'a> {
     Step::new(batch, student, teacher.map(|teacher| teacher as _), LATE, 1)
-}
-
-fn store() -> Store {
-    Store::new(&Device::Cpu, 1, &[])
 }
 
 #[test]

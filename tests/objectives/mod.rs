@@ -4,17 +4,21 @@ mod conformance;
 mod fits;
 mod given;
 mod golden;
+mod gradients;
 mod heads;
+mod losses;
 mod masking;
 mod negatives;
-mod properties;
 mod queue;
+mod steps;
 mod tiny;
 
 use candle_core::{DType, Device, Tensor};
-use vlp_bench::kernels::{random::Key, softmax};
-use vlp_bench::models::{Image, Inputs, Regions, Text};
-use vlp_bench::objectives::{Batch, Progress};
+use given::Given;
+use tiny::DIMS;
+use vlp_bench::kernels::{l2_normalize, random::Key, softmax};
+use vlp_bench::models::{Image, Inputs, Model, Regions, Store, Text};
+use vlp_bench::objectives::{Batch, Config, Loss, Progress, Step};
 use vlp_bench::token::{CLS, PAD, SEP, SPECIAL};
 
 const WORDS: usize = 7;
@@ -110,4 +114,36 @@ fn assert_close(got: &Tensor, expected: &Tensor, tolerance: f64) {
 
 fn at(step: u64) -> Progress {
     Progress { step, steps: 100, steps_per_epoch: 10 }
+}
+
+fn config(entry: &str) -> Config {
+    serde_yaml::from_str(entry).unwrap()
+}
+
+fn store() -> Store {
+    Store::new(&Device::Cpu, 3, &[])
+}
+
+fn normal(purpose: &str, shape: &[usize], dtype: DType) -> Tensor {
+    let values = Key::new(7, 0, purpose).normal(shape.iter().product());
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+}
+
+fn units(purpose: &str, rows: usize, dtype: DType) -> Tensor {
+    l2_normalize(&normal(purpose, &[rows, DIMS.embed], dtype), 1e-12).unwrap()
+}
+
+/// The loss of `entry` at the end of its ramp.
+fn loss(entry: &str, store: &Store, batch: &Batch, student: &dyn Model, teacher: Option<&dyn Model>) -> Loss {
+    let objective = config(entry).open(&store.student(), &DIMS).unwrap();
+    objective.loss(&Step::new(batch, student, teacher, at(50), 1)).unwrap()
+}
+
+fn embedding(images: &Tensor, texts: &Tensor) -> Given {
+    Given {
+        images: Some(images.clone()),
+        texts: Some(texts.clone()),
+        scale: Some(Tensor::full(1.0 / 0.07, (), &Device::Cpu).unwrap().to_dtype(images.dtype()).unwrap()),
+        ..Given::default()
+    }
 }

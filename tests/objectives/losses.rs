@@ -1,0 +1,150 @@
+//! What must hold of every loss, whatever the numbers.
+
+use candle_core::{DType, Device, Tensor, Var};
+use vlp_bench::models::Store;
+use vlp_bench::objectives::{Progress, Step, distillation};
+
+use super::given::Given;
+use super::tiny::{DIMS, Tiny};
+use super::{WORDS, at, batch, config, embedding, flat, loss, normal, scalar, store, units};
+
+#[track_caller]
+fn assert_near(got: f64, expected: f64) {
+    assert!((got - expected).abs() < 1e-5 * (1.0 + expected.abs()), "got {got}, expected {expected}");
+}
+
+#[test]
+fn identical_embeddings_leave_a_contrast_at_the_logarithm_of_its_keys() {
+    let one = units("one", 1, DType::F32);
+    for pairs in [2, 5] {
+        let all = one.broadcast_as((pairs, DIMS.embed)).unwrap().contiguous().unwrap();
+        let model = embedding(&all, &all);
+        let batch = batch(pairs, 1);
+        let loss = |entry, store: &Store| scalar(&loss(entry, store, &batch, &model, Some(&model)).value);
+        assert_near(loss("itc: {}", &store()), (pairs as f64).ln());
+        assert_near(loss("itc_momentum: {queue: 0}", &store()), (pairs as f64).ln());
+        // Queues full of the same vector.
+        let store = store();
+        config("itc_momentum: {queue: 3}").open(&store.student(), &DIMS).unwrap();
+        for side in ["images", "texts"] {
+            let rows = &store.entries()[&format!("itc_momentum.{side}.rows")].var;
+            rows.set(&one.broadcast_as((3, DIMS.embed)).unwrap().contiguous().unwrap()).unwrap();
+        }
+        assert_near(loss("itc_momentum: {queue: 3}", &store), (pairs as f64 + 3.0).ln());
+    }
+}
+
+#[test]
+fn a_sigmoid_contrast_without_an_opinion_costs_ln_2_a_pair() {
+    let one = units("one", 1, DType::F32).broadcast_as((4, DIMS.embed)).unwrap().contiguous().unwrap();
+    // exp(ln 10) * 1 - 10 = 0 for every one of the 16 pairs, summed over pairs and divided by 4.
+    let loss = loss("itc_sigmoid: {}", &store(), &batch(4, 1), &embedding(&one, &one), None);
+    assert_near(scalar(&loss.value), 4.0 * 2f64.ln());
+}
+
+#[test]
+fn of_several_vectors_an_image_the_nearest_counts_in_the_sigmoid_contrast() {
+    let (images, texts) = (units("images", 3, DType::F32), units("texts", 3, DType::F32));
+    let away = texts.mean(0).unwrap().neg().unwrap().broadcast_as((3, DIMS.embed)).unwrap();
+    let several = Tensor::stack(&[&images, &(away * 10.0).unwrap()], 1).unwrap();
+    let value = |images: &Tensor| {
+        let loss = loss("itc_sigmoid: {}", &store(), &batch(3, 1), &embedding(images, &texts), None);
+        scalar(&loss.value)
+    };
+    let nearest = value(&Tensor::stack(&[&images, &images], 1).unwrap());
+    assert_near(nearest, value(&images));
+    assert!(value(&several).is_finite());
+}
+
+#[test]
+fn a_head_without_an_opinion_matches_at_the_cost_of_ln_2() {
+    let store = store();
+    let model = Tiny::build(&store.student()).unwrap();
+    config("itm: {}").open(&store.student(), &DIMS).unwrap();
+    for name in ["itm.head.weight", "itm.head.bias"] {
+        let var = &store.entries()[name].var;
+        var.set(&var.zeros_like().unwrap()).unwrap();
+    }
+    for entry in ["itm: {negatives: hard}", "itm: {negatives: random}"] {
+        let loss = loss(entry, &store, &batch(4, 1), &model, None);
+        assert_near(scalar(&loss.value), 2f64.ln());
+        assert_near(scalar(&loss.metrics["positives"]), 1.0 / 3.0);
+    }
+}
+
+#[test]
+fn a_pair_for_which_the_batch_holds_no_negative_does_without() {
+    let store = store();
+    let model = Tiny::build(&store.student()).unwrap();
+    let positives = |images: Vec<u64>, captions: Vec<u64>| {
+        let mut batch = batch(3, 1);
+        (batch.image_keys, batch.caption_keys) = (images, captions);
+        scalar(&loss("itm: {}", &store, &batch, &model, None).metrics["positives"])
+    };
+    assert_near(positives(vec![1, 2, 3], vec![1, 2, 3]), 3.0 / 9.0);
+    assert_near(positives(vec![1, 2, 3], vec![9, 9, 9]), 1.0);
+    // Pairs 0 and 1 have pair 2 and the reverse: nothing is missing. Then pair 2 shows image 0 with the caption of 1.
+    assert_near(positives(vec![1, 1, 3], vec![1, 2, 3]), 3.0 / 9.0);
+    assert_near(positives(vec![1, 2, 1], vec![1, 2, 2]), 3.0 / 7.0);
+}
+
+#[test]
+fn uniform_words_cost_the_logarithm_of_the_vocabulary() {
+    let batch = batch(3, 1);
+    let model = Given {
+        text_tokens: Some(normal("hidden", &[3, WORDS, 4], DType::F32)),
+        decoder: Some(Tensor::zeros((DIMS.vocabulary, 4), DType::F32, &Device::Cpu).unwrap()),
+        ..Given::default()
+    };
+    for entry in ["mlm: {}", "mlm: {whole_word: true}", "mlm: {distill: 0.5}"] {
+        let loss = loss(entry, &store(), &batch, &model, Some(&model));
+        assert_near(scalar(&loss.value), (DIMS.vocabulary as f64).ln());
+    }
+}
+
+#[test]
+fn texts_without_a_word_cost_nothing() {
+    let mut batch = batch(2, 1);
+    batch.text.ids = (batch.text.ids.clamp(0u32, 3u32)).unwrap();
+    let store = store();
+    let model = Tiny::build(&store.student()).unwrap();
+    assert_eq!(scalar(&loss("mlm: {}", &store, &batch, &model, None).value), 0.0);
+}
+
+#[test]
+fn alpha_rises_along_a_straight_line_and_stays() {
+    let alpha =
+        |step, ramp| distillation::alpha(0.4, ramp, Progress { step, steps: 100, steps_per_epoch: 10 });
+    assert_near(alpha(0, 1.0), 0.0);
+    assert_near(alpha(5, 1.0), 0.2);
+    assert_near(alpha(10, 1.0), 0.4);
+    assert_near(alpha(99, 1.0), 0.4);
+    assert_near(alpha(10, 2.0), 0.2);
+    assert_near(alpha(0, 0.0), 0.4);
+}
+
+#[test]
+fn without_a_share_for_the_teacher_the_losses_are_the_plain_ones() {
+    let (images, texts) = (units("images", 5, DType::F32), units("texts", 5, DType::F32));
+    let student = embedding(&images, &texts);
+    let value = |entry| scalar(&loss(entry, &store(), &batch(5, 1), &student, Some(&student)).value);
+    assert_near(value("itc_momentum: {queue: 0, distill: 0}"), value("itc: {}"));
+
+    let store = store();
+    let model = Tiny::build(&store.student()).unwrap();
+    let at_first = |entry, teacher| {
+        let objective = config(entry).open(&store.student(), &DIMS).unwrap();
+        scalar(&objective.loss(&Step::new(&batch(5, 1), &model, teacher, at(0), 1)).unwrap().value)
+    };
+    assert_near(at_first("mlm: {distill: 0.4}", Some(&model)), at_first("mlm: {}", None));
+}
+
+#[test]
+fn a_teacher_equal_to_the_student_pulls_nowhere() {
+    let images = Var::from_tensor(&units("images", 4, DType::F32)).unwrap();
+    let model = embedding(&images, &units("texts", 4, DType::F32));
+    let loss =
+        loss("itc_momentum: {queue: 0, distill: 1, ramp: 0}", &store(), &batch(4, 1), &model, Some(&model));
+    let gradient = loss.value.backward().unwrap().get(&images).cloned().unwrap();
+    assert!(flat(&gradient).iter().all(|g| g.abs() < 1e-5));
+}
