@@ -49,6 +49,9 @@ impl Dataset for Concat {
                 if !self.fields.contains(&Field::Regions) {
                     example.regions.clear();
                 }
+                if !self.fields.contains(&Field::Tags) {
+                    example.tags.clear();
+                }
                 return Ok(example);
             }
             rest -= part.len();

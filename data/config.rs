@@ -10,13 +10,12 @@
 
 use std::sync::Arc;
 
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::collate::Layout;
-use super::combine::{Cached, Concat, Shuffled};
-use super::{Dataset, Error, Result, Split, augment, emoji, scenes};
+use super::combine::{Cached, Shuffled};
+use super::source::{Source, Sources};
+use super::{Dataset, Error, Result, Split, augment, emoji};
 
 /// How much memory the decoded pairs of one split may take; further pairs are decoded each time.
 const CACHE_BYTES: usize = 256 << 20;
@@ -108,7 +107,7 @@ impl Config {
             })
             .filter_map(|(key, source)| match source {
                 Source::Emoji(config) => Some((key, config)),
-                Source::Scenes(_) => None,
+                Source::Clipart(_) | Source::Scenes(_) => None,
             })
             .collect();
         for (number, (key, config)) in emoji.iter().enumerate() {
@@ -147,66 +146,5 @@ impl Config {
             return Ok(Some(Arc::new(Shuffled::new(dataset, seed)?)));
         }
         Ok(Some(dataset))
-    }
-}
-
-/// One place where pairs come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// Emoji in several drawing styles.
-    Emoji(emoji::Config),
-    /// Procedural scenes.
-    Scenes(scenes::Config),
-}
-
-impl Source {
-    /// Opens one split of it.
-    ///
-    /// # Errors
-    /// If a setting is outside its range or its files cannot be read.
-    pub fn open(&self, split: Split) -> Result<Arc<dyn Dataset>> {
-        Ok(match self {
-            Self::Emoji(config) => Arc::new(config.open(split)?),
-            Self::Scenes(config) => Arc::new(config.open(split)?),
-        })
-    }
-}
-
-/// One source or several, which are concatenated.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct Sources(pub Vec<Source>);
-
-impl Sources {
-    /// Opens one split of all of them.
-    ///
-    /// # Errors
-    /// As [`Source::open`].
-    pub fn open(&self, split: Split) -> Result<Arc<dyn Dataset>> {
-        let mut parts = self.0.iter().map(|source| source.open(split)).collect::<Result<Vec<_>>>()?;
-        if parts.len() == 1 {
-            return Ok(parts.remove(0));
-        }
-        Ok(Arc::new(Concat::new(parts)?))
-    }
-}
-
-impl<'de> Deserialize<'de> for Sources {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct OneOrMany;
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = Sources;
-            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                formatter.write_str("a source such as `{scenes: {pairs: 1000}}`, or a list of sources")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Sources, A::Error> {
-                Ok(Sources(vec![Source::deserialize(MapAccessDeserializer::new(map))?]))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> std::result::Result<Sources, A::Error> {
-                Ok(Sources(Vec::deserialize(SeqAccessDeserializer::new(seq))?))
-            }
-        }
-        deserializer.deserialize_any(OneOrMany)
     }
 }

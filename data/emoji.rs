@@ -10,10 +10,11 @@
 //! emoji ("food and drink"). Country flags exist in the style `twemoji` alone.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::pack::{Embedded, Pairs};
+use super::pack::{Embedded, Pack, Pairs};
 use super::{Error, Result, Split};
 
 static PACK: Embedded = Embedded::new(
@@ -54,12 +55,17 @@ pub enum Concepts {
 }
 
 impl Config {
+    /// The pack that the pairs come from.
+    pub(super) fn pack(&self) -> Result<Arc<Pack>> {
+        PACK.open(self.file.as_deref())
+    }
+
     /// Opens one split.
     ///
     /// # Errors
     /// If a style is unknown, more pairs are asked for than there are, or the pack is damaged.
     pub fn open(&self, split: Split) -> Result<Pairs> {
-        let pack = PACK.open(self.file.as_deref())?;
+        let pack = self.pack()?;
         for style in &self.styles {
             let known = pack.rows().iter().filter_map(|row| row.style.as_deref());
             Error::check_known("emoji.styles", style, known)?;
@@ -72,7 +78,8 @@ impl Config {
 
     /// A style of which this and `other` may show the same pictures in two different splits.
     pub(super) fn overlap(&self, other: &Self) -> Option<&str> {
+        let all = [self, other].iter().any(|side| side.concepts == Concepts::All);
         let shared = self.styles.iter().find(|style| other.styles.contains(style));
-        shared.map(String::as_str).filter(|_| [self, other].iter().any(|side| side.concepts == Concepts::All))
+        shared.filter(|_| all && self.file == other.file).map(String::as_str)
     }
 }

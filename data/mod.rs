@@ -5,6 +5,7 @@
 //! Nothing here knows a tensor: batches leave as plain vectors.
 
 pub mod augment;
+pub mod clipart;
 pub mod collate;
 pub mod combine;
 mod config;
@@ -14,6 +15,7 @@ pub mod loader;
 pub mod order;
 pub mod pack;
 pub mod scenes;
+mod source;
 pub mod vocabulary;
 
 use std::collections::BTreeSet;
@@ -22,8 +24,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use crate::field::Field;
-pub use config::{Config, Source, Sources};
+pub use config::Config;
 pub use error::Error;
+pub use source::{Source, Sources, Summary};
 
 /// The result of everything in this folder.
 pub type Result<T> = std::result::Result<T, Error>;

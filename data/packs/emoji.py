@@ -98,10 +98,6 @@ def rows(fetch):
             }
 
 
-def make(fetch, folder):
-    """Writes the pack; the splits share no concept, no stem and no near-equal picture."""
-    pairs = list(rows(fetch))
-    group = pack.groups(pairs, lambda row: [row["id"].split("/")[1], "stem " + row["stem"]])
-    pack.split(pairs, group)
-    pack.write(folder, "emoji", pairs, MANIFEST)
-    return pairs
+def keys(row):
+    """What pairs of one split share: the concept, whatever the style, and the stem of the name."""
+    return ["emoji concept " + row["id"].split("/")[1], "emoji stem " + row["stem"]]

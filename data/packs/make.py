@@ -13,7 +13,9 @@ import pathlib
 import subprocess
 import sys
 
+import clipart
 import emoji
+import pack
 import vocabulary
 
 HERE = pathlib.Path(__file__).parent
@@ -44,8 +46,14 @@ def fetcher(downloads):
 
 def main():
     fetch = fetcher(pathlib.Path(sys.argv[1]).absolute())
-    rows = emoji.make(fetch, HERE)
-    vocabulary.make(HERE, rows)
+    packs = {
+        source.__name__: [(row, source.keys(row)) for row in source.rows(fetch)] for source in [emoji, clipart]
+    }
+    pack.split(packs)
+    for source in [emoji, clipart]:
+        rows = [row for row, _ in packs[source.__name__]]
+        pack.write(HERE, source.__name__, rows, source.MANIFEST)
+    vocabulary.make(HERE, [row for pairs in packs.values() for row, _ in pairs])
 
 
 main()

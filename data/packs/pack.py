@@ -1,5 +1,6 @@
 """Writes a pack: one uncompressed zip with `pairs.jsonl` and a WebP a pair, and a manifest beside it."""
 
+import collections
 import hashlib
 import io
 import json
@@ -13,7 +14,7 @@ SIDE = 64
 # Two pictures whose hashes differ in at most so many of 64 bits count as the same picture.
 NEAR = 8
 SHARES = {"test": 0.1, "val": 0.1}
-# A group with more than this share of all pairs belongs to the training split: a test split of one theme tests little.
+# A group with more than this share of a pack belongs to the training split: a test split of one theme tests little.
 LARGE = 0.01
 
 
@@ -66,28 +67,38 @@ def groups(rows, keys):
     for one, other in near_pairs([row["hash"] for row in rows]):
         join(one, other)
     seen = {}
-    for number, row in enumerate(rows):
-        for key in keys(row):
+    for number, (row, own) in enumerate(zip(rows, keys)):
+        for key in own:
             join(number, seen.setdefault(key, number))
     return [root(number) for number in range(len(rows))]
 
 
-def split(rows, group):
-    """Deals whole groups to the splits, in a random order that is always the same."""
+def split(packs):
+    """Deals whole groups to the splits, in a random order that is always the same.
+
+    `packs` has for each pack its rows with their keys. Pairs of different packs may share a group, so that a model
+    may be trained on one pack and tested on another.
+    """
+    owners = [name for name, pairs in packs.items() for _ in pairs]
+    rows = [row for pairs in packs.values() for row, _ in pairs]
+    keys = [keys for pairs in packs.values() for _, keys in pairs]
     members = {}
-    for row, number in zip(rows, group):
-        members.setdefault(number, []).append(row)
+    for number, group in enumerate(groups(rows, keys)):
+        members.setdefault(group, []).append(number)
+    wanted = {
+        part: collections.Counter({name: int(share * len(pairs)) for name, pairs in packs.items()})
+        for part, share in SHARES.items()
+    }
     order = sorted(members)
     random.Random(0).shuffle(order)
-    wanted = {name: share * len(rows) for name, share in SHARES.items()}
-    for number in order:
-        few = len(members[number]) <= LARGE * len(rows)
-        fits = [name for name in wanted if few and wanted[name] >= len(members[number])]
-        name = fits[0] if fits else "train"
-        for row in members[number]:
-            row["split"] = name
+    for group in order:
+        needs = collections.Counter(owners[number] for number in members[group])
+        few = all(count <= LARGE * len(packs[name]) for name, count in needs.items())
+        fits = [part for part in wanted if few and needs <= wanted[part]]
+        for number in members[group]:
+            rows[number]["split"] = fits[0] if fits else "train"
         if fits:
-            wanted[name] -= len(members[number])
+            wanted[fits[0]] -= needs
 
 
 def write(folder, name, rows, manifest):

@@ -19,6 +19,9 @@ pub use caption::{Fault, Noise};
 pub use detector::{CLASSES, FEATURES, class};
 pub use scene::{Colour, Material, Object, Relation, Scene, Shape, Size};
 
+/// One line: what the pairs are.
+pub(super) const DESCRIPTION: &str =
+    "Procedural scenes of coloured shapes: any number, with exact captions, tags, regions and chosen noise";
 /// Raised whenever equal configurations would give other pairs than before.
 const VERSION: u32 = 1;
 /// Draws after which a split is taken to be empty; one in ten belongs to the rarest split.

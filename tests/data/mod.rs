@@ -6,6 +6,7 @@ mod combinations;
 mod loading;
 mod packs;
 mod scenes;
+mod splits;
 mod vocabulary;
 
 use std::collections::BTreeSet;

@@ -1,0 +1,126 @@
+//! The places where pairs come from, as they are named under `data:`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::combine::Concat;
+use super::pack::Pack;
+use super::{Dataset, Field, Result, Split, clipart, emoji, scenes};
+
+/// One place where pairs come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Open Clip Art.
+    Clipart(clipart::Config),
+    /// Emoji in several drawing styles.
+    Emoji(emoji::Config),
+    /// Procedural scenes.
+    Scenes(scenes::Config),
+}
+
+impl Source {
+    /// Every source there is, with its default settings.
+    pub fn all() -> [Self; 3] {
+        [Self::Clipart(Default::default()), Self::Emoji(Default::default()), Self::Scenes(Default::default())]
+    }
+
+    /// What it offers.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn summary(&self) -> Result<Summary> {
+        let [train, val, test] = [Split::Train, Split::Val, Split::Test].map(|split| self.open(split));
+        let (train, val, test) = (train?, val?, test?);
+        let counts = Some([train.len(), val.len(), test.len()]);
+        let packed =
+            |pack: Arc<Pack>| (pack.manifest().title.clone(), pack.manifest().licence.clone(), counts);
+        let (description, licence, pairs) = match self {
+            Self::Clipart(config) => packed(config.pack()?),
+            Self::Emoji(config) => packed(config.pack()?),
+            Self::Scenes(_) => (scenes::DESCRIPTION.to_owned(), "none needed".to_owned(), None),
+        };
+        Ok(Summary {
+            name: train.name(),
+            description,
+            pairs,
+            fields: train.fields(),
+            classes: train.classes()?,
+            licence,
+            attribution: train.attribution(),
+        })
+    }
+
+    /// Opens one split of it.
+    ///
+    /// # Errors
+    /// If a setting is outside its range or its files cannot be read.
+    pub fn open(&self, split: Split) -> Result<Arc<dyn Dataset>> {
+        Ok(match self {
+            Self::Clipart(config) => Arc::new(config.open(split)?),
+            Self::Emoji(config) => Arc::new(config.open(split)?),
+            Self::Scenes(config) => Arc::new(config.open(split)?),
+        })
+    }
+}
+
+/// What a source offers with its default settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Its key under `data:`.
+    pub name: String,
+    /// One line: what the pairs are.
+    pub description: String,
+    /// The pairs of train, val and test; `None` where any number can be made.
+    pub pairs: Option<[usize; 3]>,
+    /// What every pair has.
+    pub fields: BTreeSet<Field>,
+    /// The classes of its pictures.
+    pub classes: Vec<String>,
+    /// The licences of the content.
+    pub licence: String,
+    /// The lines of credit that a publication owes.
+    pub attribution: Vec<String>,
+}
+
+/// One source or several, which are concatenated.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Sources(pub Vec<Source>);
+
+impl Sources {
+    /// Opens one split of all of them.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn open(&self, split: Split) -> Result<Arc<dyn Dataset>> {
+        let mut parts = self.0.iter().map(|source| source.open(split)).collect::<Result<Vec<_>>>()?;
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
+        }
+        Ok(Arc::new(Concat::new(parts)?))
+    }
+}
+
+impl<'de> Deserialize<'de> for Sources {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Sources;
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("a source such as `{scenes: {pairs: 1000}}`, or a list of sources")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Sources, A::Error> {
+                Ok(Sources(vec![Source::deserialize(MapAccessDeserializer::new(map))?]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> std::result::Result<Sources, A::Error> {
+                Ok(Sources(Vec::deserialize(SeqAccessDeserializer::new(seq))?))
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
