@@ -1,10 +1,9 @@
 //! What a run leaves behind for reports: `records.jsonl`, one JSON object a line, written as the run goes.
 //!
 //! The first line is [`Record::Run`]; a finished run's last is [`Record::Done`], that of a run which stopped on a fault
-//! [`Record::Failed`], and another attempt removes it. Reports read these lines and nothing
-//! else, so a record carries all that a table or a plot says: what was asked, of what, on which data and machine.
-//! Everything but the fields named `seconds`, [`Done`] and [`Header::machine`] is a function of configuration, seed and
-//! code.
+//! [`Record::Failed`], and another attempt removes it. Reports read these lines and nothing else, so a record carries
+//! all that a table or a plot says: what was asked, of what, on which data and machine. Everything but the fields named
+//! `seconds`, [`Done`] and [`Header::machine`] is a function of configuration, seed and code.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +70,7 @@ pub struct Header {
 }
 
 /// The experiment a run belongs to, the same in all of its runs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExperimentRecord {
     /// E.g. `albef/distillation-weight`.
     pub name: String,

@@ -4,3 +4,4 @@ mod data;
 mod kernels;
 mod models;
 mod objectives;
+mod reports;

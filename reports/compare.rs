@@ -1,0 +1,78 @@
+//! Whether two runs differ only in what their arms name: what else differs makes them not comparable.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::experiments::record::Header;
+
+/// The settings in which two runs differ, seed and machine aside: `train.steps`, `data.test`, `code`.
+pub fn settings(first: &Header, second: &Header) -> Vec<String> {
+    let (one, other) = (leaves(&first.config), leaves(&second.config));
+    let mut differing: Vec<String> =
+        one.keys().chain(other.keys()).filter(|key| one.get(*key) != other.get(*key)).cloned().collect();
+    for split in first.data.iter().chain(&second.data).map(|data| &data.split) {
+        let print = |header: &Header| {
+            header.data.iter().find(|data| &data.split == split).map(|data| data.fingerprint.clone())
+        };
+        let key = format!("data.{split}");
+        if print(first) != print(second) && !differing.iter().any(|known| related(known, &key)) {
+            differing.push(key);
+        }
+    }
+    if first.code != second.code {
+        differing.push("code".to_owned());
+    }
+    differing.sort();
+    differing.dedup();
+    differing
+}
+
+/// The settings in which two runs differ although neither arm names them.
+pub fn unnamed(first: &Header, second: &Header) -> Vec<String> {
+    let named = |setting: &String| {
+        first.overrides.keys().chain(second.overrides.keys()).any(|key| related(key, setting))
+    };
+    settings(first, second).into_iter().filter(|setting| !named(setting)).collect()
+}
+
+/// Whether one dotted key lies at or below the other.
+fn related(first: &str, second: &str) -> bool {
+    let (short, long) = if first.len() < second.len() { (first, second) } else { (second, first) };
+    long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Every value of a configuration by its dotted key. A list of `{name: ..}` entries with different names is keyed by the
+/// names, as arms write them: `objectives.itm.negatives`.
+fn leaves(config: &Value) -> BTreeMap<String, &Value> {
+    let mut found = BTreeMap::new();
+    walk("", config, &mut found);
+    found
+}
+
+fn walk<'a>(prefix: &str, value: &'a Value, found: &mut BTreeMap<String, &'a Value>) {
+    let below = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            fields.iter().for_each(|(key, field)| walk(&below(key), field, found));
+        }
+        Value::Array(entries) if is_named(entries) => {
+            let fields = entries.iter().filter_map(Value::as_object).flatten();
+            fields.for_each(|(key, field)| walk(&below(key), field, found));
+        }
+        _ => {
+            found.insert(prefix.to_owned(), value);
+        }
+    }
+}
+
+fn is_named(entries: &[Value]) -> bool {
+    let mut names: Vec<_> = entries
+        .iter()
+        .filter_map(|entry| entry.as_object().filter(|fields| fields.len() == 1))
+        .flat_map(|fields| fields.keys())
+        .collect();
+    names.sort();
+    names.dedup();
+    !entries.is_empty() && names.len() == entries.len()
+}
