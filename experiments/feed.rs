@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor};
 use super::failure::Result;
 use crate::data::collate::{Encode, HostBatch, HostRegions, Layout};
 use crate::data::loader::{self, Loader};
+use crate::data::vocabulary::Vocabulary;
 use crate::data::{self, Dataset, Split};
 use crate::models::{Image, Inputs, Regions, Text};
 use crate::objectives::Batch;
@@ -18,6 +19,17 @@ pub struct Words {
     pub encoder: Arc<dyn Encode>,
     /// V.
     pub entries: usize,
+}
+
+impl Words {
+    /// The vocabulary that ships with the program.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn shipped() -> Result<Self> {
+        let vocabulary = Vocabulary::shipped()?;
+        Ok(Self { entries: vocabulary.len(), encoder: Arc::new(vocabulary) })
+    }
 }
 
 /// The datasets of one run, opened.

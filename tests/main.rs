@@ -1,6 +1,7 @@
 //! One binary for all integration tests.
 
 mod data;
+mod experiments;
 mod kernels;
 mod models;
 mod objectives;
