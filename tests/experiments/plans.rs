@@ -26,7 +26,7 @@ fn a_plan_names_each_arms_size_and_what_is_left() {
     assert!(plan.costs.iter().all(|cost| cost.step_seconds > 0.0 && cost.evaluation_seconds > 0.0));
     assert_eq!(plan.runs.len(), 4);
     assert_eq!((&plan.runs[0].status, plan.runs[0].step), (&Status::Partial, 6));
-    let left = &plan.runs[0].seconds_left / plan.costs[0].seconds();
+    let left = plan.runs[0].seconds_left / plan.costs[0].seconds();
     assert!((left - 0.5).abs() < 1e-9);
     let text = plan.to_string();
     assert!(text.contains("main, seed 0: goes on from step 6") && text.contains("4 runs"), "{text}");
