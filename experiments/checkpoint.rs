@@ -9,6 +9,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -19,6 +20,7 @@ use super::meter::Sums;
 const FORMAT: u32 = 1;
 /// The key under which [`State`] lies in the header.
 const STATE: &str = "state";
+const MOST_HEADER: u64 = 100 << 20;
 const STORE: &str = "store/";
 const MOMENTS: &str = "moments/";
 
@@ -120,7 +122,14 @@ pub fn replace(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) ->
 /// # Errors
 /// When the file is damaged.
 pub fn peek(path: &Path) -> Result<Option<State>> {
-    open(path)?.map(|mut file| state(path, &mut file)).transpose()
+    let Some(mut file) = open(path)? else { return Ok(None) };
+    let mut length = [0; 8];
+    let read = file.read_exact(&mut length).map(|()| u64::from_le_bytes(length));
+    // What follows the length is the header; a length beyond any sensible header means another kind of file.
+    let length = read.map_err(|fault| damaged(path, fault))?.min(MOST_HEADER);
+    let mut bytes = length.to_le_bytes().to_vec();
+    file.take(length).read_to_end(&mut bytes).map_err(Failure::storage(path))?;
+    state(path, &bytes).map(Some)
 }
 
 fn open(path: &Path) -> Result<Option<File>> {
@@ -131,22 +140,11 @@ fn open(path: &Path) -> Result<Option<File>> {
     }
 }
 
-/// The part of a safetensors header that holds what is not a tensor.
-#[derive(Deserialize)]
-struct Header {
-    #[serde(rename = "__metadata__")]
-    metadata: BTreeMap<String, String>,
-}
-
-/// The state in the header of a file: eight bytes tell its length.
-fn state(path: &Path, file: &mut impl Read) -> Result<State> {
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(|fault| damaged(path, fault))?;
-    let mut header = Vec::new();
-    let mut file = file.take(u64::from_le_bytes(length));
-    file.read_to_end(&mut header).map_err(Failure::storage(path))?;
-    let header: Header = serde_json::from_slice(&header).map_err(|fault| damaged(path, fault))?;
-    let state = header.metadata.get(STATE).ok_or_else(|| damaged(path, "its header holds no state"))?;
+/// The state in the header of a file that begins with `bytes`.
+fn state(path: &Path, bytes: &[u8]) -> Result<State> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|fault| damaged(path, fault))?;
+    let state = header.metadata().as_ref().and_then(|metadata| metadata.get(STATE));
+    let state = state.ok_or_else(|| damaged(path, "it has no state in its header"))?;
     let state: State = serde_json::from_str(state).map_err(|fault| damaged(path, fault))?;
     if state.format != FORMAT {
         return Err(damaged(path, format!("it has format {}, this program reads {FORMAT}", state.format)));
@@ -162,7 +160,7 @@ pub fn load(path: &Path, run: &str, device: &Device) -> Result<Option<(State, Te
     let Some(mut file) = open(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(Failure::storage(path))?;
-    let state = state(path, &mut bytes.as_slice())?;
+    let state = state(path, &bytes)?;
     if state.run != run {
         let problem = format!("belongs to another configuration ({}, this run is {run})", state.run);
         return Err(Failure::Checkpoint { path: path.to_owned(), problem });

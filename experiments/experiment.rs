@@ -64,8 +64,7 @@ impl Arm {
 
     /// A fault of the setting at a dotted key such as `train.freeze`, with the place where it is written.
     pub fn fault(&self, key: &str, message: impl Into<String>) -> Fault {
-        let written = self.written.find(key).and_then(|node| node.place.as_ref());
-        Fault::new(message).at(written)
+        Fault::new(message).at(self.written.locate(key))
     }
 }
 

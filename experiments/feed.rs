@@ -22,10 +22,10 @@ pub struct Words {
 }
 
 impl Words {
-    /// The vocabulary that ships with the program.
+    /// The vocabulary that is part of the program.
     ///
     /// # Errors
-    /// When it is damaged.
+    /// If it was damaged before the program was built.
     pub fn shipped() -> Result<Self> {
         let vocabulary = Vocabulary::shipped()?;
         Ok(Self { entries: vocabulary.len(), encoder: Arc::new(vocabulary) })

@@ -5,8 +5,9 @@ use candle_core::Device;
 use super::failure::Result;
 use super::feed::Pairs;
 use super::machine;
+use super::published::{self, Rerun};
 use super::record::{ClaimRecord, DataRecord, ExperimentRecord, FORMAT, Header};
-use super::{Arm, Experiment, Run, Step};
+use super::{Arm, Claim, Experiment, Run, Step};
 use crate::data::{Dataset, Split};
 use crate::models::{Inputs, Store, store::Role};
 
@@ -30,7 +31,7 @@ pub fn header(
     let device: &Device = store.device();
     Ok(Header {
         format: FORMAT,
-        experiment: experiment_record(experiment, &arm.run, command),
+        experiment: experiment_record(experiment, &arm.run, pairs, command)?,
         arm: arm.name.clone(),
         overrides: arm.overrides.clone(),
         seed,
@@ -56,8 +57,13 @@ pub fn flops(run: &Run, inputs: &Inputs) -> f64 {
     passes * run.model.flops(inputs) * run.train.batch as f64
 }
 
-fn experiment_record(experiment: &Experiment, run: &Run, command: &str) -> ExperimentRecord {
-    ExperimentRecord {
+fn experiment_record(
+    experiment: &Experiment,
+    run: &Run,
+    pairs: &Pairs,
+    command: &str,
+) -> Result<ExperimentRecord> {
+    Ok(ExperimentRecord {
         name: experiment.name.clone(),
         question: experiment.question.clone(),
         paper: experiment.paper.clone(),
@@ -65,17 +71,26 @@ fn experiment_record(experiment: &Experiment, run: &Run, command: &str) -> Exper
         control: experiment.control.clone(),
         arms: experiment.arms.iter().map(|arm| arm.name.clone()).collect(),
         seeds: experiment.seeds.clone(),
-        claims: experiment.claims.iter().map(claim).collect(),
+        claims: experiment.claims.iter().map(|claim| recorded(claim, run, pairs)).collect::<Result<_>>()?,
         select: match &run.select.step {
             Step::Last => "the last step".to_owned(),
             Step::BestOn { split, metric } => format!("the step with the best {metric} on {split}"),
         },
         command: command.to_owned(),
-    }
+    })
 }
 
-fn claim(claim: &super::Claim) -> ClaimRecord {
-    ClaimRecord { effect: claim.effect.clone(), expect: claim.expect, published: None }
+fn recorded(claim: &Claim, run: &Run, pairs: &Pairs) -> Result<ClaimRecord> {
+    let tested = pairs.split(Split::Test).map_or_else(String::new, |test| test.name());
+    let rerun = Rerun {
+        metric: &claim.effect.metric,
+        pairs: pairs.train.len(),
+        size: pairs.inputs.size,
+        batch: run.train.batch,
+        tested: &tested,
+    };
+    let published = claim.published.as_ref().map(|key| published::effect(key, &rerun)).transpose()?;
+    Ok(ClaimRecord { effect: claim.effect.clone(), expect: claim.expect, published })
 }
 
 fn splits(pairs: &Pairs) -> impl Iterator<Item = (Split, &dyn Dataset)> {

@@ -1,26 +1,34 @@
 //! `vlp`: arguments in, exit code out. 0: done; 1: a run failed; 2: the file or the command is wrong.
 
-use std::io::{self, IsTerminal};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
 
-use clap::{Args, Parser, Subcommand};
-use vlp_bench::experiments::check;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use vlp_bench::experiments::failure::{Failure, Result};
 use vlp_bench::experiments::fault::{Fault, Paint};
-use vlp_bench::experiments::file::Options;
-use vlp_bench::kernels;
+use vlp_bench::experiments::feed::Words;
+use vlp_bench::experiments::list::{self, Kind};
+use vlp_bench::experiments::matrix::Matrix;
+use vlp_bench::experiments::progress::Show;
+use vlp_bench::experiments::suite::Only;
+use vlp_bench::experiments::{Experiment, directory, file, load, machine, plan, run, suite, verify};
+use vlp_bench::{kernels, reports};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A reproducible benchmark suite for vision-language pretraining.
+/// A reproducible benchmark suite for vision-language pretraining
 #[derive(Parser)]
 #[command(
     version,
     after_help = "\
 Examples:
-  vlp check experiments/quickstart.yaml"
+  vlp run experiments/quickstart.yaml                     train every arm, then report
+  vlp run experiments/quickstart.yaml --profile smoke     the same question in seconds
+  vlp plan experiments/albef/distillation-weight.yaml     what it will take
+  vlp check my.yaml --set train.batch=128                 everything that is wrong with it
+  vlp report runs/quickstart --out report                 report on runs that are done"
 )]
 struct Command {
     #[command(subcommand)]
@@ -34,6 +42,41 @@ struct Command {
 enum Verb {
     /// Tell everything that is wrong with an experiment file
     Check(Asked),
+    /// Show the grid of runs, what is done, and what the rest will take
+    Plan(Meant),
+    /// Train and evaluate what is not done yet, then report
+    Run {
+        #[command(flatten)]
+        meant: Meant,
+        /// Leave out the report
+        #[arg(long)]
+        no_report: bool,
+    },
+    /// Report on runs that are done
+    Report {
+        /// Directories of runs, or folders of them
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+        /// The folder of the report
+        #[arg(long, default_value = "report", value_name = "FOLDER")]
+        out: PathBuf,
+    },
+    /// List what there is to choose from
+    List {
+        /// One kind of thing; all kinds without it
+        kind: Option<Listed>,
+        /// What differs from the papers on purpose
+        #[arg(long)]
+        deviations: bool,
+    },
+    /// Show which objective can train which model, and why not
+    Matrix {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prove that a killed run goes on to bit-equal weights; the first seed of each arm, unless `--only` says more
+    VerifyResume(Meant),
 }
 
 /// An experiment file and what is laid over it.
@@ -48,43 +91,181 @@ struct Asked {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Repeat with these seeds instead of the file's
-    #[arg(long, value_delimiter = ',', value_name = "N,N,..")]
-    seeds: Option<Vec<u64>>,
+    #[arg(long, value_name = "N,N,..")]
+    seeds: Option<String>,
 }
 
 impl Asked {
-    fn options(&self) -> Options {
-        Options { profile: self.profile.clone(), set: self.set.clone(), seeds: self.seeds.clone() }
+    fn options(&self) -> file::Options {
+        file::Options { profile: self.profile.clone(), set: self.set.clone(), seeds: self.seeds.clone() }
+    }
+
+    /// The arguments that ask for the same again.
+    fn arguments(&self) -> Vec<String> {
+        let pair = |flag: &str, value: &String| [flag.to_owned(), value.clone()];
+        let mut arguments = vec![self.file.display().to_string()];
+        arguments.extend(self.profile.iter().flat_map(|name| pair("--profile", name)));
+        arguments.extend(self.set.iter().flat_map(|change| pair("--set", change)));
+        arguments.extend(self.seeds.iter().flat_map(|seeds| pair("--seeds", seeds)));
+        arguments
+    }
+}
+
+/// Some runs of an experiment.
+#[derive(Args)]
+struct Meant {
+    #[command(flatten)]
+    asked: Asked,
+    /// Only some runs, e.g. `arm=itc` or `seed=0`
+    #[arg(long, value_name = "arm=NAME|seed=N")]
+    only: Vec<String>,
+    /// The folder that keeps runs
+    #[arg(long, default_value = "runs", value_name = "FOLDER")]
+    out: PathBuf,
+    /// What computes: auto, cpu or cuda:N
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    device: String,
+    /// Show no progress
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Meant {
+    fn open(&self) -> Result<(Experiment, Only, run::Options)> {
+        let experiment = load(&self.asked.file, &self.asked.options())?;
+        let only = file::only(&self.only, &experiment)?;
+        let options = run::Options {
+            out: self.out.clone(),
+            device: machine::device(&self.device)?,
+            words: Words::shipped()?,
+            show: Show::fitting(self.quiet),
+            command: format!("vlp run {}", self.asked.arguments().join(" ")),
+            stop_at: None,
+        };
+        Ok((experiment, only, options))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Listed {
+    Models,
+    Objectives,
+    Data,
+    Experiments,
+    Published,
+}
+
+impl Listed {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Models => Kind::Models,
+            Self::Objectives => Kind::Objectives,
+            Self::Data => Kind::Data,
+            Self::Experiments => Kind::Experiments,
+            Self::Published => Kind::Published,
+        }
     }
 }
 
 fn main() -> ExitCode {
     let command = Command::parse();
-    match kernels::threads::init(command.threads).map_err(Failure::from).and_then(|()| run(&command.verb)) {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
+    let started = kernels::threads::init(command.threads).map_err(Failure::from);
+    match started.and_then(|()| act(&command)) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            complain(&failure);
+            ExitCode::from(failure.exit_code())
         }
-        Err(error) => fail(&error),
     }
 }
 
-fn run(verb: &Verb) -> Result<String> {
-    match verb {
-        Verb::Check(asked) => check::file(&asked.file, &asked.options()),
+fn act(command: &Command) -> Result<u8> {
+    match &command.verb {
+        Verb::Check(asked) => say(&file::check(&asked.file, &asked.options())?),
+        Verb::Plan(meant) => {
+            let (experiment, only, options) = meant.open()?;
+            say(&plan::plan(&experiment, &only, &options)?.to_string());
+        }
+        Verb::Run { meant, no_report } => return train(meant, *no_report),
+        Verb::Report { runs, out } => say(&report(runs, out)?),
+        Verb::List { deviations: true, .. } => say(&list::deviations()),
+        Verb::List { kind: Some(kind), .. } => say(&list::list(kind.kind())?),
+        Verb::List { kind: None, .. } => say(&everything()?),
+        Verb::Matrix { json: false } => say(&Matrix::new().to_string()),
+        Verb::Matrix { json: true } => say(&Matrix::new().json()?),
+        Verb::VerifyResume(meant) => return prove(meant, command.threads),
     }
+    Ok(0)
 }
 
-fn fail(error: &Failure) -> ExitCode {
-    let colour =
-        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let paint = if colour { Paint::Colour } else { Paint::Plain };
-    match error {
+fn train(meant: &Meant, no_report: bool) -> Result<u8> {
+    let (experiment, only, options) = meant.open()?;
+    let summary = suite::run_all(&experiment, &only, &options)?;
+    say(&summary.to_string());
+    if !no_report && !summary.done.is_empty() {
+        let folder = directory::of_experiment(&options.out, &experiment).join("report");
+        say(&format!("report: {}", report(&summary.done, &folder)?));
+    }
+    Ok(summary.exit_code())
+}
+
+/// Writes a report; the page to open.
+fn report(runs: &[PathBuf], out: &Path) -> Result<String> {
+    let written = reports::report(runs, out).map_err(|error| Fault::new(error.to_string()))?;
+    Ok(written.page.display().to_string())
+}
+
+fn prove(meant: &Meant, threads: usize) -> Result<u8> {
+    let (experiment, mut only, options) = meant.open()?;
+    if only.seeds.is_empty() {
+        only.seeds.extend(experiment.seeds.first());
+    }
+    let program = std::env::current_exe().map_err(Failure::storage(Path::new("vlp")))?;
+    let mut differences = 0;
+    for (number, (arm, seed)) in only.of(&experiment).into_iter().enumerate() {
+        let child = |out: &Path, every: u64| {
+            let mut child = process::Command::new(&program);
+            child.arg("run").args(meant.asked.arguments()).args([
+                "--device",
+                &meant.device,
+                "--no-report",
+                "--quiet",
+            ]);
+            child.args(["--only", &format!("arm={}", arm.name), "--only", &format!("seed={seed}")]);
+            child.args(["--set", &format!("train.checkpoint.steps={every}")]).arg("--out").arg(out);
+            child.args(["--threads", &threads.to_string()]);
+            child
+        };
+        let out = meant.out.join("verify-resume").join(number.to_string());
+        let proof = verify::verify_resume(&experiment, (arm, seed), &out, options.show, child)?;
+        differences += proof.differences.len();
+        say(&proof.to_string());
+    }
+    Ok(u8::from(differences > 0))
+}
+
+fn everything() -> Result<String> {
+    let section = |kind: &Listed| {
+        let title = kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let text = list::list(kind.kind())?.replace('\n', "\n  ");
+        Ok(format!("{title}\n  {text}"))
+    };
+    Ok(Listed::value_variants().iter().map(section).collect::<Result<Vec<_>>>()?.join("\n\n"))
+}
+
+/// Prints a result. Whoever reads it may have heard enough: a closed pipe is no failure.
+fn say(text: &str) {
+    drop(writeln!(io::stdout(), "{text}"));
+}
+
+fn complain(failure: &Failure) {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let paint = if io::stderr().is_terminal() && !plain { Paint::Colour } else { Paint::Plain };
+    let text = match failure {
         Failure::Refused(faults) => {
-            let faults: Vec<String> = faults.iter().map(|fault| fault.render(paint)).collect();
-            eprintln!("{}", faults.join("\n\n"));
+            faults.iter().map(|fault| fault.render(paint)).collect::<Vec<_>>().join("\n\n")
         }
-        other => eprintln!("{}", Fault::new(other.to_string()).render(paint)),
-    }
-    ExitCode::from(error.exit_code())
+        other => Fault::new(other.to_string()).render(paint),
+    };
+    drop(writeln!(io::stderr(), "{text}"));
 }

@@ -1,6 +1,5 @@
 //! What is run: an experiment file becomes a legal [`Experiment`], its runs are trained, evaluated and recorded.
 
-pub mod check;
 pub mod checkpoint;
 pub mod directory;
 pub mod evaluate;
@@ -11,10 +10,13 @@ pub mod feed;
 pub mod file;
 pub mod header;
 pub mod journal;
+pub mod list;
 pub mod machine;
+pub mod matrix;
 pub mod meter;
 pub mod plan;
 pub mod progress;
+pub mod published;
 pub mod record;
 pub mod run;
 pub mod schedule;

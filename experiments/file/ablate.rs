@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::decode::decode;
 use super::node::{Key, Kind, Node};
-use super::{RUN_KEYS, list, merge, suggest_or};
+use super::{RUN_KEYS, list, merge, references, suggest_or};
 use crate::experiments::fault::{Fault, Faults, Place, suggest};
 use crate::experiments::{Arm, Claim};
 
@@ -137,7 +137,7 @@ pub fn claims(tree: &Node, ablation: &Ablation, arms: &[Arm], faults: &mut Fault
     let nodes = tree.get("claims").map(Node::elements).unwrap_or_default();
     let names = || ablation.arms.iter().map(|arm| arm.name.as_str());
     for (claim, node) in claims.iter().zip(nodes) {
-        let place = |key: &str| node.find(key).and_then(|node| node.place.as_ref());
+        let place = |key: &str| node.locate(key);
         for (key, arm) in [("effect.arm", &claim.effect.arm), ("effect.minus", &claim.effect.minus)] {
             if !names().any(|known| known == arm) {
                 let fault = Fault::new(format!("there is no arm `{arm}`")).at(place(key));
@@ -157,6 +157,9 @@ pub fn claims(tree: &Node, ablation: &Ablation, arms: &[Arm], faults: &mut Fault
                 );
                 faults.push(fault.at(place("effect.metric")).help(help));
             }
+        }
+        if let Some(key) = &claim.published {
+            faults.extend(references::effect(key).into_iter().map(|fault| fault.at(place("published"))));
         }
         if claim.effect.arm == claim.effect.minus {
             let fault = Fault::new(format!("a claim compares `{}` with itself", claim.effect.arm));

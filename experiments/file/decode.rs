@@ -188,6 +188,22 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor.visit_newtype_struct(self)
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        match &self.0.kind {
+            // serde would read the settings in the order of their declaration.
+            Kind::List(_) => {
+                let refusal: Refusal = serde::de::Error::invalid_type(Unexpected::Seq, &visitor);
+                Err(refusal.at(self.0.place.as_ref()))
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
         visitor.visit_unit()
     }
@@ -213,7 +229,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        seq tuple tuple_struct map struct identifier
+        seq tuple tuple_struct map identifier
     }
 }
 
@@ -342,6 +358,6 @@ impl<'de> VariantAccess<'de> for Choice<'_> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Refusal> {
-        Reader(&self.settings()).deserialize_any(visitor)
+        Reader(&self.settings()).deserialize_struct("", &[], visitor)
     }
 }

@@ -2,10 +2,12 @@
 //! above it, and each arm's changes above all.
 
 mod ablate;
+mod check;
 mod decode;
 pub mod merge;
 pub mod node;
 mod read;
+mod references;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,9 +16,10 @@ use serde::de::DeserializeOwned;
 
 use super::failure::{Failure, Result};
 use super::fault::{Fault, Faults, Text, suggest};
-use super::{Arm, Experiment, Run, check};
-use decode::decode;
-use node::{Kind, Node};
+use super::suite::Only;
+use super::{Arm, Experiment, Run};
+pub use decode::decode;
+use node::{Key, Kind, Node};
 
 /// The keys of an experiment file.
 const KEYS: [&str; 13] = [
@@ -45,7 +48,7 @@ pub struct Options {
     /// `--set train.steps=10`
     pub set: Vec<String>,
     /// `--seeds 0,1,2`
-    pub seeds: Option<Vec<u64>>,
+    pub seeds: Option<String>,
 }
 
 /// Reads an experiment file.
@@ -64,14 +67,56 @@ pub fn load(file: &Path, options: &Options) -> Result<Experiment> {
     }
 }
 
-/// The names of the profiles of an experiment file.
+/// Checks an experiment file in every size that it has, or in the one that is asked for; says what it would run.
 ///
 /// # Errors
-/// If the file or its base cannot be read.
-pub fn profiles(file: &Path) -> Result<Vec<String>> {
-    let tree = read::with_bases(file)?;
-    let profiles = tree.get("profiles").map(Node::entries).unwrap_or_default();
-    Ok(profiles.iter().map(|(key, _)| key.name.clone()).collect())
+/// Everything that is wrong with it.
+pub fn check(path: &Path, options: &Options) -> Result<String> {
+    let mut sizes = vec![options.profile.clone()];
+    if options.profile.is_none() {
+        sizes.extend(
+            tree(path)?
+                .get("profiles")
+                .map(Node::entries)
+                .unwrap_or_default()
+                .iter()
+                .map(|(key, _)| Some(key.name.clone())),
+        );
+    }
+    let mut faults = Faults::default();
+    let mut lines = Vec::new();
+    for profile in sizes {
+        match load(path, &Options { profile: profile.clone(), ..options.clone() }) {
+            Ok(experiment) => {
+                let (arms, seeds) = (experiment.arms.len(), experiment.seeds.len());
+                let size = profile.map_or(String::new(), |name| format!(" --profile {name}"));
+                let runs = arms * seeds;
+                lines.push(format!(
+                    "{}{size}: {arms} arms x {seeds} seeds = {runs} runs, nothing wrong",
+                    path.display()
+                ));
+            }
+            Err(Failure::Refused(found)) => faults.extend(found),
+            Err(other) => return Err(other),
+        }
+    }
+    if faults.is_empty() { Ok(lines.join("\n")) } else { Err(Failure::Refused(faults.sorted())) }
+}
+
+/// The runs that `--only` flags mean.
+///
+/// # Errors
+/// If a flag names nothing that the experiment has.
+pub fn only(flags: &[String], experiment: &Experiment) -> Result<Only> {
+    Ok(read::only(flags, experiment)?)
+}
+
+/// An experiment file laid over its base, as it is written.
+///
+/// # Errors
+/// If one of the two cannot be read.
+pub fn tree(file: &Path) -> Result<Node> {
+    Ok(read::with_bases(file)?)
 }
 
 fn unknown_keys(tree: &Node, faults: &mut Faults) {
@@ -102,6 +147,10 @@ fn lay_over(tree: &mut Node, options: &Options, faults: &mut Faults) -> Result<(
             }
         }
     }
+    if let Some(typed) = &options.seeds {
+        let seeds = Key { name: "seeds".to_owned(), place: None };
+        merge::set(tree, &seeds, read::seeds(typed))?;
+    }
     for flag in &options.set {
         let (key, value) = read::flag(flag)?;
         let head = key.name.split('.').next().unwrap_or_default();
@@ -122,6 +171,9 @@ fn suggest_or<'a>(typed: &str, known: impl Iterator<Item = &'a str> + Clone, non
 fn assemble(file: &Path, tree: &Node, options: &Options, faults: &mut Faults) -> Option<Experiment> {
     let question: Option<String> = faults.take(required(tree, "question"));
     let paper = faults.take(section(tree, "paper"));
+    if let Some(Some(paper)) = &paper {
+        faults.extend(references::paper(tree, paper));
+    }
     let ablation = ablate::arms(tree, faults);
     let mut runs = Vec::new();
     let mut found = ByArm::default();
@@ -142,7 +194,7 @@ fn assemble(file: &Path, tree: &Node, options: &Options, faults: &mut Faults) ->
         ablate::equal_arms(&runs, faults);
     }
     let arms: Vec<Arm> = runs.into_iter().map(|(arm, _)| arm).collect();
-    let seeds = options.seeds.clone().or_else(|| ablate::seeds(tree, faults));
+    let seeds = ablate::seeds(tree, faults);
     let claims = ablate::claims(tree, &ablation, &arms, faults);
     (faults.is_empty() && all_read).then_some(())?;
     Some(Experiment {
@@ -174,7 +226,7 @@ fn run(tree: &Node, faults: &mut Faults) -> Option<Run> {
         evaluate: evaluate?,
         select: select?,
     };
-    faults.extend(check::run(tree, &run));
+    faults.extend(check::check(tree, &run));
     faults.is_empty().then_some(run)
 }
 

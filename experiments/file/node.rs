@@ -96,19 +96,22 @@ impl Node {
         }
     }
 
-    /// The value at a dotted key such as `objectives.itm.negatives`; elements of a list go by their names.
-    pub fn find(&self, dotted: &str) -> Option<&Self> {
+    /// Where the setting at a dotted key is written, or the nearest thing around it that is.
+    pub fn locate(&self, dotted: &str) -> Option<&Place> {
         let (head, rest) = dotted.split_once('.').map_or((dotted, None), |(head, rest)| (head, Some(rest)));
-        let below = match &self.kind {
-            Kind::Map(_) => self.get(head),
-            Kind::List(elements) => {
-                let named =
-                    elements.iter().find(|element| element.name().is_some_and(|(name, _)| name == head));
-                named.map(|element| element.get(head).unwrap_or(element))
-            }
-            _ => None,
-        }?;
-        rest.map_or(Some(below), |rest| below.find(rest))
+        let (name, below) = match &self.kind {
+            Kind::Map(_) => self.entry(head).map(|(key, value)| (key.place.as_ref(), value))?,
+            Kind::List(elements) => elements.iter().find_map(|element| {
+                let (name, place) = element.name()?;
+                (name == head).then(|| (place, element.get(head).unwrap_or(element)))
+            })?,
+            _ => return None,
+        };
+        let value = match below.kind {
+            Kind::Null | Kind::List(_) | Kind::Map(_) => None,
+            _ => below.place.as_ref(),
+        };
+        rest.and_then(|rest| below.locate(rest)).or(value).or(name)
     }
 
     /// Whether it is `null` or absent.

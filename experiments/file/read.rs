@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::merge::merge;
 use super::node::{Key, Kind, Node};
-use crate::experiments::fault::{Fault, Place, Text, nearest};
+use crate::experiments::Experiment;
+use crate::experiments::fault::{Fault, Place, Text, nearest, suggest};
+use crate::experiments::suite::Only;
 
 /// The file laid over its base, which is laid over its own.
 ///
@@ -116,6 +118,56 @@ pub fn flag(flag: &str) -> Result<(Key, Node), Fault> {
     let place = Place { width, ..whole(&text, LEAD.len()) };
     let value = Node::parse_from(&text, LEAD.len() + width + 1)?;
     Ok((Key { name: name.to_owned(), place: Some(place) }, value))
+}
+
+/// The list that `--seeds 0,1,2` stands for.
+pub fn seeds(typed: &str) -> Node {
+    const LEAD: &str = "--seeds ";
+    let text = Arc::new(Text { name: "command line".to_owned(), text: format!("{LEAD}{typed}") });
+    let mut column = LEAD.len() + 1;
+    let seed = |part: &str| {
+        let width = part.chars().count();
+        let place = Place { text: text.clone(), line: 1, column, width };
+        column += width + 1;
+        let kind = part.trim().parse().map_or_else(|_| Kind::String(part.to_owned()), Kind::Whole);
+        Node { kind, place: Some(place) }
+    };
+    let kind = Kind::List(typed.split(',').map(seed).collect());
+    Node { kind, place: Some(whole(&text, LEAD.len())) }
+}
+
+/// The runs that `--only arm=itc --only seed=1` means.
+///
+/// # Errors
+/// If one of the flags is neither, or names an arm or a seed that the experiment does not have.
+pub fn only(flags: &[String], experiment: &Experiment) -> Result<Only, Fault> {
+    const LEAD: &str = "--only ";
+    let mut only = Only::default();
+    for flag in flags {
+        let text = Arc::new(Text { name: "command line".to_owned(), text: format!("{LEAD}{flag}") });
+        let refuse = |message: String| Fault::new(message).at(Some(&whole(&text, LEAD.len())));
+        match flag.split_once('=') {
+            Some(("arm", name)) => {
+                let mut arms = experiment.arms.iter().map(|arm| arm.name.as_str());
+                if !arms.clone().any(|known| known == name) {
+                    return Err(refuse(format!("there is no arm `{name}`")).help(suggest(name, arms)));
+                }
+                only.arms.extend(arms.find(|known| *known == name).map(str::to_owned));
+            }
+            Some(("seed", typed)) => {
+                let known = experiment.seeds.iter().find(|seed| seed.to_string() == typed);
+                let seeds: Vec<String> = experiment.seeds.iter().map(ToString::to_string).collect();
+                let help = || format!("the seeds are {}", seeds.join(", "));
+                only.seeds
+                    .push(*known.ok_or_else(|| refuse(format!("there is no seed `{typed}`")).help(help()))?);
+            }
+            _ => {
+                return Err(refuse(format!("`{flag}` chooses nothing"))
+                    .help("write `--only arm=NAME` or `--only seed=N`"));
+            }
+        }
+    }
+    Ok(only)
 }
 
 /// All of a text of one line after its first `lead` characters.
