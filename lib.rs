@@ -13,6 +13,8 @@ pub mod field;
 pub mod kernels;
 /// What a model computes.
 pub mod models;
+/// What was probably meant by a mistyped name.
+pub mod nearest;
 /// What is asked of a model, and what the error is.
 pub mod objectives;
 /// What we conclude from the records of runs.

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use crate::nearest::suggest;
+
 /// A fault in a dataset, its settings or its files.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -87,14 +89,6 @@ impl Error {
         if known.contains(name) {
             return Ok(());
         }
-        let nearest = known.iter().min_by_key(|word| strsim::damerau_levenshtein(word, name));
-        let nearest = nearest.filter(|word| strsim::damerau_levenshtein(word, name) <= 1 + name.len() / 3);
-        let meant = nearest.map(|word| format!("did you mean `{word}`? ")).unwrap_or_default();
-        let all = known.into_iter().collect::<Vec<_>>().join(", ");
-        Err(Self::setting(
-            key,
-            format!("names `{name}`, which there is not"),
-            format!("{meant}there are {all}"),
-        ))
+        Err(Self::setting(key, format!("names `{name}`, which there is not"), suggest(name, known)))
     }
 }

@@ -93,3 +93,61 @@ fn a_cache_changes_how_often_pairs_are_decoded_and_nothing_else() {
     assert_eq!(read.load(Ordering::Relaxed), data.len() + 2);
     assert!(whole.get(data.len()).is_err());
 }
+
+#[test]
+fn a_style_with_all_concepts_cannot_be_in_two_splits() {
+    for (text, refused) in [
+        (
+            "train: {emoji: {styles: [noto, twemoji], concepts: all}}\ntest: {emoji: {styles: [fluent], concepts: all}}",
+            None,
+        ),
+        ("train: {emoji: {}}\nval: {emoji: {}}\ntest: {emoji: {}}", None),
+        (
+            "train: {emoji: {styles: [noto], concepts: all}}\ntest: {emoji: {styles: [noto]}}",
+            Some("data.test"),
+        ),
+        ("train: {emoji: {}}\ntest: {emoji: {styles: [fluent], concepts: all}}", Some("data.test")),
+        (
+            "train: {scenes: {}}\nval: {emoji: {styles: [fluent]}}\ntest: [{clipart: {}}, {emoji: {concepts: all}}]",
+            Some("data.test"),
+        ),
+    ] {
+        let checked = parse(text).expect("readable").check();
+        match refused {
+            None => checked.expect("disjoint"),
+            Some(key) => {
+                let error = checked.expect_err("refused").to_string();
+                assert!(error.contains(&format!("`{key}` shows emoji of the style")), "{error}");
+                assert!(error.contains("`concepts: all`"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn classes_are_sorted_and_each_there_once() {
+    let sources = "train: [{clipart: {pairs: 300}}, {emoji: {pairs: 300}}, {scenes: {pairs: 10}}]";
+    let joined = parse(sources).expect("readable").open(Split::Train, 0).expect("opens").expect("pairs");
+    let classes = joined.classes().expect("classes");
+    assert!(classes.is_sorted_by(|a, b| a < b), "{classes:?}");
+    for name in ["food and drink", "animals", "star"] {
+        assert!(classes.iter().any(|class| class == name), "{name} in {classes:?}");
+    }
+    for index in [0, 350, 605] {
+        assert!(classes.contains(&joined.get(index).expect("a pair").category.expect("a class")));
+    }
+}
+
+#[test]
+fn shuffling_a_pack_moves_captions_between_its_own_pairs() {
+    let text = "train: {emoji: {pairs: 200}}";
+    let open =
+        |text: &str| parse(text).expect("readable").open(Split::Train, 3).expect("opens").expect("pairs");
+    let (own, shuffled) = (open(text), open(&format!("{text}\nshuffled_captions: true")));
+    let moved = (0..200).filter(|index| {
+        let (own, shuffled) = (own.get(*index).expect("a pair"), shuffled.get(*index).expect("a pair"));
+        own.picture == shuffled.picture && own.captions != shuffled.captions
+    });
+    assert!(moved.count() >= 195, "two styles of one concept may have changed places");
+    assert_eq!(own.classes().expect("classes"), shuffled.classes().expect("classes"));
+}

@@ -2,7 +2,7 @@
 
 use vlp_bench::data::collate::Encode;
 use vlp_bench::data::vocabulary::Vocabulary;
-use vlp_bench::data::{Dataset, Split, scenes};
+use vlp_bench::data::{Dataset, Source, Split, clipart, emoji, scenes};
 use vlp_bench::token::{CLS, SEP, SPECIAL, UNK};
 
 use super::opened;
@@ -38,6 +38,25 @@ fn rare_words_have_several_pieces_of_which_the_first_begins_the_word() {
     expected.resize(3 + inner, 0);
     expected.extend([1, 0]);
     assert_eq!(encoding.word_starts, expected);
+}
+
+#[test]
+fn many_words_of_unseen_captions_have_several_pieces_and_none_is_unknown() {
+    let vocabulary = Vocabulary::shipped().expect("the vocabulary");
+    for source in [Source::Emoji(emoji::Config::default()), Source::Clipart(clipart::Config::default())] {
+        let set = source.open(Split::Test).expect("a split");
+        let (mut words, mut pieces) = (0, 0);
+        for index in 0..set.len() {
+            for caption in set.get(index).expect("a pair").captions {
+                let encoding = vocabulary.encode(&caption, 512).expect("spelt");
+                assert!(!encoding.ids.contains(&UNK), "{caption}");
+                words += encoding.word_starts.iter().map(|start| usize::from(*start)).sum::<usize>();
+                pieces += encoding.ids.len() - 2;
+            }
+        }
+        let ratio = pieces as f64 / words as f64;
+        assert!((1.2..2.0).contains(&ratio), "{ratio} pieces a word");
+    }
 }
 
 #[test]
