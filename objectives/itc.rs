@@ -48,7 +48,7 @@ impl Objective for Itc {
         let images = kernels::cross_entropy(&logits, &own, 0.0)?;
         let texts = kernels::cross_entropy(&reverse, &own, 0.0)?;
         Loss::new(((images + texts)? * 0.5)?)
-            .with("temperature", &step.student.temperature()?)
+            .with("temperature", &step.student.temperature()?)?
             .with_accuracy("image_accuracy", &logits, &own)?
             .with_accuracy("text_accuracy", &reverse, &own)
     }

@@ -85,7 +85,7 @@ impl Objective for ItcMomentum {
         let of_images = distillation::cross_entropy(&to_text, &own, alpha, || find_text(&slow_images))?;
         let of_texts = distillation::cross_entropy(&to_image, &own, alpha, || find_image(&slow_texts))?;
         Loss::new(((of_images + of_texts)? * 0.5)?)
-            .with("temperature", &student.temperature()?)
+            .with("temperature", &student.temperature()?)?
             .with_accuracy("image_accuracy", &to_text, &own)?
             .with_accuracy("text_accuracy", &to_image, &own)?
             .with_number("alpha", alpha)

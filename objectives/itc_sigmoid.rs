@@ -71,8 +71,8 @@ impl Objective for ItcSigmoid {
 
         let own = Tensor::arange(0, pairs as u32, device)?;
         Loss::new((mean * pairs as f64)?)
-            .with("temperature", &self.t_prime.detach().neg()?.exp()?)
-            .with("bias", &self.b)
+            .with("temperature", &self.t_prime.detach().neg()?.exp()?)?
+            .with("bias", &self.b)?
             .with_accuracy("image_accuracy", &logits, &own)?
             .with_accuracy("text_accuracy", &logits.t()?.contiguous()?, &own)
     }

@@ -202,11 +202,13 @@ impl Loss {
         Self { value, metrics: BTreeMap::new() }
     }
 
-    /// Adds a figure to log.
-    #[must_use]
-    pub fn with(mut self, name: &'static str, value: &Tensor) -> Self {
-        self.metrics.insert(name, value.detach());
-        self
+    /// Adds a figure to log: a copy, for a parameter changes in place.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn with(mut self, name: &'static str, value: &Tensor) -> Result<Self> {
+        self.metrics.insert(name, value.detach().copy()?);
+        Ok(self)
     }
 
     /// Adds a figure that is known without the device.
@@ -215,7 +217,7 @@ impl Loss {
     /// When the device fails.
     pub fn with_number(self, name: &'static str, value: f64) -> Result<Self> {
         let value = Tensor::new(value as f32, self.value.device())?;
-        Ok(self.with(name, &value))
+        self.with(name, &value)
     }
 
     /// Adds the share of rows of `logits` (R,C) that are greatest at their target (u32, R).
@@ -224,6 +226,6 @@ impl Loss {
     /// When shapes do not agree.
     pub fn with_accuracy(self, name: &'static str, logits: &Tensor, targets: &Tensor) -> Result<Self> {
         let right = logits.detach().argmax(D::Minus1)?.eq(targets)?;
-        Ok(self.with(name, &right.to_dtype(DType::F32)?.mean_all()?))
+        self.with(name, &right.to_dtype(DType::F32)?.mean_all()?)
     }
 }

@@ -91,3 +91,13 @@ fn a_step_is_a_function_of_seed_and_step_at_any_number_of_threads() {
         assert!(bits(&config(entry), 12) != bits(&config(entry), 13), "{entry} draws the same at every step");
     }
 }
+
+#[test]
+fn figures_say_what_was_at_the_step_though_parameters_change_in_place() {
+    let store = store();
+    let model = Tiny::build(&store.student()).unwrap();
+    let loss = loss("itc_sigmoid: {}", &store, &batch(3, 1), &model, None);
+    let b = &store.entries()["itc_sigmoid.b"].var;
+    b.set(&b.zeros_like().unwrap()).unwrap();
+    assert_eq!(flat(&loss.metrics["bias"]), [-10.0]);
+}
