@@ -1,5 +1,6 @@
 //! One binary for all integration tests.
 
+mod architecture;
 mod data;
 mod experiments;
 mod kernels;

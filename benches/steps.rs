@@ -1,0 +1,151 @@
+//! Whole training steps: a small CLIP and a small ALBEF with momentum contrast, hard negatives and distilled words.
+//!
+//! `cargo bench -- steps` prints pairs a second and the peak memory of each step, taken in a process of its own;
+//! `benches/peers/compare.py` runs the same steps in PyTorch in turn with these.
+
+use std::process::Command;
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use serde_json::json;
+use vlp_bench::experiments::train::Trainer;
+use vlp_bench::experiments::{Run, Select, Teacher, Train};
+use vlp_bench::kernels::{self, random::Key};
+use vlp_bench::models::store::Role;
+use vlp_bench::models::{Image, Inputs, Text};
+use vlp_bench::objectives::Batch;
+use vlp_bench::token::{CLS, SEP, SPECIAL};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// The steps that can be timed.
+pub const NAMES: [&str; 2] = ["clip", "albef"];
+const INPUTS: Inputs =
+    Inputs { size: 64, words: 24, vocabulary: 8000, region_features: 0, region_classes: 0 };
+/// Steps before the clock starts: the first fills the allocator.
+const WARM: u64 = 2;
+
+fn run(name: &str) -> Result<Run> {
+    let tower = json!({"width": 192, "depth": 6, "heads": 6});
+    let (batch, model, objectives, teacher) = match name {
+        "clip" => (
+            64,
+            json!({"clip": {"image": tower, "text": tower, "patch": 8, "embed": 192}}),
+            json!([{"itc": {}}]),
+            None,
+        ),
+        "albef" => (
+            32,
+            json!({"albef": {"image": tower, "text": tower, "fusion": 3, "patch": 8, "embed": 128}}),
+            json!([
+                {"itc_momentum": {"queue": 4096, "distill": 0.4, "ramp": 0}},
+                {"itm": {"negatives": "hard"}},
+                {"mlm": {"distill": 0.4, "ramp": 0}},
+            ]),
+            Some(Teacher { momentum: 0.995 }),
+        ),
+        other => return Err(format!("no step is called `{other}`; there are {}", NAMES.join(", ")).into()),
+    };
+    Ok(Run {
+        data: serde_json::from_value(json!({"train": {"scenes": {}}, "size": 64, "words": 24}))?,
+        model: serde_json::from_value(model)?,
+        objectives: serde_json::from_value(objectives)?,
+        train: Train { batch, rate: 1e-3, warmup: 0.0, teacher, ..Train::default() },
+        evaluate: Vec::new(),
+        select: Select::default(),
+    })
+}
+
+/// Noise for pictures and texts of 6 to 24 tokens: the time of a step does not depend on what they show.
+fn batch(pairs: usize) -> Result<Batch> {
+    let (device, words, size) = (&Device::Cpu, INPUTS.words, INPUTS.size);
+    let key = |purpose| Key::new(0, 0, purpose);
+    let pixels =
+        Tensor::from_vec(key("pixels").normal(pairs * 3 * size * size), (pairs, 3, size, size), device)?;
+    let lengths = key("lengths").below(pairs, words as u32 - 5);
+    let drawn = key("words").below(pairs * words, (INPUTS.vocabulary - SPECIAL.len()) as u32);
+    let (mut ids, mut mask) = (vec![0; pairs * words], vec![0.0f32; pairs * words]);
+    let mut word_starts = vec![0; pairs * words];
+    for (pair, length) in lengths.into_iter().map(|length| length as usize + 6).enumerate() {
+        for place in 0..length {
+            let at = pair * words + place;
+            mask[at] = 1.0;
+            let inner = 0 < place && place + 1 < length;
+            word_starts[at] = u8::from(inner);
+            ids[at] = match place {
+                0 => CLS,
+                _ if inner => SPECIAL.len() as u32 + drawn[at],
+                _ => SEP,
+            };
+        }
+    }
+    let text = Text {
+        ids: Tensor::from_vec(ids, (pairs, words), device)?,
+        mask: Tensor::from_vec(mask, (pairs, words), device)?,
+        segments: Tensor::zeros((pairs, words), candle_core::DType::U32, device)?,
+    };
+    let keys: Vec<u64> = (0..pairs as u64).collect();
+    Ok(Batch {
+        image: Image { pixels: Some(pixels), regions: None },
+        text,
+        word_starts,
+        image_keys: keys.clone(),
+        caption_keys: keys,
+        region_classes: None,
+    })
+}
+
+/// Times `steps` steps and prints one line of JSON.
+pub fn once(name: &str, steps: u64, threads: usize) -> Result<()> {
+    kernels::threads::init(threads)?;
+    let before = peak_memory();
+    let run = run(name)?;
+    let batch = batch(run.train.batch)?;
+    let mut trainer = Trainer::new(&run, &INPUTS, 1000, 0, &Device::Cpu)?;
+    for _ in 0..WARM {
+        trainer.update(&batch)?;
+    }
+    let start = Instant::now();
+    let mut loss = f32::NAN;
+    for _ in 0..steps {
+        loss = trainer.update(&batch)?["loss"].to_scalar()?;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let line = json!({
+        "step": name,
+        "pairs_per_second": (steps * run.train.batch as u64) as f64 / seconds,
+        "peak_memory_mib": peak_memory(),
+        "memory_before_mib": before,
+        "parameters": trainer.store.count(Role::Trainable),
+        "loss": loss,
+        "framework": "VLP-Bench",
+    });
+    println!("{line}");
+    Ok(())
+}
+
+/// The greatest resident memory so far in MiB, where the system tells it.
+fn peak_memory() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+}
+
+/// Every step in a process of its own, so that its peak memory is its own.
+pub fn all() -> Result<()> {
+    for name in NAMES {
+        let output = Command::new(std::env::current_exe()?).args(["--step", name]).output()?;
+        if !output.status.success() {
+            return Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+        let figures: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let number = |key: &str| figures[key].as_f64().unwrap_or(f64::NAN);
+        println!(
+            "step {name:<6} {:7.1} pairs/s, peak memory {:5.0} MiB, {:.1} million parameters",
+            number("pairs_per_second"),
+            number("peak_memory_mib"),
+            number("parameters") / 1e6,
+        );
+    }
+    Ok(())
+}
