@@ -16,7 +16,7 @@ fn preset(name: &str) -> Run {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("experiment.yaml");
     let base = presets().join(format!("{name}.yaml"));
-    let data = "{train: {scenes: {pairs: 64}}, test: {scenes: {pairs: 64}}}";
+    let data = "{train: {scenes: {pairs: 100000}}, test: {scenes: {pairs: 64}}}";
     let text =
         format!("question: How?\nbase: {}\ndata: {data}\nobjectives: [itc]\nseeds: [0]\n", base.display());
     std::fs::write(&file, text).unwrap();
