@@ -9,7 +9,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -140,10 +139,22 @@ fn open(path: &Path) -> Result<Option<File>> {
     }
 }
 
-/// The state in the header of a file that begins with `bytes`.
+/// What this program keeps in the header of a safetensors file.
+#[derive(Deserialize)]
+struct Header {
+    #[serde(rename = "__metadata__")]
+    metadata: BTreeMap<String, String>,
+}
+
+/// The state in the header of a file that begins with `bytes`: the length of the header, then the header, as JSON.
 fn state(path: &Path, bytes: &[u8]) -> Result<State> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|fault| damaged(path, fault))?;
-    let state = header.metadata().as_ref().and_then(|metadata| metadata.get(STATE));
+    let header = bytes.split_first_chunk().and_then(|(length, rest)| {
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        rest.get(..length)
+    });
+    let header = header.ok_or_else(|| damaged(path, "it ends within its header"))?;
+    let header: Header = serde_json::from_slice(header).map_err(|fault| damaged(path, fault))?;
+    let state = header.metadata.get(STATE);
     let state = state.ok_or_else(|| damaged(path, "it has no state in its header"))?;
     let state: State = serde_json::from_str(state).map_err(|fault| damaged(path, fault))?;
     if state.format != FORMAT {
