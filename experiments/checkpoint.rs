@@ -19,7 +19,6 @@ use super::meter::Sums;
 const FORMAT: u32 = 1;
 /// The key under which [`State`] lies in the header.
 const STATE: &str = "state";
-const MOST_HEADER: u64 = 100 << 20;
 const STORE: &str = "store/";
 const MOMENTS: &str = "moments/";
 
@@ -121,14 +120,7 @@ pub fn replace(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) ->
 /// # Errors
 /// When the file is damaged.
 pub fn peek(path: &Path) -> Result<Option<State>> {
-    let Some(mut file) = open(path)? else { return Ok(None) };
-    let mut length = [0; 8];
-    let read = file.read_exact(&mut length).map(|()| u64::from_le_bytes(length));
-    // What follows the length is the header; a length beyond any sensible header means another kind of file.
-    let length = read.map_err(|fault| damaged(path, fault))?.min(MOST_HEADER);
-    let mut bytes = length.to_le_bytes().to_vec();
-    file.take(length).read_to_end(&mut bytes).map_err(Failure::storage(path))?;
-    state(path, &bytes).map(Some)
+    open(path)?.map(|mut file| state(path, &mut file)).transpose()
 }
 
 fn open(path: &Path) -> Result<Option<File>> {
@@ -139,23 +131,22 @@ fn open(path: &Path) -> Result<Option<File>> {
     }
 }
 
-/// What this program keeps in the header of a safetensors file.
+/// The part of a safetensors header that holds what is not a tensor.
 #[derive(Deserialize)]
 struct Header {
     #[serde(rename = "__metadata__")]
     metadata: BTreeMap<String, String>,
 }
 
-/// The state in the header of a file that begins with `bytes`: the length of the header, then the header, as JSON.
-fn state(path: &Path, bytes: &[u8]) -> Result<State> {
-    let header = bytes.split_first_chunk().and_then(|(length, rest)| {
-        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-        rest.get(..length)
-    });
-    let header = header.ok_or_else(|| damaged(path, "it ends within its header"))?;
-    let header: Header = serde_json::from_slice(header).map_err(|fault| damaged(path, fault))?;
-    let state = header.metadata.get(STATE);
-    let state = state.ok_or_else(|| damaged(path, "it has no state in its header"))?;
+/// The state in the header of a file: eight bytes tell its length.
+fn state(path: &Path, file: &mut impl Read) -> Result<State> {
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(|fault| damaged(path, fault))?;
+    let mut header = Vec::new();
+    let mut file = file.take(u64::from_le_bytes(length));
+    file.read_to_end(&mut header).map_err(Failure::storage(path))?;
+    let header: Header = serde_json::from_slice(&header).map_err(|fault| damaged(path, fault))?;
+    let state = header.metadata.get(STATE).ok_or_else(|| damaged(path, "its header holds no state"))?;
     let state: State = serde_json::from_str(state).map_err(|fault| damaged(path, fault))?;
     if state.format != FORMAT {
         return Err(damaged(path, format!("it has format {}, this program reads {FORMAT}", state.format)));
@@ -171,7 +162,7 @@ pub fn load(path: &Path, run: &str, device: &Device) -> Result<Option<(State, Te
     let Some(mut file) = open(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(Failure::storage(path))?;
-    let state = state(path, &bytes)?;
+    let state = state(path, &mut bytes.as_slice())?;
     if state.run != run {
         let problem = format!("belongs to another configuration ({}, this run is {run})", state.run);
         return Err(Failure::Checkpoint { path: path.to_owned(), problem });

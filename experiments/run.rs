@@ -118,6 +118,10 @@ impl<'a> Attempt<'a> {
         let (run, device) = (&arm.run, &options.device);
         let steps_per_epoch = (pairs.train.len() / run.train.batch.max(1)) as u64;
         let mut trainer = Trainer::new(run, &pairs.inputs, steps_per_epoch, seed, device)?;
+        if let Some(pattern) = trainer.store.idle_patterns().first() {
+            let fault = arm.fault("train.freeze", format!("`{pattern}` names no parameter of this run"));
+            return Err(fault.into());
+        }
         let path = checkpoint::path(directory);
         let kept = checkpoint::load(&path, hash, device)?;
         let state = match kept {

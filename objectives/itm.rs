@@ -13,7 +13,8 @@
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Loss, Needs, Objective, ObjectiveConfig, Step, negatives};
+use super::negatives::{self, Pair};
+use super::{Loss, Needs, Objective, ObjectiveConfig, Step};
 use crate::kernels;
 use crate::models::{Abilities, Ability, Attend, Dims, Fused, Init, Vars};
 
@@ -105,10 +106,13 @@ struct Itm {
 impl Itm {
     /// Rows of images and of texts that do not match: each text with another image, then each image with another text.
     fn mismatched(&self, step: &Step) -> Result<[Vec<u32>; 2]> {
-        let keys = negatives::Keys { images: &step.batch.image_keys, captions: &step.batch.caption_keys };
-        let pairs = step.batch.size()?;
+        let keys = step.batch.image_keys.iter().zip(&step.batch.caption_keys);
+        let pairs: Vec<Pair> = keys.map(|(&image, &caption)| Pair { image, caption }).collect();
         let (to_image, to_text) = match self.negatives {
-            Negatives::Random => (vec![0.0; pairs * pairs], vec![0.0; pairs * pairs]),
+            Negatives::Random => {
+                let equal = vec![0.0; pairs.len() * pairs.len()];
+                (equal.clone(), equal)
+            }
             Negatives::Hard => {
                 let (student, keys) = (&step.student, step.keys());
                 let flat = |scores: Tensor| scores.contiguous()?.flatten_all()?.to_vec1();
@@ -118,8 +122,8 @@ impl Itm {
             }
         };
         let mut rows = [Vec::new(), Vec::new()];
-        let drawn_images = negatives::draw(&to_image, keys, step.rng("itm.images"));
-        let drawn_texts = negatives::draw(&to_text, keys, step.rng("itm.texts"));
+        let drawn_images = negatives::draw(&to_image, &pairs, step.rng("itm.images"));
+        let drawn_texts = negatives::draw(&to_text, &pairs, step.rng("itm.texts"));
         let images = drawn_images.into_iter().zip(0..).filter_map(|(image, text)| Some((image?, text)));
         let texts = drawn_texts.into_iter().zip(0..).filter_map(|(text, image)| Some((image, text?)));
         for (image, text) in images.chain(texts) {

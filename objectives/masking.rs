@@ -32,46 +32,48 @@ pub struct Rule {
 }
 
 /// Hides words of `ids` (B, T), in which `word_starts` is 1 where a word begins. Special tokens and padding are never
-/// drawn. If chance draws nothing, the first token of the batch becomes `[MASK]` (UNITER, released code), so that there
+/// drawn. If chance draws nothing, the first word of the batch becomes `[MASK]` (UNITER, released code), so that there
 /// is something to learn from.
 pub fn mask(ids: &[u32], word_starts: &[u8], rule: Rule, key: Key) -> Masked {
-    let drawn = draw(ids, word_starts, rule, key.fold(0));
+    let chances = key.fold(0).uniform(ids.len());
+    let drawn = draw(ids, word_starts, rule.whole_word, |at| f64::from(chances[at]) < rule.probability);
+    if drawn.is_empty() {
+        let first = ids.iter().position(|&id| id >= FIRST_WORD);
+        let first = draw(ids, word_starts, rule.whole_word, |at| Some(at) == first);
+        return replace(ids, first, |_| MASK);
+    }
     let fates = key.fold(1).uniform(ids.len());
     let words = key.fold(2).below(ids.len(), (rule.vocabulary as u32).saturating_sub(FIRST_WORD));
-    let mut masked = Masked { ids: ids.to_vec(), positions: Vec::new(), targets: Vec::new() };
-    let mut hide = |position: usize, token: u32| {
-        masked.positions.push(position as u32);
-        masked.targets.push(ids[position]);
-        masked.ids[position] = token;
-    };
-    for position in (0..ids.len()).filter(|&position| drawn[position]) {
-        hide(
-            position,
-            match fates[position] {
-                fate if fate < 0.8 => MASK,
-                fate if fate < 0.9 => FIRST_WORD + words[position],
-                _ => ids[position],
-            },
-        );
-    }
-    if !drawn.contains(&true)
-        && let Some(first) = ids.iter().position(|&id| id >= FIRST_WORD)
-    {
-        hide(first, MASK);
-    }
-    masked
+    replace(ids, drawn, |at| match fates[at] {
+        fate if fate < 0.8 => MASK,
+        fate if fate < 0.9 => FIRST_WORD + words[at],
+        _ => ids[at],
+    })
 }
 
-fn draw(ids: &[u32], word_starts: &[u8], rule: Rule, key: Key) -> Vec<bool> {
-    let mut drawn = Vec::with_capacity(ids.len());
-    let mut word = false;
-    for ((&id, &starts), chance) in ids.iter().zip(word_starts).zip(key.uniform(ids.len())) {
+/// The places of the tokens for which `chosen` is true; of whole words it decides at the first piece.
+fn draw(ids: &[u32], word_starts: &[u8], whole_word: bool, chosen: impl Fn(usize) -> bool) -> Vec<usize> {
+    let mut places = Vec::new();
+    let mut drawn = false;
+    for (at, (&id, &starts)) in ids.iter().zip(word_starts).enumerate() {
         if id < FIRST_WORD {
-            word = false;
-        } else if starts == 1 || !rule.whole_word {
-            word = f64::from(chance) < rule.probability;
+            drawn = false;
+        } else if starts == 1 || !whole_word {
+            drawn = chosen(at);
         }
-        drawn.push(word);
+        if drawn {
+            places.push(at);
+        }
     }
-    drawn
+    places
+}
+
+fn replace(ids: &[u32], places: Vec<usize>, by: impl Fn(usize) -> u32) -> Masked {
+    let targets = places.iter().map(|&at| ids[at]).collect();
+    let positions = places.iter().map(|&at| at as u32).collect();
+    let mut ids = ids.to_vec();
+    for at in places {
+        ids[at] = by(at);
+    }
+    Masked { ids, positions, targets }
 }

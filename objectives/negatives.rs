@@ -6,32 +6,32 @@
 
 use crate::kernels::random::Key;
 
-/// What tells which images and captions of a batch are equal.
-#[derive(Clone, Copy, Debug)]
-pub struct Keys<'a> {
-    /// (B): equal for views of the same image.
-    pub images: &'a [u64],
-    /// (B): equal for equal captions.
-    pub captions: &'a [u64],
+/// What tells one image-text pair of a batch from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Equal for views of the same image.
+    pub image: u64,
+    /// Equal for equal captions.
+    pub caption: u64,
 }
 
-impl Keys<'_> {
-    /// Whether image `a` and text `b` (or the reverse) certainly do not belong together.
-    pub fn apart(&self, a: usize, b: usize) -> bool {
-        self.images[a] != self.images[b] && self.captions[a] != self.captions[b]
+impl Pair {
+    /// Whether the image of one and the text of the other certainly do not belong together.
+    pub fn apart(&self, other: &Self) -> bool {
+        self.image != other.image && self.caption != other.caption
     }
 }
 
-/// For each of the B rows of `scores` (B,B) one column, drawn in proportion to the softmax of the row over the columns
-/// that are apart from it; `None` where none is.
-pub fn draw(scores: &[f32], keys: Keys, key: Key) -> Vec<Option<u32>> {
-    let pairs = keys.images.len();
-    let draw_row = |(row, scores): (usize, &[f32])| {
-        let top = (0..pairs).filter(|&column| keys.apart(row, column)).map(|column| scores[column]);
-        let top = top.fold(f32::NEG_INFINITY, f32::max);
-        let weight = |column: usize| if keys.apart(row, column) { (scores[column] - top).exp() } else { 0.0 };
-        let weights: Vec<f32> = (0..pairs).map(weight).collect();
-        key.fold(row as u64).choose_weighted(&weights).map(|column| column as u32)
+/// For each row of `scores` (B,B) one of the B `pairs`, drawn in proportion to the softmax of the row over the pairs
+/// that are apart from the row's own; `None` where none is.
+pub fn draw(scores: &[f32], pairs: &[Pair], key: Key) -> Vec<Option<u32>> {
+    let rows = pairs.iter().zip(scores.chunks(pairs.len().max(1)));
+    let draw_row = |(row, (own, scores)): (u64, (&Pair, &[f32]))| {
+        let allowed = |(other, &score)| if own.apart(other) { score } else { f32::NEG_INFINITY };
+        let logits: Vec<f32> = pairs.iter().zip(scores).map(allowed).collect();
+        let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weights: Vec<f32> = logits.iter().map(|logit| (logit - top).exp()).collect();
+        key.fold(row).choose_weighted(&weights).map(|column| column as u32)
     };
-    scores.chunks_exact(pairs.max(1)).enumerate().map(draw_row).collect()
+    (0..).zip(rows).map(draw_row).collect()
 }

@@ -1,5 +1,5 @@
-use vlp_bench::objectives;
 use vlp_bench::source::{description, deviations};
+use vlp_bench::{models, objectives};
 
 const HEAD: &str = "\
 //! Masked words: what stands
@@ -28,12 +28,19 @@ fn deviations_are_the_marked_lines_of_the_head_and_what_continues_them() {
     assert!(deviations("//! None.").is_empty());
 }
 
+#[track_caller]
+fn check_head(name: &str, description: &str, deviations: &[String], source: &str) {
+    assert!(description.ends_with(['.', '?']) && description.len() > 20, "{name}: {description}");
+    assert!(deviations.iter().all(|deviation| deviation.ends_with('.')), "{name}: {deviations:?}");
+    assert!(source.contains("arXiv:"), "{name} names no paper");
+}
+
 #[test]
 fn every_part_says_what_it_is_and_which_paper_it_follows() {
     for part in objectives::Config::all() {
-        let (name, description, deviations) = (part.name(), part.description(), part.deviations());
-        assert!(description.ends_with(['.', '?']) && description.len() > 20, "{name}: {description}");
-        assert!(deviations.iter().all(|deviation| deviation.ends_with('.')), "{name}: {deviations:?}");
-        assert!(part.source().contains("arXiv:"), "{name} names no paper");
+        check_head(part.name(), &part.description(), &part.deviations(), part.source());
+    }
+    for part in models::Config::all() {
+        check_head(part.name(), &part.description(), &part.deviations(), part.source());
     }
 }

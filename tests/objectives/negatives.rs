@@ -1,12 +1,16 @@
 use proptest::prelude::*;
 use vlp_bench::kernels::random::Key;
-use vlp_bench::objectives::negatives::{Keys, draw};
+use vlp_bench::objectives::negatives::{Pair, draw};
+
+fn pairs(images: &[u64], captions: &[u64]) -> Vec<Pair> {
+    images.iter().zip(captions).map(|(&image, &caption)| Pair { image, caption }).collect()
+}
 
 fn shares(scores: &[f32], images: &[u64], captions: &[u64], row: usize) -> Vec<f64> {
     let mut counts = vec![0.0; images.len()];
     let draws = 20_000;
     for seed in 0..draws {
-        let chosen = draw(scores, Keys { images, captions }, Key::new(seed, 0, "negatives"))[row];
+        let chosen = draw(scores, &pairs(images, captions), Key::new(seed, 0, "negatives"))[row];
         counts[chosen.unwrap() as usize] += 1.0 / draws as f64;
     }
     counts
@@ -24,19 +28,18 @@ fn assert_shares(got: &[f64], expected: &[f64]) {
 proptest! {
     #[test]
     fn negatives_share_neither_image_nor_caption_and_exist_where_they_can(
-        pairs in prop::collection::vec((0u64..4, 0u64..4, -1e3f32..1e3), 1..12), seed: u64,
+        batch in prop::collection::vec((0u64..4, 0u64..4, -1e3f32..1e3), 1..12), seed: u64,
     ) {
-        let images: Vec<u64> = pairs.iter().map(|pair| pair.0).collect();
-        let captions: Vec<u64> = pairs.iter().map(|pair| pair.1).collect();
-        let scores: Vec<f32> = (0..pairs.len()).flat_map(|row| pairs.iter().map(move |pair| pair.2 * row as f32)).collect();
-        let keys = Keys { images: &images, captions: &captions };
-        let drawn = draw(&scores, keys, Key::new(seed, 1, "negatives"));
-        prop_assert_eq!(drawn.len(), pairs.len());
+        let images: Vec<u64> = batch.iter().map(|pair| pair.0).collect();
+        let captions: Vec<u64> = batch.iter().map(|pair| pair.1).collect();
+        let scores: Vec<f32> = (0..batch.len()).flat_map(|row| batch.iter().map(move |pair| pair.2 * row as f32)).collect();
+        let drawn = draw(&scores, &pairs(&images, &captions), Key::new(seed, 1, "negatives"));
+        prop_assert_eq!(drawn.len(), batch.len());
         for (row, drawn) in drawn.iter().enumerate() {
             let apart = |column: usize| images[row] != images[column] && captions[row] != captions[column];
             match drawn {
                 Some(column) => prop_assert!(apart(*column as usize)),
-                None => prop_assert!(!(0..pairs.len()).any(apart)),
+                None => prop_assert!(!(0..batch.len()).any(apart)),
             }
         }
     }
@@ -66,7 +69,7 @@ fn scores_too_far_apart_for_a_softmax_still_yield_a_negative() {
     // Without the own pair, whose score is the greatest, every weight of a plain softmax would underflow.
     let scores = [1000.0, 0.0, -1000.0, 0.0, 1000.0, -500.0, 3.0, 2.0, 1000.0];
     let keys = [0, 1, 2];
-    let drawn = draw(&scores, Keys { images: &keys, captions: &keys }, Key::new(1, 1, "negatives"));
+    let drawn = draw(&scores, &pairs(&keys, &keys), Key::new(1, 1, "negatives"));
     assert_eq!(drawn[..2], [Some(1), Some(0)]);
     assert!(drawn[2].is_some());
 }
@@ -74,7 +77,7 @@ fn scores_too_far_apart_for_a_softmax_still_yield_a_negative() {
 #[test]
 fn a_pair_alone_has_no_negative() {
     let key = Key::new(1, 1, "negatives");
-    assert_eq!(draw(&[0.0], Keys { images: &[7], captions: &[8] }, key), [None]);
-    assert_eq!(draw(&[0.0; 4], Keys { images: &[7, 7], captions: &[8, 9] }, key), [None, None]);
-    assert_eq!(draw(&[], Keys { images: &[], captions: &[] }, key), []);
+    assert_eq!(draw(&[0.0], &pairs(&[7], &[8]), key), [None]);
+    assert_eq!(draw(&[0.0; 4], &pairs(&[7, 7], &[8, 9]), key), [None, None]);
+    assert_eq!(draw(&[], &[], key), []);
 }

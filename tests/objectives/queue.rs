@@ -1,6 +1,8 @@
 use candle_core::{Device, Tensor};
-use vlp_bench::models::Store;
+use vlp_bench::models::{Dims, Store};
 use vlp_bench::objectives::queue::Queue;
+
+use super::{config, store};
 
 fn rows(first: u32, count: u32) -> Tensor {
     let values = (first..first + count).map(|row| row as f32).collect::<Vec<_>>();
@@ -45,4 +47,15 @@ fn a_queue_continues_where_its_store_was_saved() {
     continued.push(&rows(3, 4)).unwrap();
     let values = |queue: &Queue| queue.rows().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     assert_eq!(values(&queue), values(&continued));
+}
+
+#[test]
+fn the_queue_of_images_holds_as_many_vectors_an_image_as_the_model_has() {
+    for (queries, expected) in [(None, vec![5, 6]), (Some(3), vec![5, 3, 6])] {
+        let store = store();
+        let dims = Dims { width: 8, embed: 6, queries, vocabulary: 9 };
+        config("itc_momentum: {queue: 5}").open(&store.student(), &dims).unwrap();
+        assert_eq!(store.entries()["itc_momentum.images.rows"].var.dims(), expected);
+        assert_eq!(store.entries()["itc_momentum.texts.rows"].var.dims(), [5, 6]);
+    }
 }

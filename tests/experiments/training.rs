@@ -1,0 +1,97 @@
+//! Single updates: what moves, what does not, and that threads change nothing.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor};
+use vlp_bench::experiments::feed::{self, Pairs};
+use vlp_bench::experiments::train::Trainer;
+use vlp_bench::experiments::{Run, Train, checkpoint};
+use vlp_bench::models::store::Role;
+use vlp_bench::objectives::Batch;
+
+use super::{albef_run, clip_run, words};
+
+fn trainer(run: &Run) -> (Trainer, impl FnMut() -> Batch + use<>) {
+    let pairs = Pairs::open(&run.data, &words(), 0).unwrap();
+    let mut loader = pairs.loader(run.train.batch, 0, 0).unwrap();
+    let trainer = Trainer::new(run, &pairs.inputs, loader.steps_per_epoch(), 0, &Device::Cpu).unwrap();
+    let next = move || feed::batch(loader.next_batch().unwrap(), pairs.inputs.size, &Device::Cpu).unwrap();
+    (trainer, next)
+}
+
+fn values(trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
+    let flat = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    trainer.store.tensors().into_iter().map(|(name, tensor)| (name, flat(tensor))).collect()
+}
+
+#[test]
+fn every_trainable_parameter_and_every_shadow_moves() {
+    let run = Run { train: Train { warmup: 0.0, ..albef_run().train }, ..albef_run() };
+    let (mut trainer, mut next) = trainer(&run);
+    let before = values(&trainer);
+    for _ in 0..2 {
+        trainer.update(&next()).unwrap();
+    }
+    let after = values(&trainer);
+    for name in trainer.store.of(Role::Trainable).keys().chain(trainer.store.of(Role::Teacher).keys()) {
+        assert_ne!(before[name], after[name], "{name}");
+    }
+    assert!(!trainer.store.of(Role::Teacher).is_empty() && !trainer.store.of(Role::Buffer).is_empty());
+}
+
+#[test]
+fn frozen_parameters_stay() {
+    let train = Train { freeze: vec!["image.*".to_owned()], ..clip_run().train };
+    let (mut trainer, mut next) = trainer(&Run { train, ..clip_run() });
+    let before = values(&trainer);
+    trainer.update(&next()).unwrap();
+    let after = values(&trainer);
+    let frozen = trainer.store.of(Role::Frozen);
+    assert!(frozen.len() > 5 && frozen.keys().all(|name| before[name] == after[name]));
+    assert!(trainer.store.of(Role::Trainable).keys().any(|name| before[name] != after[name]));
+}
+
+#[test]
+fn a_bound_on_the_gradient_shortens_it_and_leaves_its_direction() {
+    let moments = |clip| {
+        let (mut trainer, mut next) =
+            trainer(&Run { train: Train { clip, ..clip_run().train }, ..clip_run() });
+        let figures = trainer.update(&next()).unwrap();
+        let norm = figures["gradient_norm"].to_scalar::<f32>().unwrap();
+        let first = trainer.moments()["image.project.weight"].get(0).unwrap().to_vec1::<f32>().unwrap();
+        (norm, first)
+    };
+    let (norm, free) = moments(None);
+    let (same, bound) = moments(Some(0.5));
+    assert!(norm > 0.5 && norm.to_bits() == same.to_bits());
+    for (free, bound) in free.iter().zip(bound) {
+        assert!((free * 0.5 / norm - bound).abs() <= 1e-6 * free.abs() + 1e-12, "{free} {bound}");
+    }
+}
+
+#[test]
+fn one_thread_and_two_give_equal_bits() {
+    let digest = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let (mut trainer, mut next) = trainer(&albef_run());
+            for _ in 0..3 {
+                trainer.update(&next()).unwrap();
+            }
+            checkpoint::digest(&trainer.store.tensors()).unwrap()
+        })
+    };
+    assert_eq!(digest(1), digest(2));
+}
+
+#[test]
+fn metrics_carry_the_objectives_names() {
+    let (mut trainer, mut next) = trainer(&albef_run());
+    let figures = trainer.update(&next()).unwrap();
+    for name in ["loss", "gradient_norm", "rate", "itc_momentum.loss", "itm.accuracy", "mlm.loss"] {
+        assert!(figures.contains_key(name), "{name} is not among {:?}", figures.keys());
+    }
+    let scalar = |name: &str| figures[name].to_scalar::<f32>().unwrap();
+    let sum = scalar("itc_momentum.loss") + scalar("itm.loss") + scalar("mlm.loss");
+    assert!((sum - scalar("loss")).abs() < 1e-4);
+}
