@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use vlp_bench::experiments::doctor::{self, Finding};
 use vlp_bench::experiments::failure::{Failure, Result};
 use vlp_bench::experiments::fault::{Fault, Paint};
 use vlp_bench::experiments::feed::Words;
@@ -75,6 +76,15 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Look whether this machine can run experiments
+    Doctor {
+        /// The folder that would keep runs
+        #[arg(long, default_value = "runs", value_name = "FOLDER")]
+        out: PathBuf,
+        /// What would compute: auto, cpu or cuda:N
+        #[arg(long, default_value = "auto", value_name = "DEVICE")]
+        device: String,
+    },
     /// Prove that a killed run goes on to bit-equal weights; the first seed of each arm, unless `--only` says more
     VerifyResume(Meant),
 }
@@ -139,11 +149,22 @@ impl Meant {
             device: machine::device(&self.device)?,
             words: Words::shipped()?,
             show: Show::fitting(self.quiet),
-            command: format!("vlp run {}", self.asked.arguments().join(" ")),
+            command: spelt("vlp run", &self.asked.arguments()),
             stop_at: None,
         };
         Ok((experiment, only, options))
     }
+}
+
+/// A command as a shell takes it.
+fn spelt(program: &str, arguments: &[String]) -> String {
+    let plain = |letter: char| letter.is_alphanumeric() || "-_=.,/+:".contains(letter);
+    let quoted = |argument: &String| match argument.chars().all(plain) {
+        true => argument.clone(),
+        false => format!("'{}'", argument.replace('\'', "'\\''")),
+    };
+    let words = std::iter::once(program.to_owned()).chain(arguments.iter().map(quoted));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -193,6 +214,7 @@ fn act(command: &Command) -> Result<u8> {
         Verb::List { kind: None, .. } => say(&everything()?),
         Verb::Matrix { json: false } => say(&Matrix::new().to_string()),
         Verb::Matrix { json: true } => say(&Matrix::new().json()?),
+        Verb::Doctor { out, device } => return Ok(look(out, device)),
         Verb::VerifyResume(meant) => return prove(meant, command.threads),
     }
     Ok(0)
@@ -213,6 +235,18 @@ fn train(meant: &Meant, no_report: bool) -> Result<u8> {
 fn report(runs: &[PathBuf], out: &Path) -> Result<String> {
     let written = reports::report(runs, out).map_err(|error| Fault::new(error.to_string()))?;
     Ok(written.page.display().to_string())
+}
+
+fn look(out: &Path, device: &str) -> u8 {
+    let mut wrong = 0;
+    for Finding { subject, found } in doctor::examine(out, device) {
+        let text = found.unwrap_or_else(|problem| {
+            wrong = 1;
+            format!("WRONG: {}", problem.replace('\n', "\n            "))
+        });
+        say(&format!("{subject:10}  {text}"));
+    }
+    wrong
 }
 
 fn prove(meant: &Meant, threads: usize) -> Result<u8> {

@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod directory;
+pub mod doctor;
 pub mod evaluate;
 mod experiment;
 pub mod failure;

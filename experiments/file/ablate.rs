@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::decode::decode;
 use super::node::{Key, Kind, Node};
 use super::{RUN_KEYS, list, merge, references, suggest_or};
-use crate::experiments::fault::{Fault, Faults, Place, suggest};
+use crate::experiments::fault::{Fault, Faults, suggest};
 use crate::experiments::{Arm, Claim};
 
 /// The `ablate:` section.
@@ -26,6 +26,8 @@ pub struct Planned {
     pub changes: Vec<(Key, Node)>,
     /// The file with these changes.
     pub tree: Node,
+    /// Whether every change could be made.
+    pub whole: bool,
 }
 
 impl Planned {
@@ -38,7 +40,13 @@ impl Planned {
 /// Reads the `ablate:` section of `tree`; without it there is one arm, `main`.
 pub fn arms(tree: &Node, faults: &mut Faults) -> Ablation {
     let Some(section) = tree.get("ablate") else {
-        let main = Planned { name: "main".to_owned(), key: None, changes: Vec::new(), tree: tree.clone() };
+        let main = Planned {
+            name: "main".to_owned(),
+            key: None,
+            changes: Vec::new(),
+            tree: tree.clone(),
+            whole: true,
+        };
         return Ablation { control: None, arms: vec![main] };
     };
     for (key, _) in
@@ -78,36 +86,41 @@ fn control(section: &Node, arms: &[(Key, Node)], faults: &mut Faults) -> Option<
 }
 
 fn plan(tree: &Node, key: &Key, changes: &Node, faults: &mut Faults) -> Planned {
+    let mut planned = Planned {
+        name: key.name.clone(),
+        key: Some(key.clone()),
+        changes: changes.entries().to_vec(),
+        tree: tree.clone(),
+        whole: true,
+    };
+    let mut refused = Vec::new();
     if !matches!(changes.kind, Kind::Map(_) | Kind::Null) {
         let fault = Fault::new(format!("expected the changes of arm `{}`, found {}", key.name, changes.kind));
-        faults.push(fault.at(changes.place.as_ref()).help("`{}` changes nothing"));
+        refused.push(fault.at(changes.place.as_ref()).help("`{}` changes nothing"));
     }
-    let mut changed = tree.clone();
     for (change, value) in changes.entries() {
         let head = change.name.split('.').next().unwrap_or_default();
         if !RUN_KEYS.contains(&head) {
             let fault = Fault::new(format!("arm `{}` cannot change `{head}`", key.name));
-            faults.push(fault.at(change.place.as_ref()).help(suggest(head, RUN_KEYS)));
-        } else if let Err(fault) = merge::set(&mut changed, change, value.clone()) {
-            faults.push(fault.note(format!("in arm `{}`", key.name)));
+            refused.push(fault.at(change.place.as_ref()).help(suggest(head, RUN_KEYS)));
+        } else if let Err(fault) = merge::set(&mut planned.tree, change, value.clone()) {
+            refused.push(fault.note(format!("in arm `{}`", key.name)));
         }
     }
-    Planned {
-        name: key.name.clone(),
-        key: Some(key.clone()),
-        changes: changes.entries().to_vec(),
-        tree: changed,
-    }
+    planned.whole = refused.is_empty();
+    faults.extend(refused);
+    planned
 }
 
 /// Refuses arms that are the same run.
-pub fn equal_arms(arms: &[(Arm, Option<Place>)], faults: &mut Faults) {
-    for (number, (arm, place)) in arms.iter().enumerate() {
-        if let Some((twin, _)) = arms[..number].iter().find(|(other, _)| other.run == arm.run) {
+pub fn equal_arms(ablation: &Ablation, arms: &[Arm], faults: &mut Faults) {
+    for (number, arm) in arms.iter().enumerate() {
+        if let Some(twin) = arms[..number].iter().find(|other| other.run == arm.run) {
+            let planned = ablation.arms.iter().find(|planned| planned.name == arm.name);
+            let place = planned.and_then(|planned| planned.key.as_ref()?.place.as_ref());
             let fault = Fault::new(format!("arm `{}` is the same run as arm `{}`", arm.name, twin.name));
-            faults.push(
-                fault.at(place.as_ref()).help("an arm is compared with others only if it changes something"),
-            );
+            let help = "an arm is compared with others only if it changes something";
+            faults.push(fault.at(place).help(help));
         }
     }
 }

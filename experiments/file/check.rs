@@ -7,7 +7,8 @@ use crate::data::{self, Dataset, Field, Split};
 use crate::experiments::fault::{Fault, suggest};
 use crate::experiments::feed::{Pairs, Words};
 use crate::experiments::{Evaluate, Run, Select, Step, Train};
-use crate::models::Ability;
+use crate::models::store::Role;
+use crate::models::{Ability, Inputs, Store};
 use crate::objectives::{self, Offer, Reason};
 
 /// Everything that is wrong with a run whose settings could be read; `tree` says where they are written.
@@ -228,9 +229,38 @@ impl Checker<'_> {
                 for fault in self.run.model.faults(&pairs.inputs) {
                     self.refuse(&key, Fault::new(format!("`{}`: {fault}", self.run.model.name())));
                 }
+                if self.faults.is_empty()
+                    && let Err(error) = self.parameters(&pairs.inputs)
+                {
+                    self.refuse(&key, Fault::new(error.to_string()));
+                }
             }
             Err(failure) => self.refuse("data", Fault::new(failure.to_string())),
         }
+    }
+
+    /// Opens an outline of every parameter, which names and counts them without their values.
+    fn parameters(&mut self, inputs: &Inputs) -> candle_core::Result<()> {
+        let run = self.run;
+        let store = Store::outline(&run.train.freeze);
+        run.model.build(&store.student(), inputs)?;
+        for objective in &run.objectives {
+            objective.open(&store.student(), &run.model.dims(inputs))?;
+        }
+        let names: Vec<String> = store.entries().into_keys().collect();
+        for pattern in store.idle_patterns() {
+            let number = run.train.freeze.iter().position(|known| *known == pattern).unwrap_or_default();
+            let written =
+                self.tree.get("train").and_then(|train| train.get("freeze")?.elements().get(number));
+            let fault = Fault::new(format!("`{pattern}` freezes nothing: no parameter is called so"));
+            let fault = fault.at(written.and_then(|node| node.place.as_ref()));
+            self.refuse("train.freeze", fault.help(parts(&names)));
+        }
+        if store.count(Role::Trainable) == 0 {
+            let fault = Fault::new("there is nothing to train: every parameter is frozen");
+            self.refuse("train.freeze", fault.help(parts(&names)));
+        }
+        Ok(())
     }
 
     /// Refuses a model that reads what the data has not.
@@ -330,6 +360,13 @@ impl Checker<'_> {
             self.refuse(key, fault.help("set `train.evaluate_every`, or `select: {step: last}`"));
         }
     }
+}
+
+/// The parts that parameters belong to, as patterns.
+fn parts(names: &[String]) -> String {
+    let parts: BTreeSet<&str> = names.iter().filter_map(|name| Some(name.split_once('.')?.0)).collect();
+    let patterns: Vec<String> = parts.iter().map(|part| format!("`{part}.*`")).collect();
+    format!("patterns that freeze a part: {}", patterns.join(", "))
 }
 
 fn explained(fault: Fault, reasons: Vec<Reason>) -> Fault {

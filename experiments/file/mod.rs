@@ -18,6 +18,7 @@ use super::failure::{Failure, Result};
 use super::fault::{Fault, Faults, Text, suggest};
 use super::suite::Only;
 use super::{Arm, Experiment, Run};
+use ablate::Ablation;
 pub use decode::decode;
 use node::{Key, Kind, Node};
 
@@ -56,12 +57,23 @@ pub struct Options {
 /// # Errors
 /// Everything that is wrong with the file, its base and the options, at once.
 pub fn load(file: &Path, options: &Options) -> Result<Experiment> {
-    let mut tree = read::with_bases(file)?;
+    experiment(file, read::with_bases(file)?, options)
+}
+
+/// Reads an experiment that no file holds; `name` stands for the file in what is said about its faults.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(name: &str, text: &str) -> Result<Experiment> {
+    let text = Arc::new(Text { name: name.to_owned(), text: text.to_owned() });
+    experiment(Path::new(name), Node::parse(&text)?, &Options::default())
+}
+
+fn experiment(file: &Path, mut tree: Node, options: &Options) -> Result<Experiment> {
     let mut faults = Faults::default();
     unknown_keys(&tree, &mut faults);
     lay_over(&mut tree, options, &mut faults)?;
-    let experiment = assemble(file, &tree, options, &mut faults);
-    match experiment {
+    match assemble(file, &tree, options, &mut faults) {
         Some(experiment) if faults.is_empty() => Ok(experiment),
         _ => Err(Failure::Refused(faults.sorted())),
     }
@@ -175,28 +187,11 @@ fn assemble(file: &Path, tree: &Node, options: &Options, faults: &mut Faults) ->
         faults.extend(references::paper(tree, paper));
     }
     let ablation = ablate::arms(tree, faults);
-    let mut runs = Vec::new();
-    let mut found = ByArm::default();
-    for planned in &ablation.arms {
-        let mut below = Faults::default();
-        if let Some(run) = run(&planned.tree, &mut below) {
-            let place = planned.key.as_ref().and_then(|key| key.place.as_ref());
-            runs.push((
-                Arm::new(&planned.name, planned.overrides(), run, planned.tree.clone()),
-                place.cloned(),
-            ));
-        }
-        found.add(&planned.name, below);
-    }
-    faults.extend(found.faults(ablation.arms.len()));
-    let all_read = runs.len() == ablation.arms.len();
-    if all_read {
-        ablate::equal_arms(&runs, faults);
-    }
-    let arms: Vec<Arm> = runs.into_iter().map(|(arm, _)| arm).collect();
+    let arms = arms(&ablation, faults);
+    ablate::equal_arms(&ablation, &arms, faults);
     let seeds = ablate::seeds(tree, faults);
     let claims = ablate::claims(tree, &ablation, &arms, faults);
-    (faults.is_empty() && all_read).then_some(())?;
+    (arms.len() == ablation.arms.len()).then_some(())?;
     Some(Experiment {
         name: read::experiment_name(file),
         file: file.to_owned(),
@@ -208,6 +203,21 @@ fn assemble(file: &Path, tree: &Node, options: &Options, faults: &mut Faults) ->
         seeds: seeds?,
         claims,
     })
+}
+
+/// The arms whose runs are legal.
+fn arms(ablation: &Ablation, faults: &mut Faults) -> Vec<Arm> {
+    let mut arms = Vec::new();
+    let mut found = ByArm::default();
+    for planned in &ablation.arms {
+        let mut below = Faults::default();
+        if let Some(run) = run(&planned.tree, &mut below).filter(|_| planned.whole) {
+            arms.push(Arm::new(&planned.name, planned.overrides(), run, planned.tree.clone()));
+        }
+        found.add(&planned.name, below);
+    }
+    faults.extend(found.faults(ablation.arms.len()));
+    arms
 }
 
 /// One arm's run, where it is legal.

@@ -1,10 +1,12 @@
 //! Experiment files, training, checkpoints, evaluation and records, on experiments of a second or two.
 
 mod checkpoints;
+mod cli;
 mod evaluate;
 mod file;
 mod kills;
 mod plans;
+mod published;
 mod ranking;
 mod runs;
 mod schedule;

@@ -27,17 +27,14 @@ fn an_arm_that_names_a_key_that_does_not_exist_is_refused() {
     );
     refuses(
         &ablate("a: {}, b: {objectives.itm.weight: 3}"),
-        &[("8:53", &["`objectives` has no `itm`", "in arm `b`"])],
+        &[("8:51", &["`objectives` has no `itm`", "in arm `b`"])],
     );
     refuses(
         &ablate("a: {}, b: {trian.steps: 3}"),
-        &[("8:42", &["arm `b` cannot change `trian`", "did you mean `train`?"])],
+        &[("8:40", &["arm `b` cannot change `trian`", "did you mean `train`?"])],
     );
-    refuses(&ablate("a: {}, b: {\"train.stepz\": 3}"), &[("8:42", &["unknown key `stepz`"])]);
-    refuses(
-        &ablate("a: {}, b: 3"),
-        &[("8:41", &["expected the changes of arm `b`, found `3`"]), ("8:36", &["same run"])],
-    );
+    refuses(&ablate("a: {}, b: {\"train.stepz\": 3}"), &[("8:40", &["unknown key `stepz`"])]);
+    refuses(&ablate("a: {}, b: 3"), &[("8:39", &["expected the changes of arm `b`, found `3`"])]);
 }
 
 #[test]
@@ -94,4 +91,30 @@ fn a_claim_is_about_arms_and_a_metric_that_exist() {
     refuses(&itself, &[("10:61", &["a claim compares `a` with itself"])]);
     let rerank = claim("metric: rerank.mean_recall, arm: b, minus: a");
     refuses(&rerank, &[("10:23", &["arm `b` measures no `rerank.mean_recall`"]), ("10:23", &["arm `a`"])]);
+}
+
+#[test]
+fn papers_and_published_effects_are_entries_of_the_registry() {
+    let right = format!(
+        "{}paper: {{key: albef, table: Table 1}}\n",
+        claim("metric: retrieval.mean_recall, arm: b, minus: a")
+            .replace("expect: positive", "expect: positive, published: albef/table-1/distillation")
+    );
+    assert_eq!(read(&right).claims[0].published.as_deref(), Some("albef/table-1/distillation"));
+    let effect = right.replace("table-1/distillation", "table-1/destillation");
+    refuses(
+        &effect,
+        &[(
+            "10:94",
+            &[
+                "no published effect is called `albef/table-1/destillation`",
+                "did you mean `albef/table-1/distillation`?",
+            ],
+        )],
+    );
+    refuses(&with("paper: {key: albfe}"), &[("8:14", &["no paper `albfe`", "did you mean `albef`?"])]);
+    refuses(
+        &with("paper: {key: albef, table: Table 9}"),
+        &[("8:28", &["no `Table 9` of `albef`", "did you mean `Table 1`?"])],
+    );
 }

@@ -55,7 +55,7 @@ fn faults_of_the_data_are_told_at_their_setting() {
     let text = with("data: {train: {scenes: {pairs: 64}}, test: {scenes: {pairs: 0}}, size: 32}");
     refuses(&text, &[("2:61", &["`scenes.pairs` is 0"])]);
     let text = with("data: {train: {scenes: {pairs: 64}}, test: {scenes: {}}, size: 4}");
-    refuses(&text, &[("2:65", &["`data.size` is 4", "between 8 and 1024"])]);
+    refuses(&text, &[("2:64", &["`data.size` is 4", "between 8 and 1024"])]);
     let text = with("data: {train: {scenes: {pairs: 64}}, test: {scenes: {}}, augment: {crop: [0, 1]}}");
     refuses(&text, &[("2:68", &["`augment.crop` is [0, 1]"])]);
 }
@@ -99,5 +99,25 @@ fn the_reported_split_never_chooses_the_reported_step() {
     assert!(super::read_with(&text, &super::Options::default()).is_ok());
     refuses(&text.replace("mean_recall", "mean"), &[("8:47", &["nothing measures `retrieval.mean`"])]);
     let never = text.replace(", evaluate_every: 2", "");
-    refuses(&never, &[("8:16", &["there is one step to choose from"])]);
+    refuses(&never, &[("8:17", &["there is one step to choose from"])]);
+}
+
+#[test]
+fn a_freeze_pattern_that_matches_nothing_is_refused_with_what_could_be_frozen() {
+    let text = with("train: {batch: 8, freeze: [\"image.*\", \"imagine.*\"]}");
+    refuses(&text, &[("6:39", &["`imagine.*` freezes nothing", "`image.*`"])]);
+    refuses(&with("train: {batch: 8, freeze: [\"*\"]}"), &[("6:19", &["every parameter is frozen"])]);
+}
+
+#[test]
+fn a_model_that_cannot_be_built_is_refused_in_its_own_words() {
+    told(&with("model: {clip: {patch: 7}}"), "3:9", "`clip`: ");
+    told(&with("model: {clip: {image: {width: 30, depth: 1, heads: 4}}}"), "3:9", "`clip`: ");
+}
+
+#[test]
+fn the_same_pictures_are_never_learnt_and_tested() {
+    let text =
+        with("data: {train: {emoji: {styles: [noto], concepts: all}}, test: {emoji: {styles: [noto]}}}");
+    told(&text, "2:57", "shows emoji of the style noto");
 }

@@ -1,0 +1,259 @@
+//! The program from outside: what it prints, where, and the code it ends with.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+const TINY: &str = "\
+question: Does it run?
+data: {train: {scenes: {pairs: 48, size: 16}}, test: {scenes: {pairs: 24, size: 16}}, size: 16, words: 12}
+model: {clip: {image: {width: 32, depth: 1, heads: 2}, text: {width: 32, depth: 1, heads: 2}, patch: 8, embed: 16}}
+objectives: [itc]
+train: {steps: 12, batch: 8, log: 4}
+evaluate: [retrieval]
+ablate: {control: slow, arms: {slow: {}, fast: {train.rate: 2e-3}}}
+seeds: [0, 1]
+claims:
+  - {effect: {metric: retrieval.mean_recall, arm: fast, minus: slow}, expect: positive}
+profiles: {smaller: {train.steps: 2}}
+";
+
+/// `vlp` in a folder that holds `tiny.yaml`.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("tiny.yaml"), TINY).expect("a file");
+        Self(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn vlp(&self, arguments: &[&str]) -> Said {
+        Said(vlp_in(self.path(), arguments))
+    }
+}
+
+fn vlp_in(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vlp"));
+    command.current_dir(folder).args(arguments).output().expect("the program starts")
+}
+
+struct Said(Output);
+
+impl Said {
+    fn out(&self) -> String {
+        String::from_utf8_lossy(&self.0.stdout).into_owned()
+    }
+
+    fn error(&self) -> String {
+        String::from_utf8_lossy(&self.0.stderr).into_owned()
+    }
+
+    #[track_caller]
+    fn ends_with(&self, code: i32) -> &Self {
+        assert_eq!(self.0.status.code(), Some(code), "{}\n{}", self.out(), self.error());
+        self
+    }
+
+    /// Exit code 2, nothing on standard output, plain text with these words on the other.
+    #[track_caller]
+    fn refused_with(&self, words: &[&str]) {
+        self.ends_with(2);
+        let error = self.error();
+        assert_eq!(self.out(), "", "{error}");
+        assert!(!error.contains('\x1b'), "escape codes in a pipe: {error}");
+        for word in words {
+            assert!(error.contains(word), "{word}\n{error}");
+        }
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn every_experiment_that_ships_is_right_in_every_size() {
+    for file in ["experiments/quickstart.yaml", "experiments/albef/distillation-weight.yaml"] {
+        let said = Said(vlp_in(root(), &["check", file]));
+        let out = said.ends_with(0).out();
+        for profile in ["smoke", "cpu", "gpu"] {
+            assert!(out.contains(&format!("{file} --profile {profile}: ")), "{out}");
+        }
+    }
+}
+
+#[test]
+fn check_tells_all_faults_at_once_and_ends_with_2() {
+    let place = Place::new();
+    place.vlp(&["check", "tiny.yaml"]).ends_with(0);
+    let wrong = TINY.replace("batch: 8", "bach: 8").replace("seeds: [0, 1]", "seeds: [0, 0]");
+    std::fs::write(place.path().join("wrong.yaml"), wrong).expect("a file");
+    place.vlp(&["check", "wrong.yaml"]).refused_with(&[
+        "error: unknown key `bach`\n --> wrong.yaml:5:20",
+        "5 | train: {steps: 12, bach: 8",
+        "help: did you mean `batch`?",
+        "error: seed 0 is given twice\n --> wrong.yaml:8:12",
+    ]);
+}
+
+#[test]
+fn what_does_not_exist_is_refused_before_anything_is_written() {
+    let place = Place::new();
+    place.vlp(&["run", "tiny.yml"]).refused_with(&["tiny.yml cannot be read", "did you mean `tiny.yaml`?"]);
+    place
+        .vlp(&["run", "tiny.yaml", "--profile", "smal"])
+        .refused_with(&["there is no profile `smal`", "`smaller`"]);
+    place
+        .vlp(&["run", "tiny.yaml", "--only", "arm=slo"])
+        .refused_with(&["there is no arm `slo`", "did you mean `slow`?"]);
+    place
+        .vlp(&["run", "tiny.yaml", "--only", "seed=7"])
+        .refused_with(&["there is no seed `7`", "the seeds are 0, 1"]);
+    place
+        .vlp(&["run", "tiny.yaml", "--only", "slow"])
+        .refused_with(&["`slow` chooses nothing", "--only arm=NAME"]);
+    place
+        .vlp(&["run", "tiny.yaml", "--set", "train.stepz=1"])
+        .refused_with(&["1 | --set train.stepz=1", "`steps`"]);
+    place.vlp(&["run", "tiny.yaml", "--device", "gpu"]).refused_with(&["`gpu`", "cuda:0"]);
+    place.vlp(&["run"]).ends_with(2);
+    let left: Vec<_> = std::fs::read_dir(place.path()).expect("a folder").collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[test]
+fn a_device_that_is_not_there_is_one_message() {
+    let place = Place::new();
+    // No machine has a hundred accelerators, whatever this program was built for.
+    let said = place.vlp(&["run", "tiny.yaml", "--device", "cuda:99"]);
+    said.refused_with(&["error: device `cuda:99`: is not there", "help:"]);
+    assert_eq!(said.error().matches("error").count(), 1, "{}", said.error());
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_refused() {
+    let place = Place::new();
+    let said = place.vlp(&["run", "tiny.yaml", "--out", "tiny.yaml/runs"]);
+    said.refused_with(&["tiny.yaml/runs", "choose another place with --out"]);
+}
+
+#[test]
+fn run_reports_and_a_second_run_has_nothing_to_do() {
+    let place = Place::new();
+    let first = place.vlp(&["run", "tiny.yaml", "--threads", "1"]);
+    let out = first.ends_with(0).out();
+    assert!(out.contains("4 runs done, 0 of them before, 0 failed"), "{out}");
+    let page = out.lines().find_map(|line| line.strip_prefix("report: ")).expect("the report's path");
+    let page = std::fs::read_to_string(place.path().join(page)).expect("a page");
+    assert!(page.contains("Does it run?"));
+    let second = place.vlp(&["run", "tiny.yaml", "--threads", "1", "--no-report"]);
+    let out = second.ends_with(0).out();
+    assert!(out.contains("4 runs done, 4 of them before"), "{out}");
+    assert!(!out.contains("report:"), "{out}");
+    let report = place.vlp(&["report", "runs", "--out", "again"]);
+    assert_eq!(report.ends_with(0).out().trim(), "again/report.html");
+    let plan = place.vlp(&["plan", "tiny.yaml", "--quiet"]);
+    assert!(plan.ends_with(0).out().contains("2/2"), "{}", plan.out());
+}
+
+#[test]
+fn only_some_runs_can_be_meant() {
+    let place = Place::new();
+    let asked = [
+        "run",
+        "tiny.yaml",
+        "--profile",
+        "smaller",
+        "--seeds",
+        "5,6",
+        "--only",
+        "arm=fast",
+        "--only",
+        "seed=6",
+    ];
+    let said = place.vlp(&asked);
+    assert!(said.ends_with(0).out().contains("1 runs done"), "{}", said.out());
+    assert!(place.path().join("runs/tiny/smaller/fast").is_dir());
+    assert!(!place.path().join("runs/tiny/smaller/slow").exists());
+    place.vlp(&["run", "tiny.yaml", "--profile", "smaller", "--quiet", "--only", "seed=0"]).ends_with(0);
+    assert_eq!(place.vlp(&["report", "nowhere"]).ends_with(2).out(), "");
+}
+
+#[test]
+fn a_killed_run_is_proved_to_go_on_to_equal_bits() {
+    let place = Place::new();
+    let said = place.vlp(&[
+        "verify-resume",
+        "tiny.yaml",
+        "--only",
+        "arm=fast",
+        "--set",
+        "train.steps=60",
+        "--quiet",
+    ]);
+    let out = said.ends_with(0).out();
+    assert!(out.contains("fast, seed 0: killed after step") && out.contains("bit-equal"), "{out}");
+}
+
+#[test]
+fn list_names_every_part_and_what_it_does_differently() {
+    let said = Said(vlp_in(root(), &["list"]));
+    let out = said.ends_with(0).out();
+    for word in [
+        "clip ",
+        "albef ",
+        "itc_momentum ",
+        "scenes",
+        "emoji",
+        "experiments/quickstart.yaml",
+        "recalled, unverified",
+    ] {
+        assert!(out.contains(word), "{word}\n{out}");
+    }
+    assert!(!out.contains("published:"), "{out}");
+    let out = Said(vlp_in(root(), &["list", "--deviations"])).ends_with(0).out();
+    assert!(out.lines().any(|line| line.starts_with("albef: attention weights are not dropped")), "{out}");
+}
+
+#[test]
+fn the_matrix_gives_a_reason_for_every_no_within_a_hundred_columns() {
+    let out = Said(vlp_in(root(), &["matrix"])).ends_with(0).out();
+    assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
+    assert!(out.contains("itm needs a joint pass"), "{out}");
+    let json = Said(vlp_in(root(), &["matrix", "--json"])).ends_with(0).out();
+    let cells: Vec<serde_json::Value> = serde_json::from_str(&json).expect("JSON");
+    for cell in &cells {
+        let reasons = cell["reasons"].as_array().expect("a list");
+        assert_eq!(cell["fits"].as_bool().expect("yes or no"), reasons.is_empty(), "{cell}");
+    }
+    let mlm =
+        cells.iter().find(|cell| cell["objective"] == "mlm" && cell["model"] == "clip").expect("a cell");
+    assert_eq!(mlm["fits"], false);
+}
+
+#[test]
+fn doctor_finds_equal_bits_and_whole_packs() {
+    let place = Place::new();
+    let said = place.vlp(&["doctor", "--device", "cpu"]);
+    let out = said.ends_with(0).out();
+    for words in ["checksums right", "at 1 and at 2 threads end at the same weights", "free for runs", "cpu"]
+    {
+        assert!(out.contains(words), "{words}\n{out}");
+    }
+    let broken = place.vlp(&["doctor", "--device", "cuda:99"]);
+    assert!(broken.ends_with(1).out().contains("WRONG"), "{}", broken.out());
+}
+
+#[test]
+fn help_shows_examples_of_every_common_command() {
+    let out = Said(vlp_in(root(), &["--help"])).ends_with(0).out();
+    for words in ["vlp run experiments/quickstart.yaml", "verify-resume", "doctor", "matrix"] {
+        assert!(out.contains(words), "{words}\n{out}");
+    }
+}
