@@ -8,6 +8,8 @@
 //!
 //! Both towers run once for the contrast and for every fusion of the same pairs; only masked words need another pass.
 //!
+//! Deviation: matrices begin with a standard deviation of 0.02 at width 768 only, and wider in narrower models.
+//!
 //! Deviation: attention weights are not dropped (the paper's text layers drop one in ten), since the fused kernel never
 //! holds them; the outcome of each half layer is dropped as in the paper.
 
@@ -17,8 +19,8 @@ use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use super::nn::{
-    LayerNorm, Linear, PatchStart, Patches, PreNorm, Spec, Start, Tower, bert, dropout_faults, fan_in, first,
-    flops, unit, within,
+    LayerNorm, Linear, PatchStart, Patches, PreNorm, Spec, Start, Tower, bert, deviation, dropout_faults,
+    fan_in, first, flops, unit, within,
 };
 use super::view::joint_noise;
 use super::{
@@ -178,7 +180,7 @@ impl ImageTower {
     fn new(vars: &Vars, config: &Config, inputs: &Inputs) -> Result<Self> {
         let Tower { width, depth, heads } = config.image;
         let spec = Spec { width, heads, activation: Activation::Gelu, eps: IMAGE_EPS, dropout: 0.0 };
-        let init = Init::TruncatedNormal { std: 0.02 };
+        let init = Init::TruncatedNormal { std: deviation(width) };
         let map = fan_in(3 * config.patch * config.patch);
         let start = PatchStart { weight: map, bias: Some(map), tokens: init };
         Ok(Self {

@@ -8,12 +8,14 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::{CrossAttention, LayerNorm, Linear, Mlp, SelfAttention, Spec, Start, Words, dropout};
+use super::{CrossAttention, LayerNorm, Linear, Mlp, SelfAttention, Spec, Start, Words, deviation, dropout};
 use crate::kernels::{self, Activation, Mask, random::Key};
 use crate::models::{Init, Text, Vars};
 
 /// How every matrix begins (released code).
-pub const INIT: Init = Init::Normal { std: 0.02 };
+fn matrices(width: usize) -> Init {
+    Init::Normal { std: deviation(width) }
+}
 
 /// What `eps` BERT adds to the variance.
 pub const EPS: f64 = 1e-12;
@@ -32,9 +34,10 @@ impl Embeddings {
     /// # Errors
     /// As [`Vars::get`].
     pub fn new(vars: &Vars, [vocabulary, positions]: [usize; 2], spec: &Spec) -> Result<Self> {
+        let init = matrices(spec.width);
         Ok(Self {
-            words: Words::new(vars, [vocabulary, positions, spec.width], [INIT, INIT])?,
-            segments: vars.get((2, spec.width), "segments", INIT)?,
+            words: Words::new(vars, [vocabulary, positions, spec.width], [init, init])?,
+            segments: vars.get((2, spec.width), "segments", init)?,
             norm: LayerNorm::new(&vars.at("norm"), spec.width, spec.eps)?,
             dropout: spec.dropout,
         })
@@ -72,7 +75,7 @@ impl Layer {
     /// # Errors
     /// As [`Vars::get`].
     pub fn new(vars: &Vars, spec: &Spec, other: Option<usize>) -> Result<Self> {
-        let start = Start::all(INIT);
+        let start = Start::all(matrices(spec.width));
         let norm = |name| LayerNorm::new(&vars.at(name), spec.width, spec.eps);
         let cross = other.map(|other| -> Result<_> {
             Ok((CrossAttention::new(&vars.at("cross"), spec, other, &start)?, norm("cross_norm")?))
@@ -127,9 +130,9 @@ impl Decoder {
     pub fn new(vars: &Vars, table: &Tensor, spec: &Spec) -> Result<Self> {
         let (vocabulary, width) = table.dims2()?;
         let zero = Init::Constant(0.0);
-        let sizes = [width, width];
+        let (sizes, init) = ([width, width], matrices(width));
         Ok(Self {
-            transform: Linear::new(&vars.at("transform"), sizes, INIT, Some(zero))?,
+            transform: Linear::new(&vars.at("transform"), sizes, init, Some(zero))?,
             norm: LayerNorm::new(&vars.at("norm"), width, spec.eps)?,
             table: table.clone(),
             bias: vars.get(vocabulary, "bias", zero)?,

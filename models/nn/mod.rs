@@ -14,6 +14,6 @@ mod tower;
 pub use attention::{CrossAttention, SelfAttention};
 pub use dropout::{dropout, dropout_faults, within};
 pub use embed::{PatchStart, Patches, Words, first, pick, unit};
-pub use linear::{LayerNorm, Linear, Mlp, fan_in};
+pub use linear::{LayerNorm, Linear, Mlp, deviation, fan_in};
 pub use pre_norm::PreNorm;
 pub use tower::{Spec, Start, Tower, flops};
