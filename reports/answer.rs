@@ -40,7 +40,7 @@ pub fn sentence(clauses: &[Clause]) -> String {
 fn difference(results: &Results, effect: &Effect) -> String {
     let Effect { metric, arm, minus, .. } = effect;
     let Some(paired) = &effect.paired else {
-        return format!("{arm} against {minus} on {metric} has no seed finished in both arms");
+        return format!("{arm} and {minus} have no finished seed in common for {metric}");
     };
     let spread = number::spread(paired.summary.interval);
     let percent = results.metric(metric).is_some_and(|metric| metric.percent);

@@ -27,11 +27,18 @@ pub struct Point {
     pub high: f64,
 }
 
-/// A quantity of one run.
+/// A quantity of one run, in the order of panels.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Quantity {
     Evaluated { metric: String, split: String },
+    Loss,
     Trained(String),
+}
+
+impl Quantity {
+    fn trained(name: &str) -> Self {
+        if name == "loss" { Self::Loss } else { Self::Trained(name.to_owned()) }
+    }
 }
 
 /// The curves worth a plot: headline metrics, losses and accuracies with at least two steps.
@@ -56,7 +63,7 @@ fn quantities(results: &Results, run: &Run) -> Vec<Quantity> {
     });
     let plotted = |name: &&String| name.ends_with("loss") || name.ends_with("accuracy");
     let trained = run.training.iter().flat_map(|figures| figures.values.keys().filter(plotted));
-    evaluated.chain(trained.map(|name| Quantity::Trained(name.clone()))).collect()
+    evaluated.chain(trained.map(|name| Quantity::trained(name))).collect()
 }
 
 fn title(results: &Results, quantity: &Quantity) -> String {
@@ -65,6 +72,7 @@ fn title(results: &Results, quantity: &Quantity) -> String {
             let label = results.metric(metric).map_or_else(|| metric.clone(), |metric| metric.label());
             format!("{label}, {split}")
         }
+        Quantity::Loss => "loss, train".to_owned(),
         Quantity::Trained(name) => format!("{name}, train"),
     }
 }
@@ -90,6 +98,9 @@ fn curve(arm: &Arm, quantity: &Quantity) -> Vec<Point> {
 
 /// What one run has at each step.
 fn values(run: &Run, quantity: &Quantity) -> BTreeMap<u64, f64> {
+    let trained = |name: &str| {
+        run.training.iter().filter_map(|figures| Some((figures.step, *figures.values.get(name)?))).collect()
+    };
     match quantity {
         Quantity::Evaluated { metric, split } => {
             let on_split = run.evaluations.iter().filter(|evaluation| &evaluation.split == split);
@@ -97,10 +108,7 @@ fn values(run: &Run, quantity: &Quantity) -> BTreeMap<u64, f64> {
                 .filter_map(|evaluation| Some((evaluation.step, evaluation.values.get(metric)?.value)))
                 .collect()
         }
-        Quantity::Trained(name) => run
-            .training
-            .iter()
-            .filter_map(|figures| Some((figures.step, *figures.values.get(name)?)))
-            .collect(),
+        Quantity::Loss => trained("loss"),
+        Quantity::Trained(name) => trained(name),
     }
 }

@@ -102,7 +102,10 @@ fn runs(results: &Results) -> Note {
     for (arm, seed) in &experiment.missing {
         missing.entry(arm).or_default().push(seed.to_string());
     }
-    lines.extend(missing.iter().map(|(arm, seeds)| format!("Missing: {arm}, seeds {}.", seeds.join(", "))));
+    lines.extend(missing.iter().map(|(arm, seeds)| {
+        let plural = if seeds.len() == 1 { "" } else { "s" };
+        format!("Missing: {arm}, seed{plural} {}.", seeds.join(", "))
+    }));
     Note::lines("Runs", lines)
 }
 
@@ -114,11 +117,14 @@ fn overrides(results: &Results) -> Note {
         Some(vec![Cell::Text(arm.name.to_owned()), Cell::Text(changes)])
     });
     let table = Table {
-        caption: "What each arm changes in the experiment file".to_owned(),
+        caption: "Changes to the experiment file".to_owned(),
         head: ["Arm", "Changes"].map(str::to_owned).to_vec(),
         rows: rows.collect(),
     };
-    Note { table: (!results.arms.is_empty()).then_some(table), ..Note::lines("Arms", Vec::new()) }
+    Note {
+        table: (!results.arms.is_empty()).then_some(table),
+        ..Note::lines("What the arms change", Vec::new())
+    }
 }
 
 fn cost(results: &Results) -> Note {

@@ -35,14 +35,19 @@ fn tabular(table: &Table, results: &Results) -> String {
         .map(|row| format!("    {} \\\\\n", row.iter().map(cell).collect::<Vec<_>>().join(" & ")))
         .collect();
     format!(
-        "\n\\begin{{table}}\n  \\centering\n  \\caption{{{}. {}.}}\n  \\footnotesize\n  \\setlength{{\\tabcolsep}}{{4pt}}\n  \
+        "\n\\begin{{table}}\n  \\centering\n  \\caption{{{} {}.}}\n  \\footnotesize\n  \\setlength{{\\tabcolsep}}{{4pt}}\n  \
          \\begin{{tabular}}{{@{{}}{columns}@{{}}}}\n    \\toprule\n    {} \\\\\n    \\midrule\n{}    \\bottomrule\n  \
          \\end{{tabular}}\n\\end{{table}}\n",
-        escaped(results.experiment.about.question.trim_end_matches('.')),
+        escaped(&ended(&results.experiment.about.question)),
         escaped(&table.caption),
         head.join(" & "),
         rows.concat(),
     )
+}
+
+/// A sentence with the mark at its end that it lacks.
+fn ended(sentence: &str) -> String {
+    if sentence.ends_with(['.', '?', '!']) { sentence.to_owned() } else { format!("{sentence}.") }
 }
 
 fn cell(cell: &Cell) -> String {

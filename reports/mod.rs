@@ -44,6 +44,10 @@ pub struct Written {
 /// When there are no runs, records cannot be used, or the folder cannot be written; see [`Error`].
 pub fn report(runs: &[PathBuf], out: &Path) -> Result<Written, Error> {
     let found = read(runs)?;
+    if found.experiments.is_empty() {
+        let path = found.empty.first().cloned().unwrap_or_default();
+        return Err(Error::NoRuns { path, problem: "no run has written its first record yet".to_owned() });
+    }
     let all: Vec<Results> = found.experiments.iter().map(Results::new).collect();
     let prefix = |results: &Results| match all.len() {
         1 => String::new(),
@@ -53,7 +57,7 @@ pub fn report(runs: &[PathBuf], out: &Path) -> Result<Written, Error> {
     let file = |name: &str, content: Vec<u8>| File { name: name.to_owned(), content };
     let mut files = vec![
         file("report.html", page::page(&found, &all, &figures)?.into_bytes()),
-        file("report.md", markdown::markdown(&all, &figures).into_bytes()),
+        file("report.md", markdown::markdown(&found, &all, &figures).into_bytes()),
         file("table.tex", latex::latex(&all).into_bytes()),
         file("arms.csv", csv::arms(&all)?),
         file("effects.csv", csv::effects(&all)?),
@@ -61,7 +65,7 @@ pub fn report(runs: &[PathBuf], out: &Path) -> Result<Written, Error> {
     ];
     for figure in figures.iter().flat_map(Figures::all) {
         files.push(file(&format!("{}.svg", figure.name), figure.svg_file()?.into_bytes()));
-        files.push(file(&format!("{}.png", figure.name), figure.wide.png()?));
+        files.push(file(&format!("{}.png", figure.name), figure.png_file()?));
     }
     let files = output::write(out, &files)?;
     Ok(Written { page: out.join("report.html"), files })

@@ -42,9 +42,15 @@ pub fn interval(interval: Interval, spread: f64) -> String {
     format!("[{}, {}]", value(interval.low, spread), value(interval.high, spread))
 }
 
-/// An interval of differences: `[−0.3, +1.2]`.
+/// An interval of differences: `[−0.3, +1.2]`. A bound beside zero has the digits that show on which side it lies.
 pub fn bounds(interval: Interval, spread: f64) -> String {
-    format!("[{}, {}]", signed(interval.low, spread), signed(interval.high, spread))
+    let bound = |bound: f64| {
+        let zero = |decimals: usize| bound.abs() < 0.5 * 10f64.powi(-(decimals as i32));
+        let least = decimals(spread);
+        let decimals = (least..=5).find(|decimals| !zero(*decimals)).unwrap_or(least);
+        fixed(bound, decimals, true)
+    };
+    format!("[{}, {}]", bound(interval.low), bound(interval.high))
 }
 
 /// Half the width of an interval; what decides how many digits its value has.

@@ -1,7 +1,7 @@
 //! The tables of a report, written once for every format: Markdown, LaTeX and the page differ in marks, not in numbers.
 
 use super::number;
-use super::results::{Arm, Effect, Metric, Results, Value};
+use super::results::{Arm, Effect, Results, Value};
 use super::verdict::{Verdict, published};
 use crate::experiments::record::{PublishedEffect, Status};
 
@@ -55,7 +55,6 @@ pub const NOTHING: &str = "\u{2013}";
 pub fn effects(results: &Results) -> Table {
     let head = ["Effect", "Metric", "Difference", "Test-set error", "Published", "Verdict"];
     let row = |effect: &Effect| {
-        let name = results.metric(effect.metric).map_or_else(|| effect.metric.to_owned(), Metric::label);
         let spread = effect.paired.as_ref().map_or(1.0, |paired| number::spread(paired.summary.interval));
         let difference = match &effect.paired {
             Some(paired) => Cell::Mean {
@@ -75,7 +74,7 @@ pub fn effects(results: &Results) -> Table {
         };
         vec![
             Cell::Text(difference_name(effect)),
-            Cell::Text(name),
+            Cell::Text(effect.metric.to_owned()),
             difference,
             Cell::Number(error),
             Cell::Text(published.map_or_else(|| NOTHING.to_owned(), published_words)),
@@ -102,9 +101,13 @@ pub fn published_words(effect: &PublishedEffect) -> String {
         Status::Verified => "",
     };
     let Some(value) = published(effect) else { return "no number".to_owned() };
-    // A paper's digits are its own: all of them are kept, at least one.
-    let spread = if (value * 10.0 - (value * 10.0).round()).abs() < 1e-9 { 1.0 } else { 0.01 };
-    format!("{}{status}", number::signed(value, spread))
+    published_number(value) + status
+}
+
+/// A published difference with its sign: as many digits as it was stated with, at least one after the point.
+pub fn published_number(value: f64) -> String {
+    let whole_tenths = (value * 10.0 - (value * 10.0).round()).abs() < 1e-9;
+    number::signed(value, if whole_tenths { 1.0 } else { 0.01 })
 }
 
 /// The arms by the headline metrics, with what each costs.

@@ -53,7 +53,8 @@ impl Verdict {
             }
             Self::Inconclusive => {
                 "the interval covers zero, or there is none because fewer than two seeds are in both arms; the seeds that \
-                 would resolve a difference of this size with 80 % power are stated"
+                 would resolve a difference of this size with 80 % power are stated; where no effect was expected, the \
+                 interval bounds it but cannot show that there is none"
             }
             Self::Contradicted => {
                 "the interval excludes zero on the side that was not expected, or on any side where no effect was expected"
@@ -85,7 +86,10 @@ pub fn judge(claim: &ClaimRecord, paired: Option<&Paired>, differing: &[String])
         return plain(Verdict::NotComparable, incomparable.join("; "));
     }
     let Some(paired) = paired else {
-        return plain(Verdict::Inconclusive, "no seed is finished in both arms".to_owned());
+        return plain(
+            Verdict::Inconclusive,
+            "no seed has this metric in finished runs of both arms".to_owned(),
+        );
     };
     let Some(interval) = paired.summary.interval else {
         let because = "one seed gives no interval; it takes at least 2 to judge".to_owned();

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use crate::experiments::record::{Example, Found};
+use crate::reports::read::Run;
 use crate::reports::results::{Arm, Results};
 
 /// More pictures than this are not shown.
@@ -20,22 +21,23 @@ pub fn section(results: &Results) -> Markup {
     if pictures.is_empty() {
         return html! {};
     }
-    let seeds: Vec<String> = arms
-        .iter()
-        .filter_map(|arm| Some(format!("{}: seed {}", arm.name, arm.runs.first()?.header.seed)))
-        .collect();
+    let named: Vec<String> = arms.iter().filter_map(|arm| Some(named(arm, arm.runs.first()?))).collect();
     html! {
         section {
             h2 { "What the model does" }
             p {
-                "Test pictures, and the captions that each arm finds nearest, best first; captions of the picture are \
-                 marked \u{2713}. " (seeds.join("; ")) "."
+                "Test pictures, and the captions that an arm finds nearest, best first; captions of the picture are marked \
+                 \u{2713}. Shown: " (named.join(", ")) "."
             }
             div.examples {
                 @for example in pictures.iter().take(PICTURES) { (card(example, &arms)) }
             }
         }
     }
+}
+
+fn named(arm: &Arm, run: &Run) -> String {
+    format!("{} (seed {})", arm.name, run.header.seed)
 }
 
 /// The arms that are shown: all if they are few, else the control and the best.

@@ -5,7 +5,7 @@ mod examples;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::Error;
-use super::answer::{Clause, answer, sentence};
+use super::answer::{Clause, answer};
 use super::fine_print::{Note, notes};
 use super::plots::{Figure, Figures, file_name, font_face};
 use super::read::Found;
@@ -67,7 +67,8 @@ fn contents(all: &[Results]) -> Markup {
                     @for results in all {
                         li {
                             a href={ "#" (file_name(&results.experiment.title())) } { (results.experiment.title()) }
-                            p { (results.experiment.about.question) " " (sentence(&answer(results))) }
+                            p { (results.experiment.about.question) }
+                            (lead(&answer(results)))
                         }
                     }
                 }
@@ -139,7 +140,8 @@ fn lead(clauses: &[Clause]) -> Markup {
             @for (index, clause) in clauses.iter().enumerate() {
                 @if index > 0 { "; " }
                 @if let Some(verdict) = clause.verdict { (badge(verdict)) " " }
-                (clause.text)
+                // A line does not end between a number and its sign.
+                (clause.text.replace(" %", "\u{a0}%"))
             }
             "."
         }
@@ -167,8 +169,8 @@ fn drawn(figure: &Figure) -> Result<Markup, Error> {
 fn table(table: &Table, stacks: bool) -> Markup {
     html! {
         div.scroll role="region" tabindex="0" aria-label=(table.caption) {
-            table.stacks[stacks] role="table" {
-                caption { (table.caption) }
+            table.stacks[stacks].matrix[!stacks] role="table" {
+                caption { span { (table.caption) } }
                 thead role="rowgroup" {
                     tr role="row" {
                         @for name in &table.head { th scope="col" role="columnheader" { (name) } }

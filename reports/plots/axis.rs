@@ -7,32 +7,30 @@ use crate::reports::number::MINUS;
 /// A range of numbers laid out along a stretch of the sheet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axis {
-    /// The numbers at its ends.
-    pub range: (f64, f64),
-    /// The places of its ends, in points.
-    pub places: (f64, f64),
-    /// Round numbers along it.
+    /// Round numbers along it, one at each end.
     pub ticks: Vec<f64>,
+    range: (f64, f64),
+    places: (f64, f64),
     step: f64,
 }
 
 impl Axis {
-    /// An axis that holds all the numbers, with about `count` ticks; it ends at ticks.
+    /// An axis that holds all the numbers, with about `count` ticks, between two places.
     pub fn around(numbers: impl IntoIterator<Item = f64>, places: (f64, f64), count: usize) -> Self {
         let finite = numbers.into_iter().filter(|number| number.is_finite());
-        let range = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), number| {
+        let outer = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), number| {
             (low.min(number), high.max(number))
         });
-        let (low, high) = match range {
+        let (low, high) = match outer {
             (low, high) if low > high => (0.0, 1.0),
-            (low, high) if low == high => (low - 0.5 * low.abs().max(1.0), high + 0.5 * high.abs().max(1.0)),
-            range => range,
+            (0.0, 0.0) => (-1.0, 1.0),
+            (low, high) if low == high => (low - 0.5 * low.abs(), high + 0.5 * high.abs()),
+            outer => outer,
         };
         let step = round_step((high - low) / count.max(1) as f64);
         let (first, last) = ((low / step + 1e-9).floor(), (high / step - 1e-9).ceil());
-        let ticks: Vec<f64> =
-            (0..=(last - first) as usize).map(|index| (first + index as f64) * step).collect();
-        Self { range: (first * step, last * step), places, ticks, step }
+        let ticks = (0..=(last - first) as usize).map(|index| (first + index as f64) * step).collect();
+        Self { ticks, range: (first * step, last * step), places, step }
     }
 
     /// The place of a number.
@@ -44,12 +42,10 @@ impl Axis {
     /// A tick as text, with the digits that tell it from its neighbours.
     pub fn label(&self, tick: f64) -> String {
         if self.step >= 1000.0 {
-            let thousands = tick / 1000.0;
-            return if thousands == 0.0 { "0".to_owned() } else { format!("{thousands}k") };
+            return if tick == 0.0 { "0".to_owned() } else { format!("{}k", tick / 1000.0) };
         }
         let decimals = (-self.step.log10()).ceil().max(0.0) as usize;
-        let text = format!("{tick:.decimals$}");
-        text.strip_prefix('-').map_or_else(|| text.clone(), |digits| format!("{MINUS}{digits}"))
+        format!("{tick:.decimals$}").replace('-', &MINUS.to_string())
     }
 
     /// The width of its widest label.
@@ -57,17 +53,15 @@ impl Axis {
         self.ticks.iter().map(|tick| text_width(&self.label(*tick), TEXT)).fold(0.0, f64::max)
     }
 
-    /// Draws a horizontal axis at `bottom`, with guides up to `top`.
-    pub fn draw_below(&self, sheet: &mut Sheet, top: f64, bottom: f64) {
+    /// Draws guides across a horizontal axis.
+    pub fn guides_down(&self, sheet: &mut Sheet, top: f64, bottom: f64) {
         for tick in &self.ticks {
-            let x = self.place(*tick);
-            sheet.line(&[(x, top), (x, bottom)], RULE, 0.7);
+            sheet.line(&[(self.place(*tick), top), (self.place(*tick), bottom)], RULE, 0.7);
         }
-        self.draw_ticks_below(sheet, bottom);
     }
 
-    /// Draws a horizontal axis at `bottom` without guides.
-    pub fn draw_ticks_below(&self, sheet: &mut Sheet, bottom: f64) {
+    /// Draws a horizontal axis with its ticks and labels.
+    pub fn draw_below(&self, sheet: &mut Sheet, bottom: f64) {
         sheet.line(&[(self.places.0, bottom), (self.places.1, bottom)], INK, 0.9);
         for tick in &self.ticks {
             let x = self.place(*tick);
@@ -76,7 +70,7 @@ impl Axis {
         }
     }
 
-    /// Draws a vertical axis at `left`, with guides up to `right`.
+    /// Draws the labels of a vertical axis at `left`, and its guides up to `right`.
     pub fn draw_beside(&self, sheet: &mut Sheet, left: f64, right: f64) {
         for tick in &self.ticks {
             let y = self.place(*tick);

@@ -4,10 +4,11 @@ mod arms;
 mod axis;
 mod curves;
 mod effects;
+mod rows;
 mod sheet;
 mod style;
 
-pub use sheet::{FONT, Mark, Sheet};
+pub use sheet::{Anchor, FONT, Mark, Sheet, text_width};
 pub use style::Look;
 
 use super::Error;
@@ -17,6 +18,9 @@ use super::results::Results;
 pub const WIDE: f64 = 720.0;
 /// The width of a figure on a telephone.
 pub const NARROW: f64 = 340.0;
+
+/// The blank edge of a figure in a file of its own, in points.
+const EDGE: f64 = 8.0;
 
 /// A figure of a report.
 #[derive(Clone, Debug)]
@@ -44,8 +48,16 @@ impl Figure {
     /// # Errors
     /// When it cannot be drawn.
     pub fn svg_file(&self) -> Result<String, Error> {
-        let svg = self.wide.svg(&self.alt)?;
+        let svg = self.wide.framed(EDGE).svg(&self.alt)?;
         Ok(svg.replacen(">\n", &format!(">\n<style>{}</style>\n", font_face()), 1))
+    }
+
+    /// The wide figure as PNG.
+    ///
+    /// # Errors
+    /// When it cannot be drawn.
+    pub fn png_file(&self) -> Result<Vec<u8>, Error> {
+        self.wide.framed(EDGE).png()
     }
 }
 

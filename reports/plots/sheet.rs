@@ -5,8 +5,7 @@
 
 use std::sync::OnceLock;
 
-use image::imageops::{FilterType, resize};
-use image::{ImageFormat, RgbImage};
+use image::{ImageBuffer, ImageFormat, Rgb, RgbImage};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::register_font;
@@ -97,6 +96,21 @@ impl Sheet {
         Self { width, height, marks: Vec::new() }
     }
 
+    /// The same marks with an edge of blank paper around them.
+    pub fn framed(&self, edge: f64) -> Self {
+        let moved = |point: &Point| (point.0 + edge, point.1 + edge);
+        let mut marks = self.marks.clone();
+        for mark in &mut marks {
+            match mark {
+                Mark::Line { points, .. } | Mark::Area { points, .. } => {
+                    points.iter_mut().for_each(|point| *point = moved(point));
+                }
+                Mark::Dot { at, .. } | Mark::Text { at, .. } => *at = moved(at),
+            }
+        }
+        Self { width: self.width + 2.0 * edge, height: self.height + 2.0 * edge, marks }
+    }
+
     /// The sheet as an SVG document, read out as `alt`.
     ///
     /// # Errors
@@ -126,7 +140,8 @@ impl Sheet {
     pub fn png(&self) -> Result<Vec<u8>, Error> {
         // Drawn larger and averaged, because plotters leaves the edges of areas and thick lines in steps.
         let (pixels, finer) = (3.0, 2.0);
-        let (width, height) = self.pixels(pixels * finer);
+        let (width, height) = self.pixels(pixels);
+        let (width, height) = (width * finer as u32, height * finer as u32);
         let mut buffer = vec![255; width as usize * height as usize * 3];
         let drawing = BitMapBackend::with_buffer(&mut buffer, (width, height)).into_drawing_area();
         // Plotters' bitmaps take the height from descent to ascent, 2400 of 2048 units in this font, and put the
@@ -134,13 +149,9 @@ impl Sheet {
         let face = 2400.0 / 2048.0;
         self.draw(&drawing, pixels * finer, Face { size: face, drop: 0.5 * face })?;
         drop(drawing);
-        let fine =
-            RgbImage::from_raw(width, height, buffer).ok_or_else(|| failed("the buffer is too small"))?;
-        let (width, height) = self.pixels(pixels);
+        let picture = averaged(&buffer, (width, height), finer as u32).ok_or_else(|| failed("no buffer"))?;
         let mut png = std::io::Cursor::new(Vec::new());
-        resize(&fine, width, height, FilterType::Triangle)
-            .write_to(&mut png, ImageFormat::Png)
-            .map_err(|error| failed(&error.to_string()))?;
+        picture.write_to(&mut png, ImageFormat::Png).map_err(|error| failed(&error.to_string()))?;
         Ok(png.into_inner())
     }
 
@@ -188,6 +199,18 @@ impl Sheet {
     }
 }
 
+/// A picture of which each pixel is the mean of a square of `side` pixels of another.
+fn averaged(pixels: &[u8], (width, height): (u32, u32), side: u32) -> Option<RgbImage> {
+    let fine = ImageBuffer::<Rgb<u8>, &[u8]>::from_raw(width, height, pixels)?;
+    Some(RgbImage::from_fn(width / side, height / side, |x, y| {
+        let square =
+            (0..side * side).map(|index| fine.get_pixel(x * side + index % side, y * side + index / side));
+        let sums =
+            square.fold([0; 3], |sums: [u32; 3], pixel| [0, 1, 2].map(|c| sums[c] + u32::from(pixel.0[c])));
+        Rgb(sums.map(|sum| (sum / (side * side)) as u8))
+    }))
+}
+
 /// How one of plotters' formats sets type.
 #[derive(Clone, Copy)]
 struct Face {
@@ -204,6 +227,17 @@ pub fn text_width(text: &str, size: f64) -> f64 {
     let measured =
         register().ok().and_then(|()| (FAMILY, large * 2400.0 / 2048.0).into_font().box_size(text).ok());
     measured.map_or(0.6 * size * text.chars().count() as f64, |(width, _)| f64::from(width) * size / large)
+}
+
+/// The text, cut with an ellipsis where it is wider than `width`.
+pub fn fitted(text: &str, size: f64, width: f64) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    let cut = |kept: usize| match letters.get(..kept) {
+        Some(first) if kept < letters.len() => first.iter().collect::<String>() + "\u{2026}",
+        _ => text.to_owned(),
+    };
+    let fits = (0..=letters.len()).rev().find(|kept| text_width(&cut(*kept), size) <= width);
+    cut(fits.unwrap_or(0))
 }
 
 /// Makes the font known to plotters, once.

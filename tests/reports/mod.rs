@@ -1,5 +1,7 @@
 //! Reports on synthetic records with known effects.
 
+mod figures;
+mod numbers;
 mod reading;
 mod statistics;
 mod verdicts;

@@ -157,7 +157,7 @@ fn the_page_holds_everything_and_asks_the_network_for_nothing() {
         assert!(alt.len() > 100, "{alt}");
         let png = fs::read(out.join(format!("{figure}.png"))).expect("a picture");
         let (width, _) = image::load_from_memory(&png).expect("a PNG").to_rgb8().dimensions();
-        assert_eq!(width, 2160);
+        assert_eq!(width, 3 * (720 + 16));
     }
     for words in [
         "SIGN ONLY",
@@ -170,7 +170,7 @@ fn the_page_holds_everything_and_asks_the_network_for_nothing() {
         "Scenes: drawn by this suite.",
         "trained from scratch",
         "test-77aa",
-        "Missing: hard, seeds 4.",
+        "Missing: hard, seed 4.",
         "the loss of itc is not finite",
         "objectives.itc.distill: 0.4",
         "a star &amp; a &lt;ring&gt;",
@@ -180,4 +180,73 @@ fn the_page_holds_everything_and_asks_the_network_for_nothing() {
     assert_eq!(page.matches("<h1>").count(), 1);
     assert_eq!(page.matches("<table").count(), page.matches("<caption>").count());
     assert_eq!(page.matches("<img").count(), page.matches(" alt=\"").count());
+}
+
+#[test]
+fn several_experiments_share_a_page_with_their_answers_on_top() {
+    let folder = tempdir().expect("a folder");
+    // Left there to be looked at.
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("two-reports");
+    study(-2.0, 3).write(&folder.path().join("cpu"));
+    let mut other = study(2.0, 2);
+    other.about.name = "quickstart".to_owned();
+    other.about.question = "Which loss carries retrieval?".to_owned();
+    other.about.profile = None;
+    other.write(&folder.path().join("quickstart"));
+    report(&[folder.path().to_owned()], &out).expect("a report");
+    let page = text(&out, "report.html");
+    for words in [
+        "2 experiments",
+        "href=\"#albef-distillation-weight-cpu\"",
+        "id=\"albef-distillation-weight-cpu\"",
+        "id=\"quickstart\"",
+        "Which loss carries retrieval?",
+        "CONTRADICTED</strong> with has",
+    ] {
+        assert!(page.contains(words), "{words:?}");
+    }
+    for file in ["quickstart-effects.png", "albef-distillation-weight-cpu-curves.svg"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    let experiments = csv::Reader::from_path(out.join("effects.csv")).expect("rows").into_records();
+    let names: Vec<String> = experiments.map(|row| row.expect("a row")[0].to_owned()).collect();
+    assert_eq!(names, ["albef/distillation-weight", "quickstart"]);
+}
+
+#[test]
+fn runs_that_have_only_begun_give_one_clear_message() {
+    let folder = tempdir().expect("a folder");
+    fs::write(folder.path().join("records.jsonl"), "{\"rec").expect("a file");
+    let message = report(&[folder.path().to_owned()], folder.path()).expect_err("refused").to_string();
+    assert!(message.contains("no run has written its first record yet"), "{message}");
+}
+
+#[test]
+fn unfinished_runs_alone_give_a_report_that_says_so() {
+    let (folder, out) = (tempdir().expect("a folder"), tempdir().expect("out"));
+    let mut records = study(1.0, 1).records("with", 0);
+    records.pop();
+    super::write(&folder.path().join("with-0"), &records);
+    report(&[folder.path().to_owned()], out.path()).expect("a report");
+    let page = text(out.path(), "report.html");
+    for words in ["0 of 2 runs are finished", "Not finished: with, seed 0, last record at step 1000."] {
+        assert!(page.contains(words), "{words:?}");
+    }
+}
+
+#[test]
+fn files_of_an_earlier_report_that_are_no_longer_made_are_removed() {
+    let (folder, out) = (tempdir().expect("a folder"), tempdir().expect("out"));
+    study(1.0, 2).write(folder.path());
+    report(&[folder.path().to_owned()], out.path()).expect("a report");
+    fs::write(out.path().join("notes.txt"), "mine").expect("a file");
+    let mut list = text(out.path(), "report.files");
+    list.push_str("old.png\n../outside.txt\n");
+    fs::write(out.path().join("report.files"), list).expect("a list");
+    fs::write(out.path().join("old.png"), "old").expect("a file");
+    let outside = out.path().parent().expect("a folder").join("outside.txt");
+    assert!(!outside.exists());
+    report(&[folder.path().to_owned()], out.path()).expect("a report");
+    assert!(!out.path().join("old.png").exists());
+    assert_eq!(text(out.path(), "notes.txt"), "mine");
 }
