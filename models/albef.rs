@@ -1,14 +1,15 @@
 //! ALBEF: image and text are aligned by contrast first and fused by cross-attention afterwards.
 //!
 //! Li et al., arXiv:2107.07651, section 3.1, and the released code. Image: ViT, all tokens normalised. Text: the first
-//! half of BERT. Fusion: its second half, in which every layer also attends to the image tokens. The [CLS] tokens of
+//! layers of BERT. Fusion: its later layers, in which every layer also attends to the image tokens. The [CLS] tokens of
 //! image and text are mapped linearly to unit vectors I (B,E) and T (B,E):
 //!
 //! `similarity = I T' / temperature`, the temperature learned, 0.07 at first and kept within 0.001 and 0.5.
 //!
 //! Both towers run once for the contrast and for every fusion of the same pairs; only masked words need another pass.
 //!
-//! Deviation: matrices begin with a standard deviation of 0.02 at width 768 only, and wider in narrower models.
+//! Deviation: weights begin at random, matrices with a standard deviation of 0.02 at width 768 and more in narrower
+//! models; the paper's image tower begins as DeiT and its text layers as BERT.
 //!
 //! Deviation: attention weights are not dropped (the paper's text layers drop one in ten), since the fused kernel never
 //! holds them; the outcome of each half layer is dropped as in the paper.
