@@ -1,7 +1,7 @@
 //! ALBEF: image and text are aligned by contrast first and fused by cross-attention afterwards.
 //!
 //! Li et al., arXiv:2107.07651, section 3.1, and the released code. Image: ViT, all tokens normalised. Text: the first
-//! layers of BERT. Fusion: its later layers, in which every layer also attends to the image tokens. The [CLS] tokens of
+//! layers of BERT. Fusion: its later layers, each of which also attends to the image tokens. The [CLS] tokens of
 //! image and text are mapped linearly to unit vectors I (B,E) and T (B,E):
 //!
 //! `similarity = I T' / temperature`, the temperature learned, 0.07 at first and kept within 0.001 and 0.5.
