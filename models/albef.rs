@@ -119,7 +119,7 @@ impl ModelConfig for Config {
             project_image: project("project_image", self.image.width)?,
             project_text: project("project_text", self.text.width)?,
             temperature: vars.bounded("temperature", TEMPERATURE, BOUNDS[0], BOUNDS[1])?,
-            decoder: bert::Decoder::new(&vars.at("decoder"), text.embeddings.table(), &text.spec)?,
+            decoder: bert::Decoder::new(&vars.at("decoder"), text.embed.table(), &text.spec)?,
             text,
         }))
     }
@@ -200,7 +200,7 @@ impl ImageTower {
 
 struct TextTower {
     spec: Spec,
-    embeddings: bert::Embeddings,
+    embed: bert::Embeddings,
     layers: Vec<bert::Layer>,
     /// How many layers see words alone.
     alone: usize,
@@ -217,7 +217,7 @@ impl TextTower {
             bert::Layer::new(&vars.at("layers").at(index), &spec, seen)
         };
         Ok(Self {
-            embeddings: bert::Embeddings::new(&vars.at("embed"), sizes, &spec)?,
+            embed: bert::Embeddings::new(&vars.at("embed"), sizes, &spec)?,
             layers: (0..depth).map(layer).collect::<Result<_>>()?,
             alone: config.fusion,
             spec,
@@ -227,7 +227,7 @@ impl TextTower {
     fn encode(&self, text: &View<Text>) -> Result<Tokens> {
         let (input, noise) = (text.input()?, text.noise());
         let mask = Mask::Keys(input.mask.clone());
-        let mut hidden = self.embeddings.forward(input, within(noise, 0))?;
+        let mut hidden = self.embed.forward(input, within(noise, 0))?;
         for (layer, part) in self.layers.iter().zip(1..).take(self.alone) {
             hidden = layer.forward(&hidden, &mask, None, within(noise, part))?;
         }

@@ -4,7 +4,7 @@
 //! its layers, feature of the class token. Text: causal transformer, feature of the last token. Both features are
 //! mapped linearly, without bias, to unit vectors I (B,E) and T (B,E):
 //!
-//! `similarity = exp(s) I T'` with s learned, ln(1/0.07) at first and brought back to ln 100 whenever an update passes it.
+//! `similarity = exp(s) I T'`, s learned, ln(1/0.07) at first and brought back to ln 100 when an update passes it.
 //!
 //! The released code finds the end of a text at the largest entry, as its [EOS] has the last place in the vocabulary.
 //! Here texts are `[CLS] .. [SEP]` and the end is the last visible token, the [SEP]: the same place.
@@ -185,7 +185,7 @@ impl ImageTower {
 }
 
 struct TextTower {
-    words: Words,
+    embed: Words,
     layers: PreNorm,
     ln_final: LayerNorm,
     project: Linear,
@@ -198,7 +198,7 @@ impl TextTower {
         let sizes = [inputs.vocabulary, inputs.words, spec.width];
         let project = Init::Normal { std: (spec.width as f64).powf(-0.5) };
         Ok(Self {
-            words: Words::new(&vars.at("embed"), sizes, inits)?,
+            embed: Words::new(&vars.at("embed"), sizes, inits)?,
             layers: PreNorm::new(&vars.at("layers"), depth, &spec, &text_start(&spec, depth))?,
             ln_final: LayerNorm::new(&vars.at("ln_final"), spec.width, EPS)?,
             project: Linear::new(&vars.at("project"), [spec.width, config.embed], project, None)?,
@@ -208,7 +208,7 @@ impl TextTower {
     /// Padding follows the text, where no token of it can look.
     fn encode(&self, text: &View<Text>) -> Result<Tokens> {
         let input = text.input()?;
-        let hidden = self.layers.forward(self.words.forward(&input.ids)?, &Mask::Causal, text.noise())?;
+        let hidden = self.layers.forward(self.embed.forward(&input.ids)?, &Mask::Causal, text.noise())?;
         Ok(Tokens { hidden: self.ln_final.forward(&hidden)?, mask: Some(input.mask.clone()) })
     }
 
