@@ -177,7 +177,7 @@ impl<'a> Attempt<'a> {
             let last = step == train.steps;
             let loss = if last || step.is_multiple_of(train.log.max(1)) { Some(self.log()?) } else { None };
             self.progress.update(step, loss);
-            if train.evaluate_every.is_some_and(|every| step.is_multiple_of(every.max(1))) {
+            if last || train.evaluate_every.is_some_and(|every| step.is_multiple_of(every.max(1))) {
                 self.watch(last)?;
             }
             let stop = self.options.stop_at.is_some_and(|stop| step >= stop) && !last;
@@ -229,7 +229,8 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
-    /// Evaluates on the way: on the split that selects, where one does, else on the reported one.
+    /// Evaluates on the way: on the split that selects, where one does, else on the reported one, whose last step is
+    /// for [`Attempt::conclude`].
     fn watch(&mut self, last: bool) -> Result<()> {
         match &self.run().select.step {
             Step::Last if last => Ok(()),

@@ -18,6 +18,9 @@ use super::progress::Show;
 use super::record::{Machine, Record};
 use super::{Arm, Experiment};
 
+/// How often a run may come to its end before it is killed.
+const ATTEMPTS: u32 = 5;
+
 /// What was compared, and what differed.
 #[derive(Debug)]
 pub struct Proof {
@@ -73,7 +76,18 @@ pub fn verify_resume(
     show.line(&format!("{name}: training without a break"));
     finish(&mut command(&whole, every))?;
     show.line(&format!("{name}: training until halfway, to be killed"));
-    let killed_at = kill(&mut command(&broken, every), &broken, steps / 2)?;
+    let mut attempts = 0;
+    let killed_at = loop {
+        if let Some(step) = kill(&mut command(&broken, every), &broken, steps / 2)? {
+            break step;
+        }
+        attempts += 1;
+        if attempts == ATTEMPTS {
+            let text = format!("{name}: {ATTEMPTS} times the run ended before it was killed; give it more steps");
+            return Err(candle_core::Error::Msg(text).into());
+        }
+        fs::remove_dir_all(&broken).map_err(Failure::storage(&broken))?;
+    };
     show.line(&format!("{name}: killed after step {killed_at}; going on"));
     finish(&mut command(&broken, every))?;
 
@@ -93,7 +107,11 @@ fn start(command: &mut Command) -> Result<Child> {
 }
 
 fn finish(command: &mut Command) -> Result<()> {
-    let output = start(command)?.wait_with_output().map_err(Failure::storage(Path::new("child process")))?;
+    succeeded(start(command)?)
+}
+
+fn succeeded(child: Child) -> Result<()> {
+    let output = child.wait_with_output().map_err(Failure::storage(Path::new("child process")))?;
     if output.status.success() {
         return Ok(());
     }
@@ -102,14 +120,14 @@ fn finish(command: &mut Command) -> Result<()> {
         .into())
 }
 
-/// Starts a run and kills it as soon as its checkpoint holds `step` updates; how many it then holds.
-fn kill(command: &mut Command, out: &Path, step: u64) -> Result<u64> {
+/// Starts a run and kills it as soon as its checkpoint holds `step` updates; how many it then holds, or nothing if the
+/// run came to its end first.
+fn kill(command: &mut Command, out: &Path, step: u64) -> Result<Option<u64>> {
     let mut child = start(command)?;
     let storage = || Failure::storage(Path::new("child process"));
     let held = loop {
-        if let Some(status) = child.try_wait().map_err(storage())? {
-            let text = format!("the run ended before it could be killed ({status}); give it more steps");
-            return Err(candle_core::Error::Msg(text).into());
+        if child.try_wait().map_err(storage())?.is_some() {
+            return succeeded(child).map(|()| None);
         }
         if let Ok(directory) = found(out)
             && let Some(state) = checkpoint::peek(&checkpoint::path(&directory))?
@@ -120,8 +138,9 @@ fn kill(command: &mut Command, out: &Path, step: u64) -> Result<u64> {
         std::thread::sleep(Duration::from_millis(2));
     };
     child.kill().map_err(storage())?;
-    child.wait().map_err(storage())?;
-    Ok(held)
+    let status = child.wait().map_err(storage())?;
+    // A process that ended by itself between the look at its checkpoint and the signal was not killed.
+    Ok(if status.success() { None } else { Some(held) })
 }
 
 /// The only run below `out`.
