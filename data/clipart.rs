@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::pack::{Embedded, Pack, Pairs};
+use super::pack::{Embedded, Pack};
+use super::pairs::Pairs;
 use super::{Error, Result, Split};
 
 static PACK: Embedded = Embedded::new(

@@ -14,6 +14,7 @@ mod error;
 pub mod loader;
 pub mod order;
 pub mod pack;
+pub mod pairs;
 pub mod scenes;
 mod source;
 pub mod vocabulary;
