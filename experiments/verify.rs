@@ -83,7 +83,8 @@ pub fn verify_resume(
         }
         attempts += 1;
         if attempts == ATTEMPTS {
-            let text = format!("{name}: {ATTEMPTS} times the run ended before it was killed; give it more steps");
+            let text =
+                format!("{name}: {ATTEMPTS} times the run ended before it was killed; give it more steps");
             return Err(candle_core::Error::Msg(text).into());
         }
         fs::remove_dir_all(&broken).map_err(Failure::storage(&broken))?;
