@@ -1,8 +1,11 @@
 //! Keys and values, one by one.
 
-use vlp_bench::experiments::{Evaluate, Step};
+use proptest::prelude::*;
+use vlp_bench::experiments::failure::Failure;
+use vlp_bench::experiments::fault::Paint;
+use vlp_bench::experiments::{Evaluate, Step, load};
 
-use super::{Folder, Options, RIGHT, read, refuses, told, with};
+use super::{Folder, Options, RIGHT, read, read_with, refuses, told, with};
 
 #[test]
 fn a_right_file_becomes_an_experiment_with_one_arm() {
@@ -147,4 +150,45 @@ fn a_file_that_is_not_there_is_refused_with_one_that_is() {
     let faults = folder.load("quikstart.yaml", &Options::default()).map(|_| ()).expect_err("refused");
     assert!(faults[0].contains("quikstart.yaml cannot be read"), "{}", faults[0]);
     assert!(faults[0].contains("did you mean `quickstart.yaml`?"), "{}", faults[0]);
+}
+
+#[test]
+fn colour_adds_escape_codes_and_nothing_else() {
+    let folder = Folder::new();
+    let file = folder.write("test.yaml", &with("train: {stepz: 4}"));
+    let failure = load(&file, &Options::default()).map(|_| ()).expect_err("refused");
+    let Failure::Refused(faults) = failure else { panic!("not a fault of the file: {failure}") };
+    let coloured = faults[0].render(Paint::Colour);
+    assert!(coloured.starts_with("\x1b[1;31merror\x1b[0m: "), "{coloured}");
+    let bare = ["\x1b[1;31m", "\x1b[1;34m", "\x1b[1m", "\x1b[0m"];
+    let stripped = bare.iter().fold(coloured.clone(), |text, code| text.replace(code, ""));
+    assert_eq!(stripped, faults[0].render(Paint::Plain));
+}
+
+#[test]
+fn columns_count_letters_and_tabs_keep_their_width() {
+    refuses("# é\nquestion: \"é\"\nsed: 1\n", &[
+        ("2:1", &["`data` is missing"]),
+        ("2:1", &["`model` is missing"]),
+        ("2:1", &["`objectives` is missing"]),
+        ("3:1", &["unknown key `sed`"]),
+    ]);
+    refuses(&with("train: {schedule: \"é\", stepz: 4}"), &[("6:19", &["there is no `é`"]), ("6:24", &["unknown key `stepz`"])]);
+    refuses(&with("train:\t{stepz: 4}"), &[("6:9", &["train:\t{stepz: 4}", "| \u{20}     \t ^^^^^"])]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_damage_to_a_file_makes_the_reader_fall_over(at in 0usize..200, length in 0usize..6, put in "[-a-z0-9{}\\[\\]:,&*!|>'\"%@ \n\t.#é]{0,4}") {
+        let letters: Vec<char> = RIGHT.chars().collect();
+        let at = at.min(letters.len());
+        let end = (at + length).min(letters.len());
+        let damaged: String = letters[..at].iter().copied().chain(put.chars()).chain(letters[end..].iter().copied()).collect();
+        if let Err(faults) = read_with(&damaged, &Options::default()) {
+            prop_assert!(!faults.is_empty());
+            prop_assert!(faults.iter().all(|fault| fault.starts_with("error: ")));
+        }
+    }
 }
