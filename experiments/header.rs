@@ -45,6 +45,7 @@ pub fn header(
         attribution: attribution(pairs),
         deviations: deviations(&arm.run),
         code: machine::code(),
+        program: machine::program().to_owned(),
         machine: machine::describe(device),
     })
 }

@@ -63,8 +63,11 @@ pub struct Header {
     pub attribution: Vec<String>,
     /// What differs from the papers on purpose, in model, objectives and data.
     pub deviations: Vec<String>,
-    /// Version and revision of this program.
+    /// Version and revision of this program, in words.
     pub code: String,
+    /// A hash of the program's file: equal programs do equal things, whatever lies beside them in the repository.
+    #[serde(default)]
+    pub program: String,
     /// Where it ran.
     pub machine: Machine,
 }

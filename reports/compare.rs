@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::experiments::record::Header;
 
-/// The settings in which two runs differ, seed and machine aside: `train.steps`, `data.test`, `code`.
+/// The settings in which two runs differ, seed and machine aside: `train.steps`, `data.test`, `the program`.
 pub fn settings(first: &Header, second: &Header) -> Vec<String> {
     let (one, other) = (leaves(&first.config), leaves(&second.config));
     let mut differing: Vec<String> =
@@ -20,8 +20,8 @@ pub fn settings(first: &Header, second: &Header) -> Vec<String> {
             differing.push(key);
         }
     }
-    if first.code != second.code {
-        differing.push("code".to_owned());
+    if first.program != second.program {
+        differing.push("the program".to_owned());
     }
     differing.sort();
     differing.dedup();

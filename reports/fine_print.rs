@@ -141,7 +141,7 @@ fn cost(results: &Results) -> Note {
             Cell::Text(arm.name.to_owned()),
             words(header(|run| run.header.parameters as f64), &|value| number::count(value as u64)),
             words(header(|run| run.header.flops_per_step), &number::prefixed),
-            words(mean(&arm.runs, &|run| run.done().map(|done| done.seconds)), &number::duration),
+            words(arm.seconds(), &number::duration),
             words(mean(&arm.runs, &|run| run.done().map(|done| done.pairs_per_second)), &number::prefixed),
             words(mean(&arm.runs, &|run| Some(run.done()?.peak_memory? as f64)), &|value| {
                 format!("{}B", number::prefixed(value))
@@ -150,8 +150,9 @@ fn cost(results: &Results) -> Note {
     };
     let head = ["Arm", "Parameters", "FLOPs a step", "Time a run", "Pairs a second", "Peak memory"];
     let table = Table {
-        caption: "What each arm costs; where parameters or FLOPs differ, arms are not compared at equal cost"
-            .to_owned(),
+        caption:
+            "What each arm costs: arms are compared at equal cost only where parameters, FLOPs and time agree"
+                .to_owned(),
         head: head.map(str::to_owned).to_vec(),
         rows: results.arms.iter().map(row).collect(),
     };

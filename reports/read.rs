@@ -109,7 +109,8 @@ pub fn read(paths: &[PathBuf]) -> Result<Found, Error> {
             Some(run) => {
                 let about = &run.header.experiment;
                 let runs = grouped.entry((about.name.clone(), about.profile.clone())).or_default();
-                let known = |other: &Run| other.header.hash == run.header.hash;
+                let same = |header: &Header| (header.hash.clone(), header.arm.clone());
+                let known = |other: &Run| same(&other.header) == same(&run.header);
                 if !runs.iter().any(known) {
                     runs.push(run);
                 }

@@ -58,6 +58,14 @@ pub struct Arm<'a> {
     pub values: Vec<Option<Value>>,
 }
 
+impl Arm<'_> {
+    /// Seconds that a run took, averaged over seeds.
+    pub fn seconds(&self) -> Option<f64> {
+        let seconds: Vec<f64> = self.runs.iter().filter_map(|run| Some(run.done()?.seconds)).collect();
+        summary(&seconds).map(|summary| summary.mean)
+    }
+}
+
 /// What the seeds of one arm give for one metric.
 #[derive(Clone, Debug)]
 pub struct Value {

@@ -117,7 +117,7 @@ pub fn arms(results: &Results) -> Table {
         head.push(metric.label());
         head.push("Test-set error".to_owned());
     }
-    head.extend(["Parameters", "FLOPs a step", "Steps"].map(str::to_owned));
+    head.extend(["Parameters", "FLOPs a step", "Steps", "Time a run"].map(str::to_owned));
     let row = |arm: &Arm| {
         let mut row = vec![Cell::Text(arm.name.to_owned())];
         for (index, _) in results.headlines() {
@@ -133,6 +133,7 @@ pub fn arms(results: &Results) -> Table {
         row.push(own(first.map(|header| number::prefixed(header.parameters as f64))));
         row.push(own(first.map(|header| number::prefixed(header.flops_per_step))));
         row.push(own(arm.runs.first().and_then(|run| run.done()).map(|done| number::count(done.steps))));
+        row.push(own(arm.seconds().map(number::duration)));
         row
     };
     Table {

@@ -125,6 +125,7 @@ impl Study {
             attribution: vec!["Scenes: drawn by this suite.".to_owned()],
             deviations: vec!["albef: the text tower is trained from scratch.".to_owned()],
             code: "0.1.0 (4f2c9a1)".to_owned(),
+            program: "77c0".to_owned(),
             machine: Machine {
                 device: "cpu".to_owned(),
                 processor: "Xeon".to_owned(),

@@ -141,10 +141,12 @@ fn two_finished_runs_of_one_arm_and_seed_are_refused_with_what_differs() {
     let mut records = study.records("with", 1);
     header(&mut records).hash = "another".to_owned();
     header(&mut records).config["train"]["steps"] = 2000.into();
-    header(&mut records).code = "0.2.0".to_owned();
+    header(&mut records).program = "90d1".to_owned();
     write(&folder.path().join("with-1-again"), &records);
     let message = refusal(&[folder.path().to_owned()]);
-    for word in ["arm `with`, seed 1", "differ in code, train.steps", "with-1-again", "belong together"] {
+    for word in
+        ["arm `with`, seed 1", "differ in the program, train.steps", "with-1-again", "belong together"]
+    {
         assert!(message.contains(word), "{word:?} is not in {message:?}");
     }
 }

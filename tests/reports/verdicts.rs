@@ -170,3 +170,18 @@ fn measuring_in_two_ways_is_not_comparable() {
     assert!(because.contains("the version of the evaluation"), "{because}");
     assert!(because.contains("the number of test items"), "{because}");
 }
+
+#[test]
+fn runs_of_two_programs_are_not_comparable_but_a_commit_between_runs_changes_nothing() {
+    let (folder, study) = (tempdir().expect("a folder"), study(2.0, 5));
+    study.write(folder.path());
+    let mut records = study.records("with", 0);
+    header(&mut records).code = "0.1.0 (77aa), dirty".to_owned();
+    write(&folder.path().join("with-0"), &records);
+    assert_eq!(judged_at(folder.path()).verdict, Verdict::SignOnly);
+    header(&mut records).program = "90d1".to_owned();
+    write(&folder.path().join("with-0"), &records);
+    let got = judged_at(folder.path());
+    assert_eq!(got.verdict, Verdict::NotComparable);
+    assert!(got.because.contains("the program"), "{}", got.because);
+}

@@ -1,0 +1,88 @@
+//! How the weights of each model begin, as in its released code.
+
+use candle_core::Device;
+use vlp_bench::models::{Config, Store};
+
+use super::INPUTS;
+
+/// The standard deviation of the values of one parameter.
+fn deviation(store: &Store, name: &str) -> f64 {
+    let values = store.entries()[name].var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let count = values.len() as f64;
+    let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
+    (values.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / count).sqrt()
+}
+
+#[track_caller]
+fn begins(config: &str, expected: &[(&str, f64)]) {
+    let config: Config = serde_yaml::from_str(config).unwrap();
+    let store = Store::new(&Device::Cpu, 1, &[]);
+    config.build(&store.student(), &INPUTS).unwrap();
+    for &(name, expected) in expected {
+        let got = deviation(&store, name);
+        let count = store.entries()[name].var.elem_count() as f64;
+        // Four standard errors of a standard deviation.
+        let error = 4.0 * expected / (2.0 * count).sqrt();
+        assert!((got - expected).abs() <= error, "{name}: {got}, expected {expected} within {error}");
+    }
+}
+
+fn uniform(inputs: f64) -> f64 {
+    (3.0 * inputs).powf(-0.5)
+}
+
+#[test]
+fn clip_begins_as_its_released_code() {
+    let config =
+        "clip: {image: {width: 64, depth: 2, heads: 2}, text: {width: 64, depth: 3, heads: 2}, embed: 48}";
+    begins(
+        config,
+        &[
+            ("text.embed.words", 0.02),
+            ("text.embed.positions", 0.01),
+            ("text.layers.2.attention.qkv.weight", 64f64.powf(-0.5)),
+            ("text.layers.2.attention.out.weight", (6.0 * 64f64).powf(-0.5)),
+            ("text.layers.2.mlp.up.weight", 128f64.powf(-0.5)),
+            ("text.layers.2.mlp.up.bias", 0.0),
+            ("text.layers.2.mlp.down.weight", (6.0 * 64f64).powf(-0.5)),
+            ("text.project.weight", 64f64.powf(-0.5)),
+            ("image.patches.weight", uniform(192.0)),
+            ("image.patches.class", 64f64.powf(-0.5)),
+            ("image.patches.positions", 64f64.powf(-0.5)),
+            ("image.layers.1.attention.qkv.weight", (2.0 / 256f64).sqrt()),
+            ("image.layers.1.attention.qkv.bias", 0.0),
+            ("image.layers.1.attention.out.weight", uniform(64.0)),
+            ("image.layers.1.mlp.up.weight", uniform(64.0)),
+            ("image.layers.1.mlp.up.bias", uniform(64.0)),
+            ("image.layers.1.mlp.down.weight", uniform(256.0)),
+            ("image.layers.1.mlp.down.bias", uniform(256.0)),
+            ("image.project.weight", 64f64.powf(-0.5)),
+        ],
+    );
+}
+
+#[test]
+fn albef_begins_as_its_released_code_at_the_published_width_and_wider_in_narrow_layers() {
+    let (image, text) = (0.02 * 12f64.sqrt(), 0.02 * 24f64.sqrt());
+    let config =
+        "albef: {image: {width: 64, depth: 2, heads: 2}, text: {width: 32, depth: 2, heads: 2}, fusion: 1}";
+    begins(
+        config,
+        &[
+            ("image.patches.weight", uniform(192.0)),
+            ("image.patches.bias", uniform(192.0)),
+            ("image.patches.class", image),
+            ("image.layers.1.attention.qkv.weight", image),
+            ("image.layers.1.mlp.up.bias", 0.0),
+            ("text.embed.words", text),
+            ("text.embed.segments", text),
+            ("text.layers.1.cross.kv.weight", text),
+            ("text.layers.1.mlp.down.weight", text),
+            ("project_image.weight", uniform(64.0)),
+            ("project_text.weight", uniform(32.0)),
+            ("decoder.transform.weight", text),
+            ("decoder.bias", 0.0),
+        ],
+    );
+    assert!((vlp_bench::models::nn::deviation(768) - 0.02).abs() < 1e-12);
+}
