@@ -181,7 +181,8 @@ impl ImageTower {
     fn new(vars: &Vars, config: &Config, inputs: &Inputs) -> Result<Self> {
         let Tower { width, depth, heads } = config.image;
         let spec = Spec { width, heads, activation: Activation::Gelu, eps: IMAGE_EPS, dropout: 0.0 };
-        let init = Init::TruncatedNormal { std: deviation(width) };
+        // The released code cuts this normal at -2 and 2, a hundred deviations away.
+        let init = Init::Normal { std: deviation(width) };
         let map = fan_in(3 * config.patch * config.patch);
         let start = PatchStart { weight: map, bias: Some(map), tokens: init };
         Ok(Self {

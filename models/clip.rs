@@ -139,11 +139,11 @@ impl Model for Clip {
     }
 
     fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {
-        self.image.embed(&self.image_tokens(image)?)
+        self.image.feature(&self.image_tokens(image)?)
     }
 
     fn embed_text(&self, text: &View<Text>) -> Result<Tensor> {
-        self.text.embed(&self.text_tokens(text)?)
+        self.text.feature(&self.text_tokens(text)?)
     }
 
     fn similarity(&self, images: &Tensor, texts: &Tensor) -> Result<Tensor> {
@@ -179,7 +179,7 @@ impl ImageTower {
         Ok(Tokens { hidden: self.layers.forward(hidden, &Mask::None, image.noise())?, mask: None })
     }
 
-    fn embed(&self, tokens: &Tokens) -> Result<Tensor> {
+    fn feature(&self, tokens: &Tokens) -> Result<Tensor> {
         unit(&self.project.forward(&self.ln_post.forward(&first(&tokens.hidden)?)?)?)
     }
 }
@@ -212,7 +212,7 @@ impl TextTower {
         Ok(Tokens { hidden: self.ln_final.forward(&hidden)?, mask: Some(input.mask.clone()) })
     }
 
-    fn embed(&self, tokens: &Tokens) -> Result<Tensor> {
+    fn feature(&self, tokens: &Tokens) -> Result<Tensor> {
         let Some(mask) = &tokens.mask else { bail!("the words of a text come without their mask") };
         unit(&self.project.forward(&pick(&tokens.hidden, &last_visible(mask)?)?)?)
     }

@@ -14,11 +14,6 @@ pub enum Init {
         /// Standard deviation.
         std: f64,
     },
-    /// Normal with mean 0, redrawn beyond two standard deviations.
-    TruncatedNormal {
-        /// Standard deviation before truncation.
-        std: f64,
-    },
     /// Uniform in -bound..bound.
     Uniform {
         /// Largest magnitude.
@@ -39,7 +34,6 @@ impl Init {
         match self {
             Self::Constant(value) => Tensor::full(value as f32, shape, device),
             Self::Normal { std } => scaled(key.normal(count), std),
-            Self::TruncatedNormal { std } => scaled(key.truncated_normal(count, 2.0), std),
             Self::Uniform { bound } => {
                 scaled(key.uniform(count).into_iter().map(|value| 2.0 * value - 1.0).collect(), bound)
             }

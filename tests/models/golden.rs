@@ -51,7 +51,7 @@ impl Golden {
         let scale = expected.iter().fold(0f32, |scale, x| scale.max(x.abs()));
         assert!(scale > 0.01, "{name} is zero throughout");
         for (place, (got, expected)) in got.iter().zip(&expected).enumerate() {
-            assert!((got - expected).abs() <= 1e-4 * scale, "{name} {place}: got {got}, expected {expected}");
+            assert!((got - expected).abs() <= 1e-5 * scale, "{name} {place}: got {got}, expected {expected}");
         }
     }
 
