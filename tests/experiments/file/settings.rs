@@ -167,13 +167,19 @@ fn colour_adds_escape_codes_and_nothing_else() {
 
 #[test]
 fn columns_count_letters_and_tabs_keep_their_width() {
-    refuses("# é\nquestion: \"é\"\nsed: 1\n", &[
-        ("2:1", &["`data` is missing"]),
-        ("2:1", &["`model` is missing"]),
-        ("2:1", &["`objectives` is missing"]),
-        ("3:1", &["unknown key `sed`"]),
-    ]);
-    refuses(&with("train: {schedule: \"é\", stepz: 4}"), &[("6:19", &["there is no `é`"]), ("6:24", &["unknown key `stepz`"])]);
+    refuses(
+        "# é\nquestion: \"é\"\nsed: 1\n",
+        &[
+            ("2:1", &["`data` is missing"]),
+            ("2:1", &["`model` is missing"]),
+            ("2:1", &["`objectives` is missing"]),
+            ("3:1", &["unknown key `sed`"]),
+        ],
+    );
+    refuses(
+        &with("train: {schedule: \"é\", stepz: 4}"),
+        &[("6:19", &["there is no `é`"]), ("6:24", &["unknown key `stepz`"])],
+    );
     refuses(&with("train:\t{stepz: 4}"), &[("6:9", &["train:\t{stepz: 4}", "| \u{20}     \t ^^^^^"])]);
 }
 
