@@ -166,6 +166,11 @@ impl Model for Albef {
         Ok(Fused { pooled: first(&text.hidden)?, text, image: None })
     }
 
+    fn pool(&self, image: &View<Image>, text: &View<Text>) -> Result<Tensor> {
+        let seen = self.image_tokens(image)?.hidden;
+        self.text.pool(self.text_tokens(text)?, &seen, joint_noise(image, text))
+    }
+
     fn predict_words(&self, hidden: &Tensor) -> Result<Tensor> {
         self.decoder.forward(hidden)
     }
@@ -243,5 +248,19 @@ impl TextTower {
             hidden = layer.forward(&hidden, &visible, Some((image, &Mask::None)), within(noise, part))?;
         }
         Ok(Tokens { hidden, mask })
+    }
+
+    /// The first token (B,D) of [`TextTower::fuse`]: the last layer computes no other.
+    fn pool(&self, words: Tokens, image: &Tensor, noise: Option<Key>) -> Result<Tensor> {
+        let Tokens { mut hidden, mask } = words;
+        let (visible, image) = (mask.map_or(Mask::None, Mask::Keys), Some((image, &Mask::None)));
+        for (layer, part) in self.layers.iter().zip(1..).skip(self.alone) {
+            let (noise, last) = (within(noise, part), part as usize == self.layers.len());
+            hidden = match last {
+                false => layer.forward(&hidden, &visible, image, noise)?,
+                true => layer.forward_first(&hidden, &visible, image, noise)?,
+            };
+        }
+        first(&hidden)
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::nn::{
     LayerNorm, Linear, PatchStart, Patches, PreNorm, Spec, Start, Tower, Words, dropout_faults, fan_in,
-    first, flops, pick, unit,
+    flops, unit,
 };
 use super::{
     Abilities, Ability, Dims, Field, Image, Init, Inputs, Model, ModelConfig, Text, Tokens, Vars, View,
@@ -139,11 +139,13 @@ impl Model for Clip {
     }
 
     fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {
-        self.image.feature(&self.image_tokens(image)?)
+        let class = image.memo("image.class", |image| self.image.class(image))?;
+        self.image.feature(&class.hidden)
     }
 
     fn embed_text(&self, text: &View<Text>) -> Result<Tensor> {
-        self.text.feature(&self.text_tokens(text)?)
+        let end = text.memo("text.end", |text| self.text.end(text))?;
+        self.text.feature(&end.hidden)
     }
 
     fn similarity(&self, images: &Tensor, texts: &Tensor) -> Result<Tensor> {
@@ -174,13 +176,25 @@ impl ImageTower {
         })
     }
 
-    fn encode(&self, image: &View<Image>) -> Result<Tokens> {
-        let hidden = self.ln_pre.forward(&self.patches.forward(image.input()?.pixels()?)?)?;
-        Ok(Tokens { hidden: self.layers.forward(hidden, &Mask::None, image.noise())?, mask: None })
+    fn embed(&self, image: &View<Image>) -> Result<Tensor> {
+        self.ln_pre.forward(&self.patches.forward(image.input()?.pixels()?)?)
     }
 
-    fn feature(&self, tokens: &Tokens) -> Result<Tensor> {
-        unit(&self.project.forward(&self.ln_post.forward(&first(&tokens.hidden)?)?)?)
+    fn encode(&self, image: &View<Image>) -> Result<Tokens> {
+        let hidden = self.layers.forward(self.embed(image)?, &Mask::None, image.noise())?;
+        Ok(Tokens { hidden, mask: None })
+    }
+
+    /// The class token (B,D) of [`ImageTower::encode`]: of the last layer the embedding reads nothing else.
+    fn class(&self, image: &View<Image>) -> Result<Tokens> {
+        let hidden = self.embed(image)?;
+        let places = vec![0; hidden.dim(0)?];
+        let hidden = self.layers.forward_one(hidden, &Mask::None, (&places, &Mask::None), image.noise())?;
+        Ok(Tokens { hidden, mask: None })
+    }
+
+    fn feature(&self, class: &Tensor) -> Result<Tensor> {
+        unit(&self.project.forward(&self.ln_post.forward(class)?)?)
     }
 }
 
@@ -212,9 +226,17 @@ impl TextTower {
         Ok(Tokens { hidden: self.ln_final.forward(&hidden)?, mask: Some(input.mask.clone()) })
     }
 
-    fn feature(&self, tokens: &Tokens) -> Result<Tensor> {
-        let Some(mask) = &tokens.mask else { bail!("the words of a text come without their mask") };
-        unit(&self.project.forward(&pick(&tokens.hidden, &last_visible(mask)?)?)?)
+    /// The end-of-text token (B,D) of [`TextTower::encode`], the last visible one: it sees every visible token.
+    fn end(&self, text: &View<Text>) -> Result<Tokens> {
+        let input = text.input()?;
+        let (places, all) = (last_visible(&input.mask)?, Mask::Keys(input.mask.clone()));
+        let hidden = self.embed.forward(&input.ids)?;
+        let end = self.layers.forward_one(hidden, &Mask::Causal, (&places, &all), text.noise())?;
+        Ok(Tokens { hidden: self.ln_final.forward(&end)?, mask: None })
+    }
+
+    fn feature(&self, end: &Tensor) -> Result<Tensor> {
+        unit(&self.project.forward(end)?)
     }
 }
 

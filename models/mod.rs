@@ -163,6 +163,14 @@ pub trait Model {
     fn fuse(&self, _image: &View<Image>, _text: &View<Text>, attend: Attend) -> Result<Fused> {
         lacks(if attend == Attend::Both { Ability::Fuse } else { Ability::Generate })
     }
+    /// One vector a pair (B,D): [`Fused::pooled`] of [`Model::fuse`] with [`Attend::Both`], for who reads nothing else.
+    /// A model says how where that costs less than the whole joint pass; dropout may drop other elements.
+    ///
+    /// # Errors
+    /// When the model lacks [`Ability::Fuse`].
+    fn pool(&self, image: &View<Image>, text: &View<Text>) -> Result<Tensor> {
+        Ok(self.fuse(image, text, Attend::Both)?.pooled)
+    }
     /// Vocabulary logits (..,V) of text hidden states (..,D).
     ///
     /// # Errors

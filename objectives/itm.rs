@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::negatives::{self, Pair};
 use super::{Loss, Needs, Objective, ObjectiveConfig, Step};
 use crate::kernels;
-use crate::models::{Abilities, Ability, Attend, Dims, Fused, Init, Vars};
+use crate::models::{Abilities, Ability, Dims, Init, Vars};
 
 /// `itm: {negatives: hard}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,12 +88,12 @@ impl Head {
         kernels::linear(pooled, &self.weight, Some(&self.bias))
     }
 
-    /// The log-odds (B) that each of B fused pairs matches.
+    /// The log-odds (B) that each of B pooled pairs (B,D) matches.
     ///
     /// # Errors
     /// When the pairs have another width than the head.
-    pub fn scores(&self, fused: &Fused) -> Result<Tensor> {
-        let logits = self.logits(&fused.pooled)?;
+    pub fn scores(&self, pooled: &Tensor) -> Result<Tensor> {
+        let logits = self.logits(pooled)?;
         logits.narrow(1, 1, 1)?.sub(&logits.narrow(1, 0, 1)?)?.squeeze(1)
     }
 }
@@ -137,7 +137,7 @@ impl Itm {
 impl Objective for Itm {
     fn loss(&self, step: &Step) -> Result<Loss> {
         let student = &step.student;
-        let matched = student.fused()?.pooled.clone();
+        let matched = student.pooled()?;
         let (device, positives) = (matched.device(), matched.dim(0)?);
         let [images, texts] = self.mismatched(step)?;
         let total = positives + images.len();
@@ -146,8 +146,7 @@ impl Objective for Itm {
         } else {
             let image = student.image.select(&Tensor::new(images, device)?)?;
             let text = student.text.select(&Tensor::new(texts, device)?)?;
-            let mismatched = student.model.fuse(&image, &text, Attend::Both)?;
-            Tensor::cat(&[&matched, &mismatched.pooled], 0)?
+            Tensor::cat(&[&matched, &student.model.pool(&image, &text)?], 0)?
         };
         let matches: Vec<u32> = (0..total).map(|row| u32::from(row < positives)).collect();
         let matches = Tensor::new(matches, device)?;

@@ -47,6 +47,7 @@ pub struct Reading<'a> {
     embeds: [OnceCell<Tensor>; 2],
     similarity: OnceCell<Tensor>,
     fused: OnceCell<Rc<Fused>>,
+    pooled: OnceCell<Tensor>,
 }
 
 impl<'a> Reading<'a> {
@@ -60,6 +61,7 @@ impl<'a> Reading<'a> {
             embeds: Default::default(),
             similarity: OnceCell::new(),
             fused: OnceCell::new(),
+            pooled: OnceCell::new(),
         }
     }
 
@@ -104,6 +106,17 @@ impl<'a> Reading<'a> {
     /// When the model does not fuse.
     pub fn fused(&self) -> Result<Rc<Fused>> {
         once(&self.fused, || self.model.fuse(&self.image, &self.text, Attend::Both).map(Rc::new))
+    }
+
+    /// One vector (B,D) for each of the B matching pairs, as [`Reading::fused`] pools them.
+    ///
+    /// # Errors
+    /// When the model does not fuse.
+    pub fn pooled(&self) -> Result<Tensor> {
+        once(&self.pooled, || match self.fused.get() {
+            Some(fused) => Ok(fused.pooled.clone()),
+            None => self.model.pool(&self.image, &self.text),
+        })
     }
 }
 

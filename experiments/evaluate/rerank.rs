@@ -11,7 +11,6 @@ use super::Subject;
 use super::gallery::{BLOCK, Shown};
 use super::ranking::{self, Place};
 use super::retrieval::{Found, Search};
-use crate::models::Attend;
 use crate::objectives::{Config, itm};
 
 /// The matching head's scores of (image, text) pairs.
@@ -59,8 +58,8 @@ pub fn scores(subject: &Subject, shown: &Shown, [texts, images]: &[Search; 2]) -
         let (images, texts) = (&shown.images[images], &shown.texts[texts]);
         for pairs in pairs.chunks(BLOCK) {
             let (rows, columns) = rows(pairs, subject.store.device())?;
-            let fused = subject.model.fuse(&images.select(&rows)?, &texts.select(&columns)?, Attend::Both)?;
-            scores.extend(pairs.iter().copied().zip(head.scores(&fused)?.to_vec1::<f32>()?));
+            let pooled = subject.model.pool(&images.select(&rows)?, &texts.select(&columns)?)?;
+            scores.extend(pairs.iter().copied().zip(head.scores(&pooled)?.to_vec1::<f32>()?));
         }
     }
     if scores.values().any(|score| !score.is_finite()) {

@@ -12,6 +12,7 @@ const ZERO: Option<Init> = Some(Init::Constant(0.0));
 pub struct SelfAttention {
     qkv: Linear,
     out: Linear,
+    width: usize,
     heads: usize,
 }
 
@@ -22,6 +23,7 @@ impl SelfAttention {
         Ok(Self {
             qkv: Linear::new(&vars.at("qkv"), [spec.width, 3 * spec.width], start.qkv, ZERO)?,
             out: Linear::new(&vars.at("out"), [spec.width, spec.width], start.out, ZERO)?,
+            width: spec.width,
             heads: spec.heads,
         })
     }
@@ -32,6 +34,16 @@ impl SelfAttention {
     /// When the mask is of another shape.
     pub fn forward(&self, x: &Tensor, mask: &Mask) -> Result<Tensor> {
         self.out.forward(&kernels::self_attention(&self.qkv.forward(x)?, self.heads, mask)?)
+    }
+
+    /// What one token of each example finds: `one` (B,1,D) is a row of each x (B,T,D), to (B,1,D).
+    ///
+    /// # Errors
+    /// When the mask is of another shape.
+    pub fn forward_one(&self, one: &Tensor, x: &Tensor, mask: &Mask) -> Result<Tensor> {
+        let q = self.qkv.part(0, self.width)?.forward(one)?;
+        let kv = self.qkv.part(self.width, 2 * self.width)?.forward(x)?;
+        self.out.forward(&kernels::cross_attention(&q, &kv, self.heads, mask)?)
     }
 }
 

@@ -31,6 +31,15 @@ impl Linear {
         kernels::linear(x, &self.weight, self.bias.as_ref())
     }
 
+    /// The map to `count` of the outputs, from output `first` on: the same weights.
+    ///
+    /// # Errors
+    /// When there are not so many outputs.
+    pub fn part(&self, first: usize, count: usize) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| bias.narrow(0, first, count)).transpose()?;
+        Ok(Self { weight: self.weight.narrow(0, first, count)?, bias })
+    }
+
     /// [`Linear::forward`] followed by an activation.
     ///
     /// # Errors

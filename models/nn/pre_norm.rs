@@ -4,7 +4,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{LayerNorm, Mlp, SelfAttention, Spec, Start, dropout, within};
+use super::{LayerNorm, Mlp, SelfAttention, Spec, Start, dropout, pick, within};
 use crate::kernels::{Mask, random::Key};
 use crate::models::Vars;
 
@@ -40,6 +40,30 @@ impl PreNorm {
         }
         Ok(x)
     }
+
+    /// One token of each example of [`PreNorm::forward`], (B,D): that at `places`, of which the last layer computes
+    /// nothing else. In the last layer the tokens see what `last` shows.
+    ///
+    /// # Errors
+    /// When a mask is of another shape or a place lies outside the sequence.
+    pub fn forward_one(
+        &self,
+        x: Tensor,
+        mask: &Mask,
+        (places, last): (&[u32], &Mask),
+        noise: Option<Key>,
+    ) -> Result<Tensor> {
+        let mut x = x;
+        for (layer, index) in self.layers.iter().zip(1..) {
+            let noise = within(noise, index - 1);
+            x = if (index as usize) < self.layers.len() {
+                layer.forward(&x, mask, noise)?
+            } else {
+                layer.forward_one(&x, places, last, noise)?
+            };
+        }
+        if self.layers.is_empty() { pick(&x, places) } else { x.squeeze(1) }
+    }
 }
 
 impl Layer {
@@ -54,7 +78,17 @@ impl Layer {
     }
 
     fn forward(&self, x: &Tensor, mask: &Mask, noise: Option<Key>) -> Result<Tensor> {
-        let seen = self.attention.forward(&self.norm1.forward(x)?, mask)?;
+        self.finish(x, self.attention.forward(&self.norm1.forward(x)?, mask)?, noise)
+    }
+
+    fn forward_one(&self, x: &Tensor, places: &[u32], mask: &Mask, noise: Option<Key>) -> Result<Tensor> {
+        let normed = self.norm1.forward(x)?;
+        let seen = self.attention.forward_one(&pick(&normed, places)?.unsqueeze(1)?, &normed, mask)?;
+        self.finish(&pick(x, places)?.unsqueeze(1)?, seen, noise)
+    }
+
+    /// What follows the outcome `seen` of the attention of x.
+    fn finish(&self, x: &Tensor, seen: Tensor, noise: Option<Key>) -> Result<Tensor> {
         let x = (x + dropout(seen, self.dropout, noise, 0)?)?;
         let told = self.mlp.forward(&self.norm2.forward(&x)?)?;
         x + dropout(told, self.dropout, noise, 1)?

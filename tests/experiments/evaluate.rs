@@ -216,7 +216,7 @@ fn ranking_anew_follows_the_matching_head() {
             let (images, words) =
                 (shown.images[0].select(&rows).unwrap(), shown.texts[0].select(&all).unwrap());
             let fused = subject.model.fuse(&images, &words, Attend::Both).unwrap();
-            let scores = head.scores(&fused).unwrap().to_vec1::<f32>().unwrap();
+            let scores = head.scores(&fused.pooled).unwrap().to_vec1::<f32>().unwrap();
             let own = |text: usize| matches.texts_of[image].contains(&(text as u32));
             let best = (0..texts).filter(|&text| own(text)).map(|text| scores[text]).fold(f32::MIN, f32::max);
             let ahead = (0..texts).filter(|&text| !own(text) && scores[text] >= best).count();

@@ -124,6 +124,18 @@ fn a_pass_over_selected_pairs_equals_the_pass_over_pairs_given_in_that_order() {
 }
 
 #[test]
+fn pooling_alone_gives_what_the_whole_joint_pass_pools() {
+    for fusion in [1, 2] {
+        let text = format!("albef: {{text: {{width: 12, depth: 3, heads: 2}}, fusion: {fusion}}}");
+        let config: Config = serde_yaml::from_str(&text).unwrap();
+        let model = config.build(&Store::new(&Device::Cpu, 1, &[]).detached(), &INPUTS).unwrap();
+        let (image, text) = views(None);
+        let fused = model.fuse(&image, &text, Attend::Both).unwrap().pooled;
+        close(&model.pool(&image, &text).unwrap(), &fused);
+    }
+}
+
+#[test]
 fn dropout_is_a_function_of_the_noise_and_none_without_it() {
     let store = Store::new(&Device::Cpu, 1, &[]);
     for config in ["clip: {dropout: 0.2}", "albef: {dropout: 0.2}"] {

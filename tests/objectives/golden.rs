@@ -150,7 +150,7 @@ fn itm_is_that_of_albefs_released_code() {
         );
 
         let head = itm::Head::open(&store.detached().at("itm"), &dims(6, 6, 9)).unwrap();
-        let odds = head.scores(&step.student.fused().unwrap()).unwrap().exp().unwrap();
+        let odds = head.scores(&step.student.pooled().unwrap()).unwrap().exp().unwrap();
         let probability = (&odds / (&odds + 1.0).unwrap()).unwrap();
         assert_close(&probability, &golden.get("match_probability"), 1e-5);
     }
