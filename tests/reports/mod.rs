@@ -1,5 +1,6 @@
 //! Reports on synthetic records with known effects.
 
+mod committed;
 mod figures;
 mod numbers;
 mod reading;
