@@ -5,6 +5,7 @@ mod cli;
 mod evaluate;
 mod file;
 mod kills;
+mod learning;
 mod plans;
 mod published;
 mod ranking;
