@@ -98,6 +98,12 @@ fn batch(pairs: usize) -> Result<Batch> {
 /// Times `steps` steps and prints one line of JSON.
 pub fn once(name: &str, steps: u64, threads: usize) -> Result<()> {
     kernels::threads::init(threads)?;
+    let timed = kernels::threads::inside(|| time(name, steps).map_err(|error| error.to_string()));
+    println!("{}", timed?);
+    Ok(())
+}
+
+fn time(name: &str, steps: u64) -> Result<serde_json::Value> {
     let before = peak_memory();
     let run = run(name)?;
     let batch = batch(run.train.batch)?;
@@ -111,17 +117,16 @@ pub fn once(name: &str, steps: u64, threads: usize) -> Result<()> {
         loss = trainer.update(&batch)?["loss"].to_scalar()?;
     }
     let seconds = start.elapsed().as_secs_f64();
-    let line = json!({
+    Ok(json!({
         "step": name,
         "pairs_per_second": (steps * run.train.batch as u64) as f64 / seconds,
+        "gigaflops_per_second": steps as f64 * trainer.flops(&batch)? / seconds / 1e9,
         "peak_memory_mib": peak_memory(),
         "memory_before_mib": before,
         "parameters": trainer.store.count(Role::Trainable),
         "loss": loss,
         "framework": "VLP-Bench",
-    });
-    println!("{line}");
-    Ok(())
+    }))
 }
 
 /// The greatest resident memory so far in MiB, where the system tells it.
@@ -141,8 +146,9 @@ pub fn all() -> Result<()> {
         let figures: serde_json::Value = serde_json::from_slice(&output.stdout)?;
         let number = |key: &str| figures[key].as_f64().unwrap_or(f64::NAN);
         println!(
-            "step {name:<6} {:7.1} pairs/s, peak memory {:5.0} MiB, {:.1} million parameters",
+            "step {name:<6} {:7.1} pairs/s, {:5.1} GFLOP/s, peak memory {:5.0} MiB, {:.1} million parameters",
             number("pairs_per_second"),
+            number("gigaflops_per_second"),
             number("peak_memory_mib"),
             number("parameters") / 1e6,
         );

@@ -9,7 +9,7 @@ use super::published::{self, Rerun};
 use super::record::{ClaimRecord, DataRecord, ExperimentRecord, FORMAT, Header};
 use super::{Arm, Claim, Experiment, Run, Step};
 use crate::data::{Dataset, Split};
-use crate::models::{Inputs, Store, store::Role};
+use crate::models::{Store, store::Role};
 
 /// Writes the header of one run.
 ///
@@ -21,7 +21,7 @@ pub fn header(
     seed: u64,
     hash: &str,
     pairs: &Pairs,
-    store: &Store,
+    (store, flops_per_step): (&Store, f64),
     command: &str,
 ) -> Result<Header> {
     // By way of text, so that a number keeps the digits it was typed with.
@@ -40,7 +40,7 @@ pub fn header(
         model: arm.run.model.name().to_owned(),
         objectives: arm.run.objectives.iter().map(|config| config.name().to_owned()).collect(),
         parameters: store.count(Role::Trainable) as u64,
-        flops_per_step: flops(&arm.run, &pairs.inputs),
+        flops_per_step,
         data: splits(pairs).map(|(split, dataset)| data_record(split, dataset)).collect(),
         attribution: attribution(pairs),
         deviations: deviations(&arm.run),
@@ -48,14 +48,6 @@ pub fn header(
         program: machine::program().to_owned(),
         machine: machine::describe(device),
     })
-}
-
-/// Floating-point operations of one update: a forward pass over the batch, a backward pass worth two, and the
-/// teacher's forward pass where there is one. Passes over mismatched or masked pairs come on top of it.
-pub fn flops(run: &Run, inputs: &Inputs) -> f64 {
-    let teacher = run.objectives.iter().any(|config| config.needs().teacher);
-    let passes = if teacher { 4.0 } else { 3.0 };
-    passes * run.model.flops(inputs) * run.train.batch as f64
 }
 
 fn experiment_record(

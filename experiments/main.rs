@@ -191,7 +191,7 @@ impl Listed {
 fn main() -> ExitCode {
     let command = Command::parse();
     let started = kernels::threads::init(command.threads).map_err(Failure::from);
-    match started.and_then(|()| act(&command)) {
+    match started.and_then(|()| kernels::threads::inside(|| act(&command))) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             complain(&failure);

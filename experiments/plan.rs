@@ -12,7 +12,6 @@ use super::directory::{self, Status};
 use super::evaluate::{Subject, gallery::Gallery};
 use super::failure::{Failure, Result};
 use super::feed::{self, Pairs};
-use super::header::flops;
 use super::machine;
 use super::progress::duration;
 use super::run::Options;
@@ -146,6 +145,7 @@ fn probe(arm: &Arm, seed: u64, pairs: &Pairs, options: &Options) -> Result<Cost>
     let (run, device) = (&arm.run, &options.device);
     let mut loader = pairs.loader(run.train.batch, seed, 0)?;
     let mut trainer = Trainer::new(run, &pairs.inputs, loader.steps_per_epoch(), seed, device)?;
+    let flops_per_step = trainer.flops(&feed::batch(loader.next_batch()?, pairs.inputs.size, device)?)?;
     let mut update = || -> Result<()> {
         let batch = feed::batch(loader.next_batch()?, pairs.inputs.size, device)?;
         // Reading a figure waits for the device.
@@ -166,7 +166,7 @@ fn probe(arm: &Arm, seed: u64, pairs: &Pairs, options: &Options) -> Result<Cost>
     Ok(Cost {
         arm: arm.name.clone(),
         parameters,
-        flops_per_step: flops(run, &pairs.inputs),
+        flops_per_step,
         steps: run.train.steps,
         step_seconds,
         evaluation_seconds: evaluation_seconds(run, &trainer, pairs, options)?,

@@ -55,7 +55,7 @@ pub struct Header {
     pub objectives: Vec<String>,
     /// Trainable scalars.
     pub parameters: u64,
-    /// Floating-point operations of one training step, forward and backward.
+    /// Floating-point operations of the matrix products of the first update, forward and backward.
     pub flops_per_step: f64,
     /// Where the pairs come from.
     pub data: Vec<DataRecord>,

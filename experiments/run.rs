@@ -136,7 +136,10 @@ impl<'a> Attempt<'a> {
         };
         let mut journal = Journal::open(directory, state.as_ref().map_or(0, |state| state.records))?;
         if state.is_none() {
-            let header = header(experiment, arm, seed, hash, &pairs, &trainer.store, &options.command)?;
+            let first = pairs.loader(run.train.batch, seed, 0)?.next_batch()?;
+            let flops = trainer.flops(&feed::batch(first, pairs.inputs.size, device)?)?;
+            let known = (&trainer.store, flops);
+            let header = header(experiment, arm, seed, hash, &pairs, known, &options.command)?;
             describe(directory, experiment, arm, seed)?;
             journal.write(&Record::Run(Box::new(header)))?;
         }

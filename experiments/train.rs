@@ -11,6 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use super::failure::{Failure, Result};
 use super::meter::Figures;
 use super::{Run, Train, schedule};
+use crate::kernels;
 use crate::kernels::optim::{AdamW, adamw_, sum_of_squares};
 use crate::models::store::{Entry, Role};
 use crate::models::{Inputs, Model, Store};
@@ -92,11 +93,7 @@ impl Trainer {
     /// # Errors
     /// When a loss or the gradient is not finite; the weights are as before then.
     pub fn update(&mut self, batch: &Batch) -> Result<Figures> {
-        let progress =
-            Progress { step: self.updates, steps: self.config.steps, steps_per_epoch: self.steps_per_epoch };
-        let teacher = self.teacher.as_ref().map(|teacher| teacher.model.as_ref());
-        let step = Step::new(batch, self.student.as_ref(), teacher, progress, self.seed);
-
+        let step = look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
         let losses = self.losses(&step)?;
         let total = self.total(&losses)?;
         let gradients = self.gradients(&total)?;
@@ -115,6 +112,22 @@ impl Trainer {
         }
         self.updates += 1;
         self.figures(losses, &total, norm, rate)
+    }
+
+    /// Floating-point operations of the matrix products of one update from `batch`, forward and backward, counted while
+    /// they are made; nothing is updated.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn flops(&self, batch: &Batch) -> Result<f64> {
+        let before = kernels::flops();
+        let step = look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
+        self.gradients(&self.total(&self.losses(&step)?)?)?;
+        Ok(kernels::flops() - before)
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { step: self.updates, steps: self.config.steps, steps_per_epoch: self.steps_per_epoch }
     }
 
     fn losses(&self, step: &Step) -> Result<Vec<Loss>> {
@@ -229,6 +242,17 @@ impl Trainer {
         self.updates = updates;
         Ok(())
     }
+}
+
+/// A batch as the student and the teacher see it in the update that follows.
+fn look<'a>(
+    batch: &'a Batch,
+    student: &'a dyn Model,
+    teacher: Option<&'a Teacher>,
+    progress: Progress,
+    seed: u64,
+) -> Step<'a> {
+    Step::new(batch, student, teacher.map(|teacher| teacher.model.as_ref()), progress, seed)
 }
 
 /// The global norm: over fixed pieces in order of name, so that it depends on no thread.

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::mask::{Mask, Visible};
 use super::operation::{Operand, Operation, apply1, apply2, apply3};
-use super::product::{Matrix, Threads, Write, multiply};
+use super::product::{Matrix, Threads, Write, count, multiply};
 use super::real::Real;
 use super::simd::{sum_pairs, vectorised};
 use super::softmax::softmax_row;
@@ -125,6 +125,7 @@ impl Heads {
         operands: impl Fn(usize) -> [Rows<'a, T>; 3] + Sync,
     ) -> Result<(Vec<T>, Shape)> {
         let mut out = vec![T::zero(); self.batch * self.queries * self.width];
+        self.count(2);
         let columns = self.columns();
         let length = (self.queries * self.width).max(1);
         out.par_chunks_mut(length).enumerate().try_for_each(|(example, out)| -> Result<()> {
@@ -143,6 +144,17 @@ impl Heads {
             Ok(())
         })?;
         Ok((out, (self.batch, self.queries, self.width).into()))
+    }
+
+    /// Counts so many products of the size of the scores.
+    fn count(&self, products: usize) {
+        count(products * self.batch, [self.queries, self.keys, self.width]);
+    }
+
+    /// Counts the products of a backward pass: the scores anew and, where either is wanted, those that lead to q and k.
+    fn count_backward(&self, [want_q, want_k, want_v]: [bool; 3]) {
+        let slopes = usize::from(want_q || want_k);
+        self.count(1 + slopes + [want_q, want_k, want_v].into_iter().filter(|&wanted| wanted).count());
     }
 
     fn tile_length(&self) -> usize {
@@ -255,6 +267,7 @@ impl Operation<1> for Heads {
         _: &[T],
         grad: &[T],
     ) -> Result<[Option<Vec<T>>; 1]> {
+        self.count_backward([true; 3]);
         let (qkv, stride) = (qkv.dense()?, 3 * self.width);
         let mut gradient = vec![T::zero(); qkv.len()];
         let length = self.queries * self.width;
@@ -303,6 +316,7 @@ impl Operation<2> for Heads {
         _: &[T],
         grad: &[T],
     ) -> Result<[Option<Vec<T>>; 2]> {
+        self.count_backward([want_q, want_kv, want_kv]);
         let (q, kv, width) = (q.dense()?, kv.dense()?, self.width);
         let (of_q, of_k) = (self.queries * width, self.keys * width);
         let mut dq = want_q.then(|| vec![T::zero(); q.len()]);
@@ -351,6 +365,7 @@ impl Operation<3> for Heads {
         _: &[T],
         grad: &[T],
     ) -> Result<[Option<Vec<T>>; 3]> {
+        self.count_backward([want_q, want_k, want_v]);
         let (q, k, v, width) = (q.dense()?, k.dense()?, v.dense()?, self.width);
         let (of_q, of_k) = (self.queries * width, self.keys * width);
         let mut dq = want_q.then(|| vec![T::zero(); q.len()]);

@@ -34,4 +34,5 @@ pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_activate};
 pub use mask::Mask;
 pub use normalize::l2_normalize;
+pub use product::flops;
 pub use softmax::{log_softmax, softmax};

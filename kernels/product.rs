@@ -1,5 +1,7 @@
 //! Matrix products on strided data through the `gemm` crate.
 
+use std::cell::Cell;
+
 use candle_core::{Result, bail};
 use gemm::Parallelism;
 
@@ -43,6 +45,20 @@ impl<'a, T: Real> Matrix<'a, T> {
     }
 }
 
+thread_local! {
+    static FLOPS: Cell<f64> = const { Cell::new(0.0) };
+}
+
+/// Floating-point operations of all matrix products that this thread has asked for: multiply-adds times two.
+pub fn flops() -> f64 {
+    FLOPS.get()
+}
+
+/// Counts the products m x k by k x n, `times` of them, that other threads will compute.
+pub(crate) fn count(times: usize, [m, n, k]: [usize; 3]) {
+    FLOPS.set(FLOPS.get() + 2.0 * times as f64 * m as f64 * n as f64 * k as f64);
+}
+
 /// What becomes of the destination's old elements.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Write {
@@ -50,7 +66,7 @@ pub(crate) enum Write {
     Add,
 }
 
-/// Whether a product may use the whole thread pool; inside parallel tasks it must not.
+/// Whether a product may use the whole thread pool; inside parallel tasks it must not, and who starts them counts it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Threads {
     One,
@@ -73,7 +89,10 @@ pub(crate) fn multiply<T: Real>(
     }
     let threads = match threads {
         Threads::One => Parallelism::None,
-        Threads::Pool => Parallelism::Rayon(0),
+        Threads::Pool => {
+            count(1, [m, n, k]);
+            Parallelism::Rayon(0)
+        }
     };
     // SAFETY: `inside` holds for the three matrices, so every address the product forms lies in its slice; `out` is
     // borrowed mutably and its rows do not overlap; f32 and f64, the only types that are `Real`, are supported.

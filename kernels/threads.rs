@@ -2,6 +2,9 @@
 
 use candle_core::{Result, bail};
 
+/// Bytes of stack, as a main thread has: the backward pass descends through the graph of a whole step.
+const STACK: usize = 8 << 20;
+
 /// Makes rayon's global pool `threads` wide (0 = one per core) and keeps candle's own spinning pool out of its way.
 ///
 /// Call it first thing in `main`. An error if the pool already runs with another width.
@@ -11,12 +14,18 @@ pub fn init(threads: usize) -> Result<()> {
         given => given,
     };
     quiet_candle(threads);
-    let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    let built = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK).build_global();
     let running = rayon::current_num_threads();
     if built.is_err() && running != threads {
         bail!("{threads} threads asked for, but the pool already runs with {running}");
     }
     Ok(())
+}
+
+/// Does `work` on a thread of the pool, where a kernel starts its share of a parallel sweep itself; on any other thread
+/// it would wake the pool and sleep, some hundred times a training step.
+pub fn inside<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
 }
 
 /// candle sizes its pools by environment variables alone. It would start a second pool whose workers spin beside

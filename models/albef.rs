@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::nn::{
     LayerNorm, Linear, PatchStart, Patches, PreNorm, Spec, Start, Tower, bert, deviation, dropout_faults,
-    fan_in, first, flops, unit, within,
+    fan_in, first, unit, within,
 };
 use super::view::joint_noise;
 use super::{
@@ -96,17 +96,6 @@ impl ModelConfig for Config {
 
     fn dims(&self, inputs: &Inputs) -> Dims {
         Dims { width: self.text.width, embed: self.embed, queries: None, vocabulary: inputs.vocabulary }
-    }
-
-    fn flops(&self, inputs: &Inputs) -> f64 {
-        let (tokens, words) = (Patches::tokens(inputs.size, self.patch), inputs.words);
-        let Self { image, text, .. } = self;
-        let fusing = text.depth.saturating_sub(self.fusion) as f64;
-        Patches::flops(inputs.size, self.patch, image.width)
-            + image.depth as f64 * flops::layer(tokens, image.width)
-            + text.depth as f64 * flops::layer(words, text.width)
-            + fusing * flops::cross(words, text.width, tokens, image.width)
-            + flops::linear(1, image.width + text.width, self.embed)
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

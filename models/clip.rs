@@ -15,8 +15,7 @@ use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use super::nn::{
-    LayerNorm, Linear, PatchStart, Patches, PreNorm, Spec, Start, Tower, Words, dropout_faults, fan_in,
-    flops, unit,
+    LayerNorm, Linear, PatchStart, Patches, PreNorm, Spec, Start, Tower, Words, dropout_faults, fan_in, unit,
 };
 use super::{
     Abilities, Ability, Dims, Field, Image, Init, Inputs, Model, ModelConfig, Text, Tokens, Vars, View,
@@ -100,15 +99,6 @@ impl ModelConfig for Config {
 
     fn dims(&self, inputs: &Inputs) -> Dims {
         Dims { width: self.text.width, embed: self.embed, queries: None, vocabulary: inputs.vocabulary }
-    }
-
-    fn flops(&self, inputs: &Inputs) -> f64 {
-        let (tokens, words) = (Patches::tokens(inputs.size, self.patch), inputs.words);
-        let Self { image, text, .. } = self;
-        Patches::flops(inputs.size, self.patch, image.width)
-            + image.depth as f64 * flops::layer(tokens, image.width)
-            + text.depth as f64 * flops::layer(words, text.width)
-            + flops::linear(1, image.width + text.width, self.embed)
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

@@ -203,8 +203,6 @@ pub trait ModelConfig {
     fn faults(&self, inputs: &Inputs) -> Vec<String>;
     /// The widths its objectives build on.
     fn dims(&self, inputs: &Inputs) -> Dims;
-    /// Multiply-adds times two of one forward pass over one pair, through both towers and (if any) the joint pass.
-    fn flops(&self, inputs: &Inputs) -> f64;
     /// Opens the parameters.
     ///
     /// # Errors

@@ -2,7 +2,6 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::flops;
 use crate::kernels;
 use crate::models::{Init, Vars};
 
@@ -53,11 +52,6 @@ impl Patches {
     pub fn faults(size: usize, patch: usize) -> Option<String> {
         (patch == 0 || !size.is_multiple_of(patch) || size < patch)
             .then(|| format!("patch {patch} does not divide images of {size} pixels"))
-    }
-
-    /// Floating-point operations of the linear map over one image.
-    pub fn flops(size: usize, patch: usize, width: usize) -> f64 {
-        flops::linear(Self::tokens(size, patch) - 1, 3 * patch * patch, width)
     }
 
     /// Pixels (B,3,S,S) to tokens (B,N,D), the class token first.

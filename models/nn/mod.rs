@@ -16,4 +16,4 @@ pub use dropout::{dropout, dropout_faults, within};
 pub use embed::{PatchStart, Patches, Words, first, pick, unit};
 pub use linear::{LayerNorm, Linear, Mlp, deviation, fan_in};
 pub use pre_norm::PreNorm;
-pub use tower::{Spec, Start, Tower, flops};
+pub use tower::{Spec, Start, Tower};

@@ -86,23 +86,3 @@ impl Start {
         Self { qkv: matrix, out: matrix, up: matrix, up_bias: zero, down: matrix, down_bias: zero }
     }
 }
-
-/// Floating-point operations of one forward pass: multiply-adds of matrix products times two.
-pub mod flops {
-    /// A linear map of `rows` vectors.
-    pub fn linear(rows: usize, inputs: usize, outputs: usize) -> f64 {
-        2.0 * rows as f64 * inputs as f64 * outputs as f64
-    }
-
-    /// Self-attention (maps, scores, weighted sums) and feed-forward half of a layer over `tokens` tokens.
-    pub fn layer(tokens: usize, width: usize) -> f64 {
-        let maps = linear(tokens, width, 4 * width) + linear(tokens, width, 8 * width);
-        maps + 2.0 * linear(tokens, width, tokens)
-    }
-
-    /// Cross-attention of `tokens` tokens over `others` of width `other`.
-    pub fn cross(tokens: usize, width: usize, others: usize, other: usize) -> f64 {
-        let maps = linear(tokens, width, 2 * width) + linear(others, other, 2 * width);
-        maps + 2.0 * linear(tokens, width, others)
-    }
-}

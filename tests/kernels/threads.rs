@@ -77,3 +77,11 @@ fn sweeps_give_equal_bits_at_any_number_of_threads() {
     let one = with_threads(1, || optim::sum_of_squares(&x).unwrap());
     assert_eq!(one.to_bits(), with_threads(2, || optim::sum_of_squares(&x).unwrap()).to_bits());
 }
+
+#[test]
+fn work_inside_the_pool_runs_on_one_of_its_threads_and_gives_its_result_back() {
+    assert!(rayon::current_thread_index().is_none());
+    let (thread, sum) = kernels::threads::inside(|| (rayon::current_thread_index(), 2 + 3));
+    assert!(thread.is_some());
+    assert_eq!(sum, 5);
+}

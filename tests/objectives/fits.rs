@@ -28,9 +28,6 @@ impl ModelConfig for Able {
     fn dims(&self, _: &Inputs) -> Dims {
         super::tiny::DIMS
     }
-    fn flops(&self, _: &Inputs) -> f64 {
-        0.0
-    }
     fn build(&self, _: &Vars, _: &Inputs) -> Result<Box<dyn Model>> {
         bail!("never built")
     }
