@@ -231,25 +231,29 @@ impl TextTower {
 
     /// Words (B,T,D) look at the image tokens (B,N,D').
     fn fuse(&self, words: Tokens, image: &Tensor, noise: Option<Key>) -> Result<Tokens> {
-        let Tokens { mut hidden, mask } = words;
-        let visible = mask.clone().map_or(Mask::None, Mask::Keys);
-        for (layer, part) in self.layers.iter().zip(1..).skip(self.alone) {
-            hidden = layer.forward(&hidden, &visible, Some((image, &Mask::None)), within(noise, part))?;
-        }
-        Ok(Tokens { hidden, mask })
+        let hidden = self.fuse_before(self.layers.len(), &words, image, noise)?;
+        Ok(Tokens { hidden, mask: words.mask })
     }
 
     /// The first token (B,D) of [`TextTower::fuse`]: the last layer computes no other.
     fn pool(&self, words: Tokens, image: &Tensor, noise: Option<Key>) -> Result<Tensor> {
-        let Tokens { mut hidden, mask } = words;
-        let (visible, image) = (mask.map_or(Mask::None, Mask::Keys), Some((image, &Mask::None)));
-        for (layer, part) in self.layers.iter().zip(1..).skip(self.alone) {
-            let (noise, last) = (within(noise, part), part as usize == self.layers.len());
-            hidden = match last {
-                false => layer.forward(&hidden, &visible, image, noise)?,
-                true => layer.forward_first(&hidden, &visible, image, noise)?,
-            };
-        }
-        first(&hidden)
+        // A configuration without a fusing layer was refused.
+        let Some((layer, earlier)) = self.layers.split_last() else { return first(&words.hidden) };
+        let hidden = self.fuse_before(earlier.len(), &words, image, noise)?;
+        let noise = within(noise, self.layers.len() as u64);
+        first(&layer.forward_first(&hidden, &visible(&words), Some((image, &Mask::None)), noise)?)
     }
+
+    /// What the fusing layers before number `end` make of the words.
+    fn fuse_before(&self, end: usize, words: &Tokens, image: &Tensor, noise: Option<Key>) -> Result<Tensor> {
+        let (mut hidden, visible) = (words.hidden.clone(), visible(words));
+        for (layer, part) in self.layers.iter().zip(1..).take(end).skip(self.alone) {
+            hidden = layer.forward(&hidden, &visible, Some((image, &Mask::None)), within(noise, part))?;
+        }
+        Ok(hidden)
+    }
+}
+
+fn visible(words: &Tokens) -> Mask {
+    words.mask.clone().map_or(Mask::None, Mask::Keys)
 }

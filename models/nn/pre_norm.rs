@@ -53,16 +53,12 @@ impl PreNorm {
         (places, last): (&[u32], &Mask),
         noise: Option<Key>,
     ) -> Result<Tensor> {
+        let Some((layer, earlier)) = self.layers.split_last() else { return pick(&x, places) };
         let mut x = x;
-        for (layer, index) in self.layers.iter().zip(1..) {
-            let noise = within(noise, index - 1);
-            x = if (index as usize) < self.layers.len() {
-                layer.forward(&x, mask, noise)?
-            } else {
-                layer.forward_one(&x, places, last, noise)?
-            };
+        for (layer, index) in earlier.iter().zip(0..) {
+            x = layer.forward(&x, mask, within(noise, index))?;
         }
-        if self.layers.is_empty() { pick(&x, places) } else { x.squeeze(1) }
+        layer.forward_one(&x, places, last, within(noise, earlier.len() as u64))?.squeeze(1)
     }
 }
 
