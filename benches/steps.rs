@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use serde_json::json;
+use vlp_bench::experiments::machine;
 use vlp_bench::experiments::train::Trainer;
 use vlp_bench::experiments::{Run, Select, Teacher, Train};
 use vlp_bench::kernels::{self, random::Key};
@@ -131,9 +132,7 @@ fn time(name: &str, steps: u64) -> Result<serde_json::Value> {
 
 /// The greatest resident memory so far in MiB, where the system tells it.
 fn peak_memory() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+    machine::peak_memory().map(|bytes| bytes as f64 / f64::from(1 << 20))
 }
 
 /// Every step in a process of its own, so that its peak memory is its own.

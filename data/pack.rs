@@ -201,7 +201,7 @@ fn entries(bytes: &[u8]) -> zip::result::ZipResult<BTreeMap<String, Range<usize>
 }
 
 /// Two digits a byte.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::failure::{Failure, Result};
 use super::meter::Sums;
+use crate::data::pack::hexadecimal;
 
 /// Raised when the meaning of a file changes.
 const FORMAT: u32 = 1;
@@ -201,10 +202,5 @@ pub fn digest(tensors: &Tensors) -> Result<String> {
         hash.update(format!("{:?}{:?}", value.dtype(), value.dims()).as_bytes());
         hash.update(value.data());
     }
-    Ok(hex(&hash.finalize()))
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(hexadecimal(&hash.finalize()))
 }

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::checkpoint::hex;
 use super::failure::{Failure, Result};
 use super::feed::Pairs;
 use super::journal;
@@ -18,6 +17,7 @@ use super::machine;
 use super::record::{Done, Record};
 use super::{Arm, Checkpointing, Experiment};
 use crate::data::Split;
+use crate::data::pack::hexadecimal;
 
 /// The identity of a run: SHA-256 of its configuration, seed, program, kind of device and data.
 ///
@@ -32,7 +32,7 @@ pub fn identity(arm: &Arm, seed: u64, device: &candle_core::Device, pairs: &Pair
     run.train.checkpoint = Checkpointing::default();
     let config = serde_json::to_string(&(&run, seed, machine::program(), device, prints))
         .map_err(|fault| candle_core::Error::Msg(format!("a configuration cannot be written: {fault}")))?;
-    Ok(hex(&Sha256::digest(config)))
+    Ok(hexadecimal(&Sha256::digest(config)))
 }
 
 /// The directory of all runs of an experiment at one size.

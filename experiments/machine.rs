@@ -8,9 +8,9 @@ use std::sync::OnceLock;
 use candle_core::Device;
 use sha2::{Digest, Sha256};
 
-use super::checkpoint::hex;
 use super::failure::{Failure, Result};
 use super::record::Machine;
+use crate::data::pack::hexadecimal;
 
 /// The device that `auto`, `cpu` or `cuda:N` names; `auto` is the first accelerator, else the processor.
 ///
@@ -71,7 +71,10 @@ pub fn program() -> &'static str {
     PROGRAM.get_or_init(|| {
         let bytes = std::env::current_exe().and_then(fs::read);
         // Without access to the file the version is all there is.
-        bytes.map_or_else(|_| env!("CARGO_PKG_VERSION").to_owned(), |bytes| hex(&Sha256::digest(bytes)))
+        bytes.map_or_else(
+            |_| env!("CARGO_PKG_VERSION").to_owned(),
+            |bytes| hexadecimal(&Sha256::digest(bytes)),
+        )
     })
 }
 
