@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use candle_core::{Device, Result, Tensor, Var};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use vlp_bench::kernels::{self, Activation, Mask, optim, random::Key};
+use vlp_bench::kernels::{self, Activation, Mask, Tape, optim, random::Key};
 
 const BATCH: usize = 64;
 const TOKENS: usize = 65;
@@ -33,7 +33,10 @@ fn passes(
     group.bench_function(BenchmarkId::from_parameter("forward"), |b| b.iter(|| f(black_box(&detached))));
     group.throughput(Throughput::Elements(3 * flops));
     group.bench_function(BenchmarkId::from_parameter("forward and backward"), |b| {
-        b.iter(|| f(black_box(&tensors)).and_then(|y| y.backward()));
+        b.iter(|| {
+            let tape = Tape::record();
+            tape.backward(&f(black_box(&tensors))?.sum_all()?)
+        });
     });
     group.finish();
 }

@@ -10,6 +10,7 @@ mod steps;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    vlp_bench::kernels::memory::keep();
     let words: Vec<String> = std::env::args().skip(1).collect();
     let value = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1);
     let number = |flag, default| value(flag).map_or(Ok(default), |word| word.parse::<u64>());

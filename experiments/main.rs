@@ -190,6 +190,7 @@ impl Listed {
 
 fn main() -> ExitCode {
     let command = Command::parse();
+    kernels::memory::keep();
     let started = kernels::threads::init(command.threads).map_err(Failure::from);
     match started.and_then(|()| kernels::threads::inside(|| act(&command))) {
         Ok(code) => ExitCode::from(code),

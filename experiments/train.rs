@@ -11,8 +11,8 @@ use candle_core::{DType, Device, Tensor};
 use super::failure::{Failure, Result};
 use super::meter::Figures;
 use super::{Run, Train, schedule};
-use crate::kernels;
 use crate::kernels::optim::{AdamW, adamw_, sum_of_squares};
+use crate::kernels::{self, Tape};
 use crate::models::store::{Entry, Role};
 use crate::models::{Inputs, Model, Store};
 use crate::objectives::{Batch, Loss, Objective, Progress, Step};
@@ -93,13 +93,14 @@ impl Trainer {
     /// # Errors
     /// When a loss or the gradient is not finite; the weights are as before then.
     pub fn update(&mut self, batch: &Batch) -> Result<Figures> {
+        let tape = Tape::record();
         let step = look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
         let losses = self.losses(&step)?;
         let total = self.total(&losses)?;
-        let gradients = self.gradients(&total)?;
+        let gradients = self.gradients(tape, &total)?;
         let norm = norm(&gradients)?;
         if !norm.is_finite() || !total.to_scalar::<f32>()?.is_finite() {
-            return Err(self.blame(&losses)?);
+            return Err(self.blame(batch)?);
         }
         let rate = schedule::rate(&self.config, self.updates);
         self.descend(&gradients, norm, rate)?;
@@ -120,9 +121,9 @@ impl Trainer {
     /// # Errors
     /// When the device fails.
     pub fn flops(&self, batch: &Batch) -> Result<f64> {
-        let before = kernels::flops();
+        let (before, tape) = (kernels::flops(), Tape::record());
         let step = look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
-        self.gradients(&self.total(&self.losses(&step)?)?)?;
+        self.gradients(tape, &self.total(&self.losses(&step)?)?)?;
         Ok(kernels::flops() - before)
     }
 
@@ -146,17 +147,12 @@ impl Trainer {
         Ok(total)
     }
 
-    /// The gradient of each trainable entry that the loss depends on, cut from the graph that made it: candle leaves
-    /// the graph attached, and with it every activation of the step alive.
-    fn gradients(&self, loss: &Tensor) -> Result<BTreeMap<&str, Tensor>> {
-        let mut all = loss.backward()?;
-        let mut gradients = BTreeMap::new();
-        for (name, entry) in &self.entries {
-            if let Some(gradient) = all.remove(&entry.var) {
-                gradients.insert(name.as_str(), gradient.detach());
-            }
-        }
-        Ok(gradients)
+    /// The gradient of each trainable entry that the loss on this tape depends on.
+    fn gradients(&self, tape: Tape, loss: &Tensor) -> Result<BTreeMap<&str, Tensor>> {
+        let mut all = tape.backward(loss)?;
+        let own =
+            self.entries.iter().filter_map(|(name, entry)| Some((name.as_str(), all.remove(&entry.var)?)));
+        Ok(own.collect())
     }
 
     fn descend(&self, gradients: &BTreeMap<&str, Tensor>, norm: f64, rate: f64) -> Result<()> {
@@ -194,20 +190,26 @@ impl Trainer {
     }
 
     /// The objective whose loss is not finite or, where all are, whose gradient is not.
-    fn blame(&self, losses: &[Loss]) -> Result<Failure> {
+    fn blame(&self, batch: &Batch) -> Result<Failure> {
         let fault = |objective: &str, what: &str| Failure::NonFinite {
             objective: objective.to_owned(),
             what: what.to_owned(),
             step: self.updates,
         };
-        for (asked, loss) in self.objectives.iter().zip(losses) {
-            if !loss.value.to_scalar::<f32>()?.is_finite() {
-                return Ok(fault(asked.name, "the loss"));
-            }
-        }
-        for (asked, loss) in self.objectives.iter().zip(losses) {
-            if !norm(&self.gradients(&loss.value)?)?.is_finite() {
-                return Ok(fault(asked.name, "the gradient"));
+        // A tape is walked once, so each objective is asked again, on a tape of its own.
+        for what in ["the loss", "the gradient"] {
+            for asked in &self.objectives {
+                let tape = Tape::record();
+                let step =
+                    look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
+                let loss = asked.objective.loss(&step)?.value;
+                let finite = match what {
+                    "the loss" => loss.to_scalar::<f32>()?.is_finite(),
+                    _ => norm(&self.gradients(tape, &loss)?)?.is_finite(),
+                };
+                if !finite {
+                    return Ok(fault(asked.name, what));
+                }
             }
         }
         let names: Vec<&str> = self.objectives.iter().map(|asked| asked.name).collect();

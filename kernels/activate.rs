@@ -5,9 +5,9 @@
 use candle_core::{Result, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::operation::{Operand, Operation, apply1};
+use super::operation::{Operand, Operation, Slot, apply1};
 use super::real::Real;
-use super::rows::for_pieces;
+use super::rows::{for_pieces, scratch};
 use super::simd::vectorised;
 
 /// Which non-linearity follows a linear map.
@@ -63,16 +63,17 @@ impl Activation {
     }
 
     #[inline(always)]
-    fn gradients<T: Real>(self, z: &[T], grad: &[T], out: &mut [T]) {
+    fn gradients<T: Real>(self, z: &[T], grad: &[T], out: &mut [T], adds: bool) {
         let (one, half) = (T::one(), T::from_f64(0.5));
         let all = z.iter().zip(grad).zip(out);
+        let onto = |old: T, new: T| if adds { old + new } else { new };
         match self {
             Self::Gelu => {
                 let scale = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
                 let density = T::from_f64(ROOT_1_OVER_2PI);
                 for ((&z, &g), out) in all {
                     let cumulative = half * (one + (z * scale).erf());
-                    *out = g * (cumulative + z * density * (-half * z * z).exp());
+                    *out = onto(*out, g * (cumulative + z * density * (-half * z * z).exp()));
                 }
             }
             Self::GeluTanh => {
@@ -84,14 +85,15 @@ impl Activation {
                     let z = if z > far { far } else { z };
                     let z = if z < -far { -far } else { z };
                     let t = (scale * (z + cubic * z * z * z)).tanh();
-                    *out = g * half * (one + t + z * (one - t * t) * scale * (one + triple * z * z));
+                    let slope = half * (one + t + z * (one - t * t) * scale * (one + triple * z * z));
+                    *out = onto(*out, g * slope);
                 }
             }
             Self::QuickGelu => {
                 let slope = T::from_f64(1.702);
                 for ((&z, &g), out) in all {
                     let s = sigmoid(slope * z);
-                    *out = g * s * (one + slope * z * (one - s));
+                    *out = onto(*out, g * s * (one + slope * z * (one - s)));
                 }
             }
         }
@@ -105,11 +107,11 @@ impl Activation {
         );
     }
 
-    /// `out = grad activation'(z)`.
-    pub(crate) fn differentiate<T: Real>(self, z: &[T], grad: &[T], out: &mut [T]) {
+    /// `out = grad activation'(z)`, or that added to `out`.
+    pub(crate) fn differentiate<T: Real>(self, z: &[T], grad: &[T], out: &mut [T], adds: bool) {
         vectorised(
             #[inline(always)]
-            || self.gradients(z, grad, out),
+            || self.gradients(z, grad, out, adds),
         );
     }
 }
@@ -123,24 +125,24 @@ impl Operation<1> for Activate {
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
         let z = x.dense()?;
-        let mut out = vec![T::zero(); z.len()];
+        let mut out = scratch(z.len());
         for_pieces(&mut out, 1, |first, out| self.0.apply(&z[first..first + out.len()], out));
         Ok((out, x.layout.shape().clone()))
     }
 
     fn backward<T: Real>(
         &self,
-        _: [bool; 1],
         [x]: [Operand<'_, T>; 1],
         _: &[T],
         grad: &[T],
-    ) -> Result<[Option<Vec<T>>; 1]> {
-        let z = x.dense()?;
-        let mut out = vec![T::zero(); z.len()];
-        for_pieces(&mut out, 1, |first, out| {
-            let range = first..first + out.len();
-            self.0.differentiate(&z[range.clone()], &grad[range], out);
+        [dx]: [Option<Slot<'_, T>>; 1],
+    ) -> Result<()> {
+        let (z, Some(dx)) = (x.dense()?, dx) else { return Ok(()) };
+        let adds = dx.adds();
+        for_pieces(dx.data, 1, |first, dx| {
+            let range = first..first + dx.len();
+            self.0.differentiate(&z[range.clone()], &grad[range], dx, adds);
         });
-        Ok([Some(out)])
+        Ok(())
     }
 }

@@ -9,9 +9,10 @@ use candle_core::{Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::mask::{Mask, Visible};
-use super::operation::{Operand, Operation, apply1, apply2, apply3};
+use super::operation::{Operand, Operation, Slot, apply1, apply2, apply3};
 use super::product::{Matrix, Threads, Write, count, multiply};
 use super::real::Real;
+use super::rows::scratch;
 use super::simd::{sum_pairs, vectorised};
 use super::softmax::softmax_row;
 
@@ -59,18 +60,29 @@ struct Heads {
     visible: Visible,
 }
 
-/// The rows of one example of q, k or v: `stride` elements from one row to the next, columns beginning at `at`.
+/// Where queries, keys or values lie: in which operand, how far apart its rows are and at which column they begin.
 #[derive(Clone, Copy)]
-struct Rows<'a, T> {
-    data: &'a [T],
+struct Place {
+    operand: usize,
     stride: usize,
-    at: usize,
+    column: usize,
 }
 
-impl<'a, T: Real> Rows<'a, T> {
-    fn head(self, first: usize, rows: usize, head: usize, columns: usize) -> Result<Matrix<'a, T>> {
-        let start = first * self.stride + self.at + head * columns;
-        Matrix::new(self.data.get(start..).unwrap_or_default(), rows, columns, self.stride)
+impl Place {
+    /// The beginning of a row of one head.
+    fn at(self, row: usize, head: usize, columns: usize) -> usize {
+        row * self.stride + self.column + head * columns
+    }
+
+    fn head<'a, T: Real>(
+        self,
+        data: &[&'a [T]],
+        (first, rows): (usize, usize),
+        head: usize,
+        columns: usize,
+    ) -> Result<Matrix<'a, T>> {
+        let data = data[self.operand].get(self.at(first, head, columns)..).unwrap_or_default();
+        Matrix::new(data, rows, columns, self.stride)
     }
 }
 
@@ -91,10 +103,34 @@ impl Heads {
         T::from_f64(1.0 / (self.columns() as f64).sqrt())
     }
 
+    /// The places of q, k and v in one packed operand, in q and a packed kv, or in three.
+    fn places<const N: usize>(&self) -> [Place; 3] {
+        let place =
+            |operand, parts, part| Place { operand, stride: parts * self.width, column: part * self.width };
+        match N {
+            1 => [place(0, 3, 0), place(0, 3, 1), place(0, 3, 2)],
+            2 => [place(0, 1, 0), place(1, 2, 0), place(1, 2, 1)],
+            _ => [place(0, 1, 0), place(1, 1, 0), place(2, 1, 0)],
+        }
+    }
+
+    /// Elements of one example in each operand.
+    fn lengths<const N: usize>(&self) -> [usize; N] {
+        let mut lengths = [0; N];
+        for (place, rows) in self.places::<N>().into_iter().zip([self.queries, self.keys, self.keys]) {
+            lengths[place.operand] = rows * place.stride;
+        }
+        lengths
+    }
+
     /// Rows of queries in one tile, and the tiles' beginnings.
     fn tiles(&self) -> impl Iterator<Item = (usize, usize)> {
         let rows = (TILE / self.keys.max(1)).clamp(1, self.queries.max(1));
         (0..self.queries).step_by(rows).map(move |first| (first, rows.min(self.queries - first)))
+    }
+
+    fn tile_length(&self) -> usize {
+        self.tiles().next().map_or(0, |(_, rows)| rows * self.keys)
     }
 
     /// `softmax(q k' / sqrt(d) + mask)` for a tile of queries of one head, into `weights` (rows, Tk).
@@ -120,268 +156,162 @@ impl Heads {
         Ok(())
     }
 
-    fn attend<'a, T: Real>(
-        &self,
-        operands: impl Fn(usize) -> [Rows<'a, T>; 3] + Sync,
-    ) -> Result<(Vec<T>, Shape)> {
-        let mut out = vec![T::zero(); self.batch * self.queries * self.width];
-        self.count(2);
-        let columns = self.columns();
-        let length = (self.queries * self.width).max(1);
-        out.par_chunks_mut(length).enumerate().try_for_each(|(example, out)| -> Result<()> {
-            let [q, k, v] = operands(example);
-            let mut weights = vec![T::zero(); self.tile_length()];
-            for head in 0..self.heads {
-                let (k, v) = (k.head(0, self.keys, head, columns)?, v.head(0, self.keys, head, columns)?);
-                for (first, rows) in self.tiles() {
-                    let q = q.head(first, rows, head, columns)?;
-                    self.weigh(example, (first, rows), q, k, &mut weights)?;
-                    let weights = Matrix::new(&weights, rows, self.keys, self.keys)?;
-                    let out = &mut out[first * self.width + head * columns..];
-                    multiply(out, self.width, T::one(), weights, v, Write::Replace, Threads::One)?;
-                }
-            }
-            Ok(())
-        })?;
-        Ok((out, (self.batch, self.queries, self.width).into()))
-    }
-
-    /// Counts so many products of the size of the scores.
-    fn count(&self, products: usize) {
-        count(products * self.batch, [self.queries, self.keys, self.width]);
-    }
-
-    /// Counts the products of a backward pass: the scores anew and, where either is wanted, those that lead to q and k.
-    fn count_backward(&self, [want_q, want_k, want_v]: [bool; 3]) {
-        let slopes = usize::from(want_q || want_k);
-        self.count(1 + slopes + [want_q, want_k, want_v].into_iter().filter(|&wanted| wanted).count());
-    }
-
-    fn tile_length(&self) -> usize {
-        self.tiles().next().map_or(0, |(_, rows)| rows * self.keys)
-    }
-
-    /// Writes the gradients of one example: to slices of (rows, D): with dP = do v' and D_i = sum_j p_ij dP_ij, dS = p (dP - D), dq = dS k,
-    /// dk = dS' q, dv = p' do.
-    fn differentiate<T: Real>(
+    /// The outcome of one example, (Tq, D).
+    fn attend<const N: usize, T: Real>(
         &self,
         example: usize,
-        [q, k, v]: [Rows<'_, T>; 3],
-        grad: &[T],
-        gradients: [Option<&mut [T]>; 3],
-        scratch: &mut [Vec<T>; 2],
+        data: [&[T]; N],
+        out: &mut [T],
+        weights: &mut [T],
     ) -> Result<()> {
-        if self.keys == 0 {
-            return Ok(());
-        }
-        let columns = self.columns();
-        let grad = Rows { data: grad, stride: self.width, at: 0 };
-        let [mut dq, mut dk, mut dv] = gradients;
-        let [weights, slopes] = scratch;
-        let one = Threads::One;
+        let (columns, [of_q, of_k, of_v]) = (self.columns(), self.places::<N>());
         for head in 0..self.heads {
-            let (k, v) = (k.head(0, self.keys, head, columns)?, v.head(0, self.keys, head, columns)?);
+            let k = of_k.head(&data, (0, self.keys), head, columns)?;
+            let v = of_v.head(&data, (0, self.keys), head, columns)?;
             for (first, rows) in self.tiles() {
-                let q = q.head(first, rows, head, columns)?;
-                let grad = grad.head(first, rows, head, columns)?;
-                let write = if first == 0 { Write::Replace } else { Write::Add };
+                let q = of_q.head(&data, (first, rows), head, columns)?;
                 self.weigh(example, (first, rows), q, k, weights)?;
-                if let Some(dv) = &mut dv {
-                    let weights = Matrix::new(weights, rows, self.keys, self.keys)?;
-                    multiply(&mut dv[head * columns..], self.width, T::one(), weights.t(), grad, write, one)?;
-                }
-                if dq.is_none() && dk.is_none() {
-                    continue;
-                }
-                multiply(slopes, self.keys, T::one(), grad, v.t(), Write::Replace, one)?;
-                self.through_softmax(rows, weights, slopes);
-                let slopes = Matrix::new(slopes, rows, self.keys, self.keys)?;
-                if let Some(dq) = &mut dq {
-                    multiply(
-                        &mut dq[first * self.width + head * columns..],
-                        self.width,
-                        T::one(),
-                        slopes,
-                        k,
-                        Write::Replace,
-                        one,
-                    )?;
-                }
-                if let Some(dk) = &mut dk {
-                    multiply(&mut dk[head * columns..], self.width, T::one(), slopes.t(), q, write, one)?;
-                }
+                let weights = Matrix::new(weights, rows, self.keys, self.keys)?;
+                let out = &mut out[first * self.width + head * columns..];
+                multiply(out, self.width, T::one(), weights, v, Write::Replace, Threads::One)?;
             }
         }
         Ok(())
     }
 
+    /// The gradients of one example: with dP = do v' and D_i = sum_j p_ij dP_ij, dS = p (dP - D), dq = dS k,
+    /// dk = dS' q, dv = p' do.
+    fn differentiate<const N: usize, T: Real>(
+        &self,
+        example: usize,
+        data: [&[T]; N],
+        grad: &[T],
+        mut into: [Option<Slot<'_, T>>; N],
+        [weights, slopes]: &mut [Vec<T>; 2],
+    ) -> Result<()> {
+        let (columns, places) = (self.columns(), self.places::<N>());
+        let [of_q, of_k, of_v] = places;
+        let of_grad = Place { operand: 0, stride: self.width, column: 0 };
+        let one = Threads::One;
+        let wanted = places.map(|place| into[place.operand].is_some());
+        for head in 0..self.heads {
+            let k = of_k.head(&data, (0, self.keys), head, columns)?;
+            let v = of_v.head(&data, (0, self.keys), head, columns)?;
+            for (first, rows) in self.tiles() {
+                let q = of_q.head(&data, (first, rows), head, columns)?;
+                let grad = of_grad.head(&[grad], (first, rows), head, columns)?;
+                self.weigh(example, (first, rows), q, k, weights)?;
+                // Tiles share keys and values, so later ones add to what the first wrote.
+                let mut write = |place: Place, row, scale, a, b| match &mut into[place.operand] {
+                    None => Ok(()),
+                    Some(slot) => {
+                        let write = if row == first { slot.write } else { Write::Add };
+                        let target = &mut slot.data[place.at(row, head, columns)..];
+                        multiply(target, place.stride, scale, a, b, write, one)
+                    }
+                };
+                let p = Matrix::new(weights, rows, self.keys, self.keys)?;
+                write(of_v, 0, T::one(), p.t(), grad)?;
+                if !wanted[0] && !wanted[1] {
+                    continue;
+                }
+                multiply(slopes, self.keys, T::one(), grad, v.t(), Write::Replace, one)?;
+                self.through_softmax(rows, weights, slopes);
+                let slopes = Matrix::new(slopes, rows, self.keys, self.keys)?;
+                write(of_q, first, self.scale(), slopes, k)?;
+                write(of_k, 0, self.scale(), slopes.t(), q)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// dS from p and dP, in place of dP.
     fn through_softmax<T: Real>(&self, rows: usize, weights: &[T], slopes: &mut [T]) {
-        let (keys, scale) = (self.keys.max(1), self.scale::<T>());
+        let keys = self.keys.max(1);
         vectorised(
             #[inline(always)]
             || {
                 for (p, slope) in weights.chunks_exact(keys).zip(slopes.chunks_exact_mut(keys)).take(rows) {
                     let along = sum_pairs(p, slope, |p, slope| p * slope);
                     for (slope, &p) in slope.iter_mut().zip(p) {
-                        *slope = p * (*slope - along) * scale;
+                        *slope = p * (*slope - along);
                     }
                 }
             },
         );
     }
 
-    fn scratch<T: Real>(&self) -> [Vec<T>; 2] {
-        [vec![T::zero(); self.tile_length()], vec![T::zero(); self.tile_length()]]
+    /// Counts so many products of the size of the scores.
+    fn count(&self, products: usize) {
+        count(products * self.batch, [self.queries, self.keys, self.width]);
     }
 }
 
-/// The rows of one example in a dense (B, rows, stride) tensor.
-fn rows_of<T>(data: &[T], example: usize, rows: usize, stride: usize, at: usize) -> Rows<'_, T> {
-    Rows { data: &data[example * rows * stride..(example + 1) * rows * stride], stride, at }
+/// The elements of each operand that belong to an example.
+fn example<const N: usize, T>(data: [&[T]; N], lengths: [usize; N], index: usize) -> [&[T]; N] {
+    let mut own = data;
+    for (own, length) in own.iter_mut().zip(lengths) {
+        *own = &own[index * length..(index + 1) * length];
+    }
+    own
 }
 
-/// Cuts a gradient into its examples, or into as many absences.
-fn examples<T: Real>(gradient: &mut Option<Vec<T>>, length: usize, batch: usize) -> Vec<Option<&mut [T]>> {
-    match gradient {
-        Some(gradient) if length > 0 => gradient.chunks_exact_mut(length).map(Some).collect(),
-        _ => (0..batch).map(|_| None).collect(),
-    }
-}
-
-impl Operation<1> for Heads {
-    fn name(&self) -> &'static str {
-        "self-attention"
-    }
-
-    fn forward<T: Real>(&self, [qkv]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
-        let (qkv, stride) = (qkv.dense()?, 3 * self.width);
-        self.attend(|example| {
-            [0, 1, 2].map(|part| rows_of(qkv, example, self.keys, stride, part * self.width))
-        })
-    }
-
-    fn backward<T: Real>(
-        &self,
-        _: [bool; 1],
-        [qkv]: [Operand<'_, T>; 1],
-        _: &[T],
-        grad: &[T],
-    ) -> Result<[Option<Vec<T>>; 1]> {
-        self.count_backward([true; 3]);
-        let (qkv, stride) = (qkv.dense()?, 3 * self.width);
-        let mut gradient = vec![T::zero(); qkv.len()];
-        let length = self.queries * self.width;
-        let examples =
-            gradient.par_chunks_exact_mut((3 * length).max(1)).zip(grad.par_chunks_exact(length.max(1)));
-        examples.enumerate().try_for_each_init(
-            || (self.scratch(), vec![T::zero(); 3 * length]),
-            |(scratch, separate), (example, (gradient, grad))| -> Result<()> {
-                let operands =
-                    [0, 1, 2].map(|part| rows_of(qkv, example, self.keys, stride, part * self.width));
-                // Three borrowed parts cannot interleave; each is computed apart and then laid beside the others.
-                let (dq, rest) = separate.split_at_mut(length);
-                let (dk, dv) = rest.split_at_mut(length);
-                let parts = [dq, dk, dv].map(Some);
-                self.differentiate(example, operands, grad, parts, scratch)?;
-                for (part, separate) in separate.chunks_exact(length.max(1)).enumerate() {
-                    let rows = gradient.chunks_exact_mut(stride).zip(separate.chunks_exact(self.width));
-                    rows.for_each(|(row, part_row)| {
-                        row[part * self.width..(part + 1) * self.width].copy_from_slice(part_row);
-                    });
-                }
-                Ok(())
-            },
-        )?;
-        Ok([Some(gradient)])
-    }
-}
-
-impl Operation<2> for Heads {
-    fn name(&self) -> &'static str {
-        "cross-attention"
-    }
-
-    fn forward<T: Real>(&self, [q, kv]: [Operand<'_, T>; 2]) -> Result<(Vec<T>, Shape)> {
-        let (q, kv, width) = (q.dense()?, kv.dense()?, self.width);
-        self.attend(|example| {
-            let [k, v] = [0, width].map(|at| rows_of(kv, example, self.keys, 2 * width, at));
-            [rows_of(q, example, self.queries, width, 0), k, v]
-        })
-    }
-
-    fn backward<T: Real>(
-        &self,
-        [want_q, want_kv]: [bool; 2],
-        [q, kv]: [Operand<'_, T>; 2],
-        _: &[T],
-        grad: &[T],
-    ) -> Result<[Option<Vec<T>>; 2]> {
-        self.count_backward([want_q, want_kv, want_kv]);
-        let (q, kv, width) = (q.dense()?, kv.dense()?, self.width);
-        let (of_q, of_k) = (self.queries * width, self.keys * width);
-        let mut dq = want_q.then(|| vec![T::zero(); q.len()]);
-        let mut dkv = want_kv.then(|| vec![T::zero(); kv.len()]);
-        let targets = examples(&mut dq, of_q, self.batch).into_par_iter();
-        let targets = targets.zip(examples(&mut dkv, 2 * of_k, self.batch));
-        targets.zip(grad.par_chunks_exact(of_q.max(1))).enumerate().try_for_each_init(
-            || (self.scratch(), vec![T::zero(); if want_kv { 2 * of_k } else { 0 }]),
-            |(scratch, separate), (example, ((dq, dkv), grad))| -> Result<()> {
-                let [k, v] = [0, width].map(|at| rows_of(kv, example, self.keys, 2 * width, at));
-                let operands = [rows_of(q, example, self.queries, width, 0), k, v];
-                let (dk, dv) = separate.split_at_mut(if want_kv { of_k } else { 0 });
-                let [dk, dv] = [dk, dv].map(|data| want_kv.then_some(data));
-                self.differentiate(example, operands, grad, [dq, dk, dv], scratch)?;
-                let Some(dkv) = dkv else { return Ok(()) };
-                for (part, separate) in separate.chunks_exact(of_k.max(1)).enumerate() {
-                    let rows = dkv.chunks_exact_mut(2 * width).zip(separate.chunks_exact(width));
-                    rows.for_each(|(row, part_row)| {
-                        row[part * width..(part + 1) * width].copy_from_slice(part_row)
-                    });
-                }
-                Ok(())
-            },
-        )?;
-        Ok([dq, dkv])
-    }
-}
-
-impl Operation<3> for Heads {
+impl<const N: usize> Operation<N> for Heads {
     fn name(&self) -> &'static str {
         "attention"
     }
 
-    fn forward<T: Real>(&self, [q, k, v]: [Operand<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {
-        let (q, k, v, width) = (q.dense()?, k.dense()?, v.dense()?, self.width);
-        self.attend(|example| {
-            let [k, v] = [k, v].map(|data| rows_of(data, example, self.keys, width, 0));
-            [rows_of(q, example, self.queries, width, 0), k, v]
-        })
+    fn forward<T: Real>(&self, inputs: [Operand<'_, T>; N]) -> Result<(Vec<T>, Shape)> {
+        let (data, lengths) = (dense(inputs)?, self.lengths());
+        let mut out = scratch(self.batch * self.queries * self.width);
+        self.count(2);
+        let length = (self.queries * self.width).max(1);
+        out.par_chunks_mut(length).enumerate().try_for_each_init(
+            || scratch(self.tile_length()),
+            |weights, (index, out)| self.attend(index, example(data, lengths, index), out, weights),
+        )?;
+        Ok((out, (self.batch, self.queries, self.width).into()))
     }
 
     fn backward<T: Real>(
         &self,
-        [want_q, want_k, want_v]: [bool; 3],
-        [q, k, v]: [Operand<'_, T>; 3],
+        inputs: [Operand<'_, T>; N],
         _: &[T],
         grad: &[T],
-    ) -> Result<[Option<Vec<T>>; 3]> {
-        self.count_backward([want_q, want_k, want_v]);
-        let (q, k, v, width) = (q.dense()?, k.dense()?, v.dense()?, self.width);
-        let (of_q, of_k) = (self.queries * width, self.keys * width);
-        let mut dq = want_q.then(|| vec![T::zero(); q.len()]);
-        let mut dk = want_k.then(|| vec![T::zero(); k.len()]);
-        let mut dv = want_v.then(|| vec![T::zero(); v.len()]);
-        let targets = examples(&mut dq, of_q, self.batch).into_par_iter();
-        let targets =
-            targets.zip(examples(&mut dk, of_k, self.batch)).zip(examples(&mut dv, of_k, self.batch));
-        targets.zip(grad.par_chunks_exact(of_q.max(1))).enumerate().try_for_each_init(
-            || self.scratch(),
-            |scratch, (example, (((dq, dk), dv), grad))| -> Result<()> {
-                let [k, v] = [k, v].map(|data| rows_of(data, example, self.keys, width, 0));
-                let operands = [rows_of(q, example, self.queries, width, 0), k, v];
-                self.differentiate(example, operands, grad, [dq, dk, dv], scratch)
+        into: [Option<Slot<'_, T>>; N],
+    ) -> Result<()> {
+        let (data, lengths) = (dense(inputs)?, self.lengths());
+        let wanted = self.places::<N>().map(|place| into[place.operand].is_some());
+        let slopes = usize::from(wanted[0] || wanted[1]);
+        self.count(1 + slopes + wanted.into_iter().filter(|&wanted| wanted).count());
+        if self.queries == 0 || self.keys == 0 {
+            for slot in into.into_iter().flatten().filter(|slot| !slot.adds()) {
+                slot.data.fill(T::zero());
+            }
+            return Ok(());
+        }
+        let mut targets: Vec<[Option<Slot<'_, T>>; N]> = Vec::new();
+        targets.resize_with(self.batch, || [const { None }; N]);
+        for (operand, slot) in into.into_iter().enumerate() {
+            let Some(Slot { data, write }) = slot else { continue };
+            for (target, data) in targets.iter_mut().zip(data.chunks_exact_mut(lengths[operand])) {
+                target[operand] = Some(Slot { data, write });
+            }
+        }
+        let grads = grad.par_chunks_exact(self.queries * self.width);
+        targets.into_par_iter().zip(grads).enumerate().try_for_each_init(
+            || [scratch(self.tile_length()), scratch(self.tile_length())],
+            |scratch, (index, (into, grad))| {
+                self.differentiate(index, example(data, lengths, index), grad, into, scratch)
             },
-        )?;
-        Ok([dq, dk, dv])
+        )
     }
+}
+
+fn dense<'a, const N: usize, T: Real>(inputs: [Operand<'a, T>; N]) -> Result<[&'a [T]; N]> {
+    let mut data: [&[T]; N] = [&[]; N];
+    for (data, input) in data.iter_mut().zip(inputs) {
+        *data = input.dense()?;
+    }
+    Ok(data)
 }

@@ -6,11 +6,11 @@
 use candle_core::{CpuStorage, DType, Result, Shape, Storage, Tensor, bail};
 use rayon::prelude::*;
 
-use super::operation::{Operand, Operation, apply1};
+use super::operation::{Operand, Operation, Slot, apply1};
 use super::real::Real;
 use super::rows::{for_pieces, rows_per_piece};
 use super::simd::{sum, sum_pairs, vectorised};
-use super::softmax::{log_sum_exp, softmax_row};
+use super::softmax::{log_sum_exp, top_and_total};
 
 /// A target that is not counted.
 pub const IGNORE: u32 = u32::MAX;
@@ -86,36 +86,41 @@ impl Operation<1> for Hard {
 
     fn backward<T: Real>(
         &self,
-        _: [bool; 1],
         [logits]: [Operand<'_, T>; 1],
         _: &[T],
         grad: &[T],
-    ) -> Result<[Option<Vec<T>>; 1]> {
+        [dz]: [Option<Slot<'_, T>>; 1],
+    ) -> Result<()> {
         let (logits, classes, s) = (logits.dense()?, self.classes, self.smoothing);
-        let mut dz = vec![T::zero(); logits.len()];
-        let Some(&grad) = grad.first() else { bail!("cross_entropy: no gradient") };
+        let (Some(&grad), Some(dz)) = (grad.first(), dz) else { return Ok(()) };
+        let adds = dz.adds();
         let scale = T::from_f64(grad.to_f64() / self.count.max(1) as f64);
         let (off, on) = (T::from_f64(s / classes.max(1) as f64), T::from_f64(1.0 - s));
-        for_pieces(&mut dz, classes, |first, dz| {
+        for_pieces(dz.data, classes, |first, dz| {
             for (index, row) in dz.chunks_exact_mut(classes.max(1)).enumerate() {
                 let target = self.targets[first + index];
                 if target == IGNORE {
+                    if !adds {
+                        row.fill(T::zero());
+                    }
                     continue;
                 }
-                row.copy_from_slice(&logits[(first + index) * classes..(first + index + 1) * classes]);
+                let z = &logits[(first + index) * classes..(first + index + 1) * classes];
                 vectorised(
                     #[inline(always)]
                     || {
-                        softmax_row(row);
-                        row[target as usize] -= on;
-                        for p in row.iter_mut() {
-                            *p = scale * (*p - off);
+                        let (top, total) = top_and_total(z);
+                        let share = T::one() / total;
+                        for (dz, &z) in row.iter_mut().zip(z) {
+                            let slope = scale * ((z - top).exp() * share - off);
+                            *dz = if adds { *dz + slope } else { slope };
                         }
+                        row[target as usize] -= scale * on;
                     },
                 );
             }
         });
-        Ok([Some(dz)])
+        Ok(())
     }
 }
 
@@ -163,35 +168,36 @@ impl Operation<1> for Soft {
 
     fn backward<T: Real>(
         &self,
-        _: [bool; 1],
         [logits]: [Operand<'_, T>; 1],
         _: &[T],
         grad: &[T],
-    ) -> Result<[Option<Vec<T>>; 1]> {
+        [dz]: [Option<Slot<'_, T>>; 1],
+    ) -> Result<()> {
         let (logits, classes) = (logits.dense()?, self.classes);
         let rows = logits.len() / classes;
-        let Some(&grad) = grad.first() else { bail!("soft_cross_entropy: no gradient") };
+        let (Some(&grad), Some(dz)) = (grad.first(), dz) else { return Ok(()) };
+        let adds = dz.adds();
         let scale = T::from_f64(grad.to_f64() / rows.max(1) as f64);
         self.with_targets::<T, _>(|targets| {
-            let mut dz = vec![T::zero(); logits.len()];
-            for_pieces(&mut dz, classes, |first, dz| {
+            for_pieces(dz.data, classes, |first, dz| {
                 let range = first * classes..first * classes + dz.len();
-                dz.copy_from_slice(&logits[range.clone()]);
+                let rows =
+                    logits[range.clone()].chunks_exact(classes).zip(targets[range].chunks_exact(classes));
                 vectorised(
                     #[inline(always)]
                     || {
-                        for (row, t) in dz.chunks_exact_mut(classes).zip(targets[range].chunks_exact(classes))
-                        {
-                            softmax_row(row);
-                            let mass = sum(t, |t| t);
-                            for (p, &t) in row.iter_mut().zip(t) {
-                                *p = scale * (*p * mass - t);
+                        for (dz, (z, t)) in dz.chunks_exact_mut(classes).zip(rows) {
+                            let (top, total) = top_and_total(z);
+                            let share = sum(t, |t| t) / total;
+                            for ((dz, &z), &t) in dz.iter_mut().zip(z).zip(t) {
+                                let slope = scale * ((z - top).exp() * share - t);
+                                *dz = if adds { *dz + slope } else { slope };
                             }
                         }
                     },
                 );
             });
-            Ok([Some(dz)])
+            Ok(())
         })
     }
 }

@@ -3,43 +3,53 @@
 
 use candle_core::{Result, Shape, Tensor, bail};
 
-use super::operation::{Operand, Operation, apply1};
+use super::operation::{Operand, Operation, Slot, apply1};
 use super::random::{Key, unit};
 use super::real::Real;
-use super::rows::for_pieces;
+use super::rows::{for_pieces, scratch};
+use super::simd::vectorised;
 
 /// Zeroes each element with probability `p` and scales the rest by `1/(1-p)`; the mask depends on `key` alone.
-pub fn dropout(x: &Tensor, p: f64, key: Key) -> Result<Tensor> {
-    if !(0.0..1.0).contains(&p) {
-        bail!("dropout: probability {p} is not in [0, 1)");
-    }
-    if p == 0.0 {
-        return Ok(x.clone());
-    }
-    apply1(Dropout { p, key }, &x.contiguous()?)
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// The probability, in [0, 1).
+    pub p: f64,
+    /// Where the mask is drawn from.
+    pub key: Key,
 }
 
-struct Dropout {
-    p: f64,
-    key: Key,
+/// The elements of `x` that are left.
+pub fn dropout(x: &Tensor, dropout: Dropout) -> Result<Tensor> {
+    dropout.check()?;
+    apply1(dropout, &x.contiguous()?)
 }
+
+/// Words drawn at once.
+const DRAWN: usize = 256;
 
 impl Dropout {
-    fn masked<T: Real>(&self, from: &[T]) -> Vec<T> {
-        let scale = T::from_f64(1.0 / (1.0 - self.p));
-        let p = self.p as f32;
-        let mut out = vec![T::zero(); from.len()];
-        // Pieces begin at multiples of four, where a block of the generator begins.
-        for_pieces(&mut out, 4, |block, out| {
-            let from = &from[4 * block..];
-            for (index, (out, from)) in out.chunks_mut(4).zip(from.chunks(4)).enumerate() {
-                let words = self.key.block((block + index) as u64);
-                for ((out, &x), word) in out.iter_mut().zip(from).zip(words) {
-                    *out = if unit(word) < p { T::zero() } else { x * scale };
-                }
-            }
-        });
-        out
+    pub(crate) fn check(&self) -> Result<()> {
+        if !(0.0..1.0).contains(&self.p) {
+            bail!("dropout: probability {} is not in [0, 1)", self.p);
+        }
+        Ok(())
+    }
+
+    /// Drops elements of `x` in place, the first of which is number `first`, a multiple of four, of its tensor.
+    pub(crate) fn mask<T: Real>(&self, first: usize, x: &mut [T]) {
+        let (p, scale) = (self.p as f32, T::from_f64(1.0 / (1.0 - self.p)));
+        let mut words = [0; DRAWN];
+        for (index, x) in x.chunks_mut(DRAWN).enumerate() {
+            self.key.fill(((first + index * DRAWN) / 4) as u64, &mut words);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (x, &word) in x.iter_mut().zip(&words) {
+                        *x = if unit(word) < p { T::zero() } else { *x * scale };
+                    }
+                },
+            );
+        }
     }
 }
 
@@ -49,16 +59,34 @@ impl Operation<1> for Dropout {
     }
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
-        Ok((self.masked(x.dense()?), x.layout.shape().clone()))
+        let from = x.dense()?;
+        let mut out = scratch(from.len());
+        for_pieces(&mut out, 4, |block, out| {
+            out.copy_from_slice(&from[4 * block..4 * block + out.len()]);
+            self.mask(4 * block, out);
+        });
+        Ok((out, x.layout.shape().clone()))
     }
 
     fn backward<T: Real>(
         &self,
-        _: [bool; 1],
         _: [Operand<'_, T>; 1],
         _: &[T],
         grad: &[T],
-    ) -> Result<[Option<Vec<T>>; 1]> {
-        Ok([Some(self.masked(grad))])
+        [dx]: [Option<Slot<'_, T>>; 1],
+    ) -> Result<()> {
+        let Some(dx) = dx else { return Ok(()) };
+        let adds = dx.adds();
+        for_pieces(dx.data, 4, |block, dx| {
+            let grad = &grad[4 * block..4 * block + dx.len()];
+            if !adds {
+                dx.copy_from_slice(grad);
+                return self.mask(4 * block, dx);
+            }
+            let mut kept = grad.to_vec();
+            self.mask(4 * block, &mut kept);
+            dx.iter_mut().zip(kept).for_each(|(dx, kept)| *dx += kept);
+        });
+        Ok(())
     }
 }

@@ -3,12 +3,12 @@
 //! The gradient adds row i of dy to row rows_i of dx. The occurrences of each row are added in the order in which they
 //! stand, different rows in parallel, so the sum does not depend on the number of threads; unused rows are not touched.
 
-use candle_core::{DType, Result, Shape, Tensor, bail};
+use candle_core::{D, DType, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::operation::{Operand, Operation, apply1};
+use super::operation::{Operand, Operation, Slot, apply1};
 use super::real::Real;
-use super::rows::for_pieces;
+use super::rows::{for_pieces, scratch};
 
 /// Rows of `table` (V, D) named by `ids` (u32, any shape): result (.., D).
 pub fn embedding(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
@@ -28,8 +28,15 @@ pub fn gather_rows(x: &Tensor, rows: &Tensor) -> Result<Tensor> {
     select("gather-rows", x, rows, dims)
 }
 
+/// Selects vectors wherever they stand: x (.., D) as rows of D in order, rows u32 (M), result (M, D).
+pub fn gather_vectors(x: &Tensor, rows: &Tensor) -> Result<Tensor> {
+    let width = x.dim(D::Minus1)?;
+    select("gather-vectors", x, rows, vec![rows.dims1()?, width])
+}
+
 fn select(name: &'static str, x: &Tensor, rows: &Tensor, dims: Vec<usize>) -> Result<Tensor> {
-    let available = x.dim(0)?;
+    let width: usize = dims[rows.rank()..].iter().product();
+    let available = x.elem_count().checked_div(width).unwrap_or_default();
     if rows.dtype() != DType::U32 {
         bail!("{name}: row numbers must be u32, got {:?}", rows.dtype());
     }
@@ -37,7 +44,6 @@ fn select(name: &'static str, x: &Tensor, rows: &Tensor, dims: Vec<usize>) -> Re
     if let Some(row) = rows.iter().find(|&&row| row as usize >= available) {
         bail!("{name}: row {row} of {available}");
     }
-    let width = x.elem_count() / available.max(1);
     apply1(Select { name, rows, width, dims }, &x.contiguous()?)
 }
 
@@ -55,7 +61,7 @@ impl Operation<1> for Select {
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
         let (x, width) = (x.dense()?, self.width);
-        let mut out = vec![T::zero(); self.rows.len() * width];
+        let mut out = scratch(self.rows.len() * width);
         for_pieces(&mut out, width, |first, out| {
             for (y, &row) in out.chunks_exact_mut(width.max(1)).zip(&self.rows[first..]) {
                 y.copy_from_slice(&x[row as usize * width..(row as usize + 1) * width]);
@@ -66,20 +72,22 @@ impl Operation<1> for Select {
 
     fn backward<T: Real>(
         &self,
-        _: [bool; 1],
-        [x]: [Operand<'_, T>; 1],
+        _: [Operand<'_, T>; 1],
         _: &[T],
         grad: &[T],
-    ) -> Result<[Option<Vec<T>>; 1]> {
-        let width = self.width;
-        let mut dx = vec![T::zero(); x.layout.shape().elem_count()];
+        [dx]: [Option<Slot<'_, T>>; 1],
+    ) -> Result<()> {
+        let (width, Some(dx)) = (self.width, dx) else { return Ok(()) };
+        if !dx.adds() {
+            for_pieces(dx.data, 1, |_, dx| dx.fill(T::zero()));
+        }
         if width == 0 {
-            return Ok([Some(dx)]);
+            return Ok(());
         }
         let mut order: Vec<usize> = (0..self.rows.len()).collect();
         order.sort_by_key(|&position| self.rows[position]);
         let mut used = Vec::new();
-        let mut rest = dx.as_mut_slice();
+        let mut rest = dx.data;
         let mut passed = 0;
         for group in order.chunk_by(|&a, &b| self.rows[a] == self.rows[b]) {
             let row = self.rows[group[0]] as usize;
@@ -95,6 +103,6 @@ impl Operation<1> for Select {
                 sum.iter_mut().zip(row).for_each(|(sum, &g)| *sum += g);
             }
         });
-        Ok([Some(dx)])
+        Ok(())
     }
 }

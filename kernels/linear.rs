@@ -8,10 +8,10 @@ use std::sync::Mutex;
 use candle_core::{CpuStorage, Result, Shape, Tensor, bail};
 
 use super::Activation;
-use super::operation::{Operand, Operation, apply2, apply3};
+use super::operation::{Operand, Operation, Slot, apply2, apply3};
 use super::product::{Matrix, Threads, Write, multiply};
 use super::real::Real;
-use super::rows::{column_sums, for_pieces, rows_per_piece};
+use super::rows::{column_sums, for_pieces, rows_per_piece, scratch};
 use super::simd::vectorised;
 use rayon::prelude::*;
 
@@ -71,7 +71,7 @@ impl Linear {
         let &[outputs, inputs] = weight.dims() else { bail!("linear: weight {:?}", weight.dims()) };
         let (x_data, weight) = (x.dense()?, weight.dense()?);
         let rows = x.layout.shape().elem_count() / inputs.max(1);
-        let mut z = vec![T::zero(); rows * outputs];
+        let mut z = scratch(rows * outputs);
         let (x_matrix, weight) =
             (Matrix::new(x_data, rows, inputs, inputs)?, Matrix::new(weight, outputs, inputs, inputs)?);
         multiply(&mut z, outputs, T::one(), x_matrix, weight.t(), Write::Replace, Threads::Pool)?;
@@ -92,7 +92,7 @@ impl Linear {
             }
             return Ok(z);
         };
-        let mut y = vec![T::zero(); z.len()];
+        let mut y = scratch(z.len());
         let length = (rows_per_piece(outputs) * outputs).max(1);
         y.par_chunks_mut(length).zip(z.par_chunks_mut(length)).for_each(|(y, z)| {
             if let Some(bias) = bias {
@@ -109,11 +109,11 @@ impl Linear {
 
     fn gradients<T: Real>(
         &self,
-        [want_x, want_weight, want_bias]: [bool; 3],
         x: Operand<'_, T>,
         weight: Operand<'_, T>,
         grad: &[T],
-    ) -> Result<[Option<Vec<T>>; 3]> {
+        [dx, dw, db]: [Option<Slot<'_, T>>; 3],
+    ) -> Result<()> {
         let &[outputs, inputs] = weight.dims() else { bail!("linear: weight {:?}", weight.dims()) };
         let (x, weight) = (x.dense()?, weight.dense()?);
         let rows = x.len() / inputs.max(1);
@@ -124,32 +124,28 @@ impl Linear {
                 let before = self.before.lock().map_err(|_| poisoned())?;
                 let Some(before) = before.as_ref() else { bail!("linear: the forward pass kept nothing") };
                 let z = T::cpu_storage_as_slice(before)?;
-                let mut dz = vec![T::zero(); z.len()];
+                let mut dz = scratch(z.len());
                 for_pieces(&mut dz, 1, |first, out| {
                     let range = first..first + out.len();
-                    activation.differentiate(&z[range.clone()], &grad[range], out);
+                    activation.differentiate(&z[range.clone()], &grad[range], out, false);
                 });
                 through = dz;
                 &through
             }
         };
         let dz = Matrix::new(grad, rows, outputs, outputs)?;
-        let dx = want_x
-            .then(|| {
-                let mut dx = vec![T::zero(); rows * inputs];
-                let weight = Matrix::new(weight, outputs, inputs, inputs)?;
-                multiply(&mut dx, inputs, T::one(), dz, weight, Write::Replace, Threads::Pool).map(|()| dx)
-            })
-            .transpose()?;
-        let dw = want_weight
-            .then(|| {
-                let mut dw = vec![T::zero(); outputs * inputs];
-                let x = Matrix::new(x, rows, inputs, inputs)?;
-                multiply(&mut dw, inputs, T::one(), dz.t(), x, Write::Replace, Threads::Pool).map(|()| dw)
-            })
-            .transpose()?;
-        let db = want_bias.then(|| column_sums(grad, outputs));
-        Ok([dx, dw, db])
+        if let Some(dx) = dx {
+            let weight = Matrix::new(weight, outputs, inputs, inputs)?;
+            multiply(dx.data, inputs, T::one(), dz, weight, dx.write, Threads::Pool)?;
+        }
+        if let Some(dw) = dw {
+            let x = Matrix::new(x, rows, inputs, inputs)?;
+            multiply(dw.data, inputs, T::one(), dz.t(), x, dw.write, Threads::Pool)?;
+        }
+        if let Some(db) = db {
+            db.put(&column_sums(grad, outputs));
+        }
+        Ok(())
     }
 }
 
@@ -181,13 +177,12 @@ impl Operation<2> for Linear {
 
     fn backward<T: Real>(
         &self,
-        [want_x, want_weight]: [bool; 2],
         [x, weight]: [Operand<'_, T>; 2],
         _: &[T],
         grad: &[T],
-    ) -> Result<[Option<Vec<T>>; 2]> {
-        let [dx, dw, _] = self.gradients([want_x, want_weight, false], x, weight, grad)?;
-        Ok([dx, dw])
+        [dx, dw]: [Option<Slot<'_, T>>; 2],
+    ) -> Result<()> {
+        self.gradients(x, weight, grad, [dx, dw, None])
     }
 }
 
@@ -202,11 +197,11 @@ impl Operation<3> for Linear {
 
     fn backward<T: Real>(
         &self,
-        wanted: [bool; 3],
         [x, weight, _]: [Operand<'_, T>; 3],
         _: &[T],
         grad: &[T],
-    ) -> Result<[Option<Vec<T>>; 3]> {
-        self.gradients(wanted, x, weight, grad)
+        into: [Option<Slot<'_, T>>; 3],
+    ) -> Result<()> {
+        self.gradients(x, weight, grad, into)
     }
 }

@@ -2,9 +2,9 @@
 
 use candle_core::{Result, Shape, Tensor, bail};
 
-use super::operation::{Operand, Operation, apply1};
+use super::operation::{Operand, Operation, Slot, apply1};
 use super::real::Real;
-use super::rows::for_pieces;
+use super::rows::{for_pieces, scratch};
 use super::simd::{maximum, sum, sum_pairs, vectorised};
 
 /// `x / max(|x|, eps)` over the last dimension; eps must be positive, so that a zero vector stays zero.
@@ -40,7 +40,7 @@ impl Operation<1> for Normalize {
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
         let (data, width, eps) = (x.dense()?, self.width, T::from_f64(self.eps));
-        let mut out = vec![T::zero(); data.len()];
+        let mut out = scratch(data.len());
         for_pieces(&mut out, width, |first, out| {
             vectorised(
                 #[inline(always)]
@@ -59,14 +59,15 @@ impl Operation<1> for Normalize {
 
     fn backward<T: Real>(
         &self,
-        _: [bool; 1],
         [x]: [Operand<'_, T>; 1],
         output: &[T],
         grad: &[T],
-    ) -> Result<[Option<Vec<T>>; 1]> {
+        [dx]: [Option<Slot<'_, T>>; 1],
+    ) -> Result<()> {
         let (x, width, eps) = (x.dense()?, self.width, T::from_f64(self.eps));
-        let mut dx = vec![T::zero(); x.len()];
-        for_pieces(&mut dx, width, |first, dx| {
+        let Some(dx) = dx else { return Ok(()) };
+        let adds = dx.adds();
+        for_pieces(dx.data, width, |first, dx| {
             let at = first * width;
             let rows = x[at..].chunks_exact(width).zip(output[at..].chunks_exact(width));
             let rows = rows.zip(grad[at..].chunks_exact(width)).zip(dx.chunks_exact_mut(width));
@@ -79,12 +80,13 @@ impl Operation<1> for Normalize {
                         let along = if size > eps { sum_pairs(g, y, |g, y| g * y) } else { T::zero() };
                         let size = size.most(eps);
                         for ((dx, &g), &y) in dx.iter_mut().zip(g).zip(y) {
-                            *dx = (g - y * along) / size;
+                            let slope = (g - y * along) / size;
+                            *dx = if adds { *dx + slope } else { slope };
                         }
                     }
                 },
             );
         });
-        Ok([Some(dx)])
+        Ok(())
     }
 }

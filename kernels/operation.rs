@@ -1,15 +1,22 @@
-//! The one place where kernels meet candle's autograd: a typed forward and backward become a candle operation.
+//! The one place where kernels meet autograd: a typed forward and backward become a step of a [`super::Tape`] or,
+//! where none records, a candle operation.
 //!
-//! An [`Operation`] computes on slices. The adapter picks the element type, hands over only operands that are tracked
-//! in the backward pass, and never keeps a tensor alive longer than candle's graph does. A GPU body belongs beside the
-//! CPU one, in the `cuda_fwd` of the same adapter.
+//! An [`Operation`] computes on slices. The adapter picks the element type, asks only for the gradients of operands
+//! that are tracked, and adds up the gradients of an operand in one buffer: the first user of an operand writes over
+//! what is there, the next ones add to it. A GPU body belongs beside the CPU one, in the same adapter.
 
+use std::rc::Rc;
+
+use candle_core::op::BackpropOp;
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, StorageRef, Tensor,
     bail,
 };
 
+use super::product::Write;
 use super::real::Real;
+use super::rows::scratch;
+use super::tape::{self, Step, Sums};
 
 /// One operand: its elements from its first one on, and how they are laid out.
 #[derive(Clone, Copy)]
@@ -41,23 +48,47 @@ impl<'a, T: Real> Operand<'a, T> {
     }
 }
 
+/// Where the gradient of one input goes, in row-major order: over what is there, or onto it.
+pub(crate) struct Slot<'a, T> {
+    pub data: &'a mut [T],
+    pub write: Write,
+}
+
+impl<'a, T: Real> Slot<'a, T> {
+    /// Whether the old elements count.
+    pub fn adds(&self) -> bool {
+        self.write == Write::Add
+    }
+
+    /// Writes or adds what has been computed elsewhere.
+    pub fn put(self, values: &[T]) {
+        match self.write {
+            Write::Replace => self.data.copy_from_slice(values),
+            Write::Add => self.data.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value),
+        }
+    }
+}
+
 /// A differentiable function of N tensors.
 pub(crate) trait Operation<const N: usize>: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     fn forward<T: Real>(&self, inputs: [Operand<'_, T>; N]) -> Result<(Vec<T>, Shape)>;
 
-    /// The gradients of those inputs that are `wanted`, in row-major order; may run any number of times.
+    /// Writes the gradient of each input that has a slot; may run any number of times.
     fn backward<T: Real>(
         &self,
-        wanted: [bool; N],
         inputs: [Operand<'_, T>; N],
         output: &[T],
         grad: &[T],
-    ) -> Result<[Option<Vec<T>>; N]>;
-}
+        into: [Option<Slot<'_, T>>; N],
+    ) -> Result<()>;
 
-struct Node<O>(O);
+    /// Whether the gradient of this input is that of the output, element by element; it gets no slot then.
+    fn passes(&self, _input: usize) -> bool {
+        false
+    }
+}
 
 fn forward<const N: usize, O: Operation<N>>(
     operation: &O,
@@ -92,49 +123,154 @@ fn cpu<'a>(name: &str, storage: &'a StorageRef<'_>) -> Result<&'a CpuStorage> {
     }
 }
 
-fn backward<const N: usize, O: Operation<N>>(
+/// Runs the backward pass into `buffers`, one for each input that gets a slot.
+fn backward<const N: usize, O: Operation<N>, T: Real>(
     operation: &O,
     inputs: [&Tensor; N],
     output: &Tensor,
-    grad: &Tensor,
-) -> Result<[Option<Tensor>; N]> {
-    fn typed<const N: usize, O: Operation<N>, T: Real>(
-        operation: &O,
-        inputs: [&Tensor; N],
-        output: &Tensor,
-        grad: &Tensor,
-    ) -> Result<[Option<Tensor>; N]> {
-        let name = operation.name();
-        let wanted = inputs.map(Tensor::track_op);
-        let grad = grad.contiguous()?;
+    grad: &[T],
+    buffers: &mut [Option<(Vec<T>, Write)>; N],
+) -> Result<()> {
+    let name = operation.name();
+    let guards = inputs.map(Tensor::storage_and_layout);
+    let mut pairs = Vec::with_capacity(N);
+    for (storage, layout) in &guards {
+        pairs.push((cpu(name, storage)?, *layout));
+    }
+    let Ok(pairs) = <[_; N]>::try_from(pairs) else { bail!("{name}: wrong number of operands") };
+    let (storage, layout) = output.storage_and_layout();
+    let output = Operand::<T>::new(cpu(name, &storage)?, layout)?.dense()?;
+    let into = buffers
+        .each_mut()
+        .map(|buffer| buffer.as_mut().map(|(data, write)| Slot { data: data.as_mut_slice(), write: *write }));
+    operation.backward(operands(pairs)?, output, grad, into)
+}
+
+/// A function of N tensors that a tape has recorded.
+struct Recorded<const N: usize, O> {
+    operation: O,
+    inputs: [Tensor; N],
+    output: Tensor,
+}
+
+impl<const N: usize, O: Operation<N>> Recorded<N, O> {
+    fn typed<T: Real>(&self, grad: &Rc<Storage>, sums: &mut Sums) -> Result<()> {
+        let Storage::Cpu(storage) = &**grad else {
+            bail!("{}: no implementation for this device", self.operation.name())
+        };
+        let mut buffers = [const { None }; N];
+        for (index, (buffer, input)) in buffers.iter_mut().zip(&self.inputs).enumerate() {
+            if !input.track_op() {
+                continue;
+            }
+            if self.operation.passes(index) {
+                sums.share(input, Rc::clone(grad))?;
+            } else {
+                *buffer = Some(match sums.take::<T>(input)? {
+                    Some(sum) => (sum, Write::Add),
+                    None => (scratch(input.elem_count()), Write::Replace),
+                });
+            }
+        }
+        let inputs = self.inputs.each_ref();
+        if buffers.iter().any(Option::is_some) {
+            let grad = T::cpu_storage_as_slice(storage)?;
+            backward(&self.operation, inputs, &self.output, grad, &mut buffers)?;
+        }
+        for (buffer, input) in buffers.into_iter().zip(inputs) {
+            if let Some((data, _)) = buffer {
+                sums.give(input, data)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<const N: usize, O: Operation<N>> Step for Recorded<N, O> {
+    fn backward(self: Box<Self>, sums: &mut Sums) -> Result<()> {
+        let Some(grad) = sums.remove(&self.output) else { return Ok(()) };
+        match self.output.dtype() {
+            DType::F32 => self.typed::<f32>(&grad, sums),
+            DType::F64 => self.typed::<f64>(&grad, sums),
+            other => bail!("{}: expected f32 or f64, got {other:?}", self.operation.name()),
+        }
+    }
+}
+
+/// Records the operation if a tape is there to record it; gives it back if not.
+fn record<const N: usize, O: Operation<N>>(
+    operation: O,
+    inputs: [&Tensor; N],
+) -> Result<std::result::Result<Tensor, O>> {
+    if !tape::records() || !inputs.iter().any(|input| input.track_op()) {
+        return Ok(Err(operation));
+    }
+    let (storage, shape) = {
         let guards = inputs.map(Tensor::storage_and_layout);
         let mut pairs = Vec::with_capacity(N);
         for (storage, layout) in &guards {
-            pairs.push(Operand::<T>::new(cpu(name, storage)?, layout)?);
+            pairs.push((cpu(operation.name(), storage)?, *layout));
         }
-        let Ok(pairs) = <[Operand<'_, T>; N]>::try_from(pairs) else {
-            bail!("{name}: wrong number of operands")
-        };
-        let (grad_storage, grad_layout) = grad.storage_and_layout();
-        let (output_storage, output_layout) = output.storage_and_layout();
-        let gradients = operation.backward(
-            wanted,
-            pairs,
-            Operand::<T>::new(cpu(name, &output_storage)?, output_layout)?.dense()?,
-            Operand::<T>::new(cpu(name, &grad_storage)?, grad_layout)?.dense()?,
-        )?;
+        let Ok(pairs) = <[_; N]>::try_from(pairs) else { bail!("wrong number of operands") };
+        forward(&operation, pairs)?
+    };
+    // To candle the outcome is a variable: what candle makes of it, candle can lead a gradient back to.
+    let output = Tensor::from_storage(Storage::Cpu(storage), shape, BackpropOp::none(), true);
+    let inputs = inputs.map(Tensor::clone);
+    tape::push(&inputs, Recorded { operation, inputs: inputs.clone(), output: output.clone() });
+    Ok(Ok(output))
+}
+
+/// An operation in candle's graph.
+struct Node<O>(O);
+
+impl<O> Node<O> {
+    fn gradients<const N: usize>(
+        &self,
+        inputs: [&Tensor; N],
+        output: &Tensor,
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; N]>
+    where
+        O: Operation<N>,
+    {
+        match grad.dtype() {
+            DType::F32 => self.typed::<N, f32>(inputs, output, grad),
+            DType::F64 => self.typed::<N, f64>(inputs, output, grad),
+            other => bail!("{}: expected f32 or f64, got {other:?}", self.0.name()),
+        }
+    }
+
+    fn typed<const N: usize, T: Real>(
+        &self,
+        inputs: [&Tensor; N],
+        output: &Tensor,
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; N]>
+    where
+        O: Operation<N>,
+    {
+        let grad = grad.contiguous()?;
         let mut tensors = [const { None }; N];
-        for ((slot, gradient), input) in tensors.iter_mut().zip(gradients).zip(inputs) {
-            if let Some(gradient) = gradient {
-                *slot = Some(Tensor::from_vec(gradient, input.shape(), input.device())?);
+        let mut buffers = [const { None }; N];
+        for (index, input) in inputs.iter().enumerate().filter(|(_, input)| input.track_op()) {
+            if self.0.passes(index) {
+                tensors[index] = Some(grad.clone());
+            } else {
+                buffers[index] = Some((scratch(input.elem_count()), Write::Replace));
+            }
+        }
+        {
+            let (storage, layout) = grad.storage_and_layout();
+            let grad = Operand::<T>::new(cpu(self.0.name(), &storage)?, layout)?.dense()?;
+            backward(&self.0, inputs, output, grad, &mut buffers)?;
+        }
+        for ((slot, buffer), input) in tensors.iter_mut().zip(buffers).zip(inputs) {
+            if let Some((data, _)) = buffer {
+                *slot = Some(Tensor::from_vec(data, input.shape(), input.device())?);
             }
         }
         Ok(tensors)
-    }
-    match grad.dtype() {
-        DType::F32 => typed::<N, O, f32>(operation, inputs, output, grad),
-        DType::F64 => typed::<N, O, f64>(operation, inputs, output, grad),
-        other => bail!("{}: expected f32 or f64, got {other:?}", operation.name()),
     }
 }
 
@@ -148,7 +284,7 @@ impl<O: Operation<1>> CustomOp1 for Node<O> {
     }
 
     fn bwd(&self, x: &Tensor, output: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let [dx] = backward(&self.0, [x], output, grad)?;
+        let [dx] = self.gradients([x], output, grad)?;
         Ok(dx)
     }
 }
@@ -175,7 +311,7 @@ impl<O: Operation<2>> CustomOp2 for Node<O> {
         output: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [dx, dy] = backward(&self.0, [x, y], output, grad)?;
+        let [dx, dy] = self.gradients([x, y], output, grad)?;
         Ok((dx, dy))
     }
 }
@@ -205,19 +341,28 @@ impl<O: Operation<3>> CustomOp3 for Node<O> {
         output: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [dx, dy, dz] = backward(&self.0, [x, y, z], output, grad)?;
+        let [dx, dy, dz] = self.gradients([x, y, z], output, grad)?;
         Ok((dx, dy, dz))
     }
 }
 
 pub(crate) fn apply1<O: Operation<1>>(operation: O, x: &Tensor) -> Result<Tensor> {
-    x.apply_op1(Node(operation))
+    match record(operation, [x])? {
+        Ok(output) => Ok(output),
+        Err(operation) => x.apply_op1(Node(operation)),
+    }
 }
 
 pub(crate) fn apply2<O: Operation<2>>(operation: O, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    x.apply_op2(y, Node(operation))
+    match record(operation, [x, y])? {
+        Ok(output) => Ok(output),
+        Err(operation) => x.apply_op2(y, Node(operation)),
+    }
 }
 
 pub(crate) fn apply3<O: Operation<3>>(operation: O, x: &Tensor, y: &Tensor, z: &Tensor) -> Result<Tensor> {
-    x.apply_op3(y, z, Node(operation))
+    match record(operation, [x, y, z])? {
+        Ok(output) => Ok(output),
+        Err(operation) => x.apply_op3(y, z, Node(operation)),
+    }
 }

@@ -4,20 +4,27 @@
 //! bijection over a 128-bit counter. A [`Key`] names one stream; element `i` of any draw is lane `i % 4` of the block
 //! whose counter is `i / 4`, so draws can be made in any order, in parallel, and again in a backward pass.
 
+use super::simd::vectorised;
+
 /// One Philox4x32-10 block: the published bijection of `counter` under `key`.
-pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    let mut lanes = counter.map(|word| [word]);
+    philox_lanes(&mut lanes, key);
+    lanes.map(|[word]| word)
+}
+
+/// The bijection of many counters under one key, word by word.
+#[inline(always)]
+fn philox_lanes<const LANES: usize>(counter: &mut [[u32; LANES]; 4], mut key: [u32; 2]) {
     for _ in 0..10 {
-        let a = u64::from(counter[0]) * 0xD251_1F53;
-        let b = u64::from(counter[2]) * 0xCD9E_8D57;
-        counter = [
-            (b >> 32) as u32 ^ counter[1] ^ key[0],
-            b as u32,
-            (a >> 32) as u32 ^ counter[3] ^ key[1],
-            a as u32,
-        ];
+        let [c0, c1, c2, c3] = counter;
+        for (((c0, c1), c2), c3) in c0.iter_mut().zip(c1).zip(c2).zip(c3) {
+            let (a, b) = (u64::from(*c0) * 0xD251_1F53, u64::from(*c2) * 0xCD9E_8D57);
+            (*c0, *c1) = ((b >> 32) as u32 ^ *c1 ^ key[0], b as u32);
+            (*c2, *c3) = ((a >> 32) as u32 ^ *c3 ^ key[1], a as u32);
+        }
         key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
     }
-    counter
 }
 
 /// Names one stream of random numbers; cheap to copy.
@@ -59,6 +66,34 @@ impl Key {
     pub fn block(self, index: u64) -> [u32; 4] {
         let counter = [index as u32, (index >> 32) as u32, self.step as u32, (self.step >> 32) as u32];
         philox4x32(counter, [self.key as u32, (self.key >> 32) as u32])
+    }
+
+    /// The words of consecutive blocks from number `first` on; `out` holds whole blocks.
+    pub(crate) fn fill(self, first: u64, out: &mut [u32]) {
+        /// Blocks side by side, one in each lane of a vector.
+        const LANES: usize = 16;
+        let key = [self.key as u32, (self.key >> 32) as u32];
+        vectorised(
+            #[inline(always)]
+            || {
+                for (group, out) in out.chunks_mut(4 * LANES).enumerate() {
+                    let indices: [u64; LANES] =
+                        std::array::from_fn(|lane| first + (group * LANES + lane) as u64);
+                    let mut lanes = [
+                        indices.map(|index| index as u32),
+                        indices.map(|index| (index >> 32) as u32),
+                        [self.step as u32; LANES],
+                        [(self.step >> 32) as u32; LANES],
+                    ];
+                    philox_lanes(&mut lanes, key);
+                    let [w0, w1, w2, w3] = lanes;
+                    let words = w0.into_iter().zip(w1).zip(w2).zip(w3);
+                    for (block, (((w0, w1), w2), w3)) in out.chunks_exact_mut(4).zip(words) {
+                        block.copy_from_slice(&[w0, w1, w2, w3]);
+                    }
+                }
+            },
+        );
     }
 
     fn words(self, n: usize) -> impl Iterator<Item = u32> {

@@ -8,6 +8,22 @@ use super::simd::vectorised;
 /// Elements in one piece of work: large enough to hide the scheduling, small enough for a second-level cache.
 const PIECE: usize = 1 << 14;
 
+/// `n` elements for a kernel to write over: what they hold is unspecified, NaN in a debug build, so that a test sees an
+/// element that was read before it was written. Filling them costs a tenth of the matrix product that follows.
+#[expect(clippy::uninit_vec, reason = "a buffer that is written once")]
+pub(crate) fn scratch<T: Real>(n: usize) -> Vec<T> {
+    let mut data = Vec::with_capacity(n);
+    // SAFETY: the capacity is there, every bit pattern is a value of f32 and f64, the only types that are `Real`, and
+    // callers write each element before they read it.
+    unsafe {
+        data.set_len(n);
+    }
+    if cfg!(debug_assertions) {
+        data.fill(T::from_f64(f64::NAN));
+    }
+    data
+}
+
 /// How many rows of `width` elements make one piece.
 pub(crate) fn rows_per_piece(width: usize) -> usize {
     (PIECE / width.max(1)).max(1)
@@ -31,11 +47,37 @@ pub(crate) fn sum_pieces<T: Real>(
     piece: impl Fn(usize, usize, &mut [T]) + Send + Sync,
 ) -> Vec<T> {
     let step = rows_per_piece(width);
-    let partial: Vec<Vec<T>> = (0..rows.div_ceil(step))
-        .into_par_iter()
-        .map(|index| {
+    let pieces = (0..rows.div_ceil(step)).into_par_iter();
+    sum_in_order(
+        length,
+        pieces.map(|index| (index * step, rows.min((index + 1) * step))),
+        |(first, end), sums| {
+            piece(first, end, sums);
+        },
+    )
+}
+
+/// As [`for_pieces`], and sums the vectors that `piece(first_row, rows_of_output)` adds up on the way, in order.
+pub(crate) fn sum_over<T: Real>(
+    out: &mut [T],
+    width: usize,
+    length: usize,
+    piece: impl Fn(usize, &mut [T], &mut [T]) + Send + Sync,
+) -> Vec<T> {
+    let rows = rows_per_piece(width);
+    let pieces = out.par_chunks_mut((rows * width).max(1)).enumerate();
+    sum_in_order(length, pieces, |(index, out), sums| piece(index * rows, out, sums))
+}
+
+fn sum_in_order<T: Real, P: Send>(
+    length: usize,
+    pieces: impl IndexedParallelIterator<Item = P>,
+    add: impl Fn(P, &mut [T]) + Send + Sync,
+) -> Vec<T> {
+    let partial: Vec<Vec<T>> = pieces
+        .map(|piece| {
             let mut sums = vec![T::zero(); length];
-            piece(index * step, rows.min((index + 1) * step), &mut sums);
+            add(piece, &mut sums);
             sums
         })
         .collect();

@@ -43,21 +43,27 @@ fn avx2<R>(work: impl FnOnce() -> R) -> R {
 
 const LANES: usize = 32;
 
-/// The sum over i of `term(x_i, y_i)` in [`LANES`] interleaved partial sums.
+/// The sum over i of `term(x_i, y_i, z_i)` in [`LANES`] interleaved partial sums; x, y and z are equally long.
 #[inline(always)]
-pub(crate) fn sum_pairs<T: Real>(x: &[T], y: &[T], term: impl Fn(T, T) -> T) -> T {
+pub(crate) fn sum_triples<T: Real>([x, y, z]: [&[T]; 3], term: impl Fn(T, T, T) -> T) -> T {
     let mut lanes = [T::zero(); LANES];
-    let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let (x_rest, y_rest) = (xs.remainder(), ys.remainder());
-    for (x, y) in xs.zip(ys) {
-        for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
-            *lane += term(x, y);
+    let (xs, ys, zs) = (x.chunks_exact(LANES), y.chunks_exact(LANES), z.chunks_exact(LANES));
+    let rest = xs.remainder().iter().zip(ys.remainder()).zip(zs.remainder());
+    for ((x, y), z) in xs.zip(ys).zip(zs) {
+        for (((lane, &x), &y), &z) in lanes.iter_mut().zip(x).zip(y).zip(z) {
+            *lane += term(x, y, z);
         }
     }
-    for ((lane, &x), &y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
-        *lane += term(x, y);
+    for (lane, ((&x, &y), &z)) in lanes.iter_mut().zip(rest) {
+        *lane += term(x, y, z);
     }
     fold(lanes, |a, b| a + b)
+}
+
+/// The sum over i of `term(x_i, y_i)`.
+#[inline(always)]
+pub(crate) fn sum_pairs<T: Real>(x: &[T], y: &[T], term: impl Fn(T, T) -> T) -> T {
+    sum_triples([x, y, y], |x, y, _| term(x, y))
 }
 
 /// The sum over i of `term(x_i)`.

@@ -2,9 +2,9 @@
 
 use candle_core::{Result, Shape, Tensor, bail};
 
-use super::operation::{Operand, Operation, apply1};
+use super::operation::{Operand, Operation, Slot, apply1};
 use super::real::Real;
-use super::rows::for_pieces;
+use super::rows::{for_pieces, scratch};
 use super::simd::{maximum, sum, sum_pairs, vectorised};
 
 /// `exp(x) / sum exp(x)` over the last dimension.
@@ -49,11 +49,18 @@ pub(crate) fn softmax_row<T: Real>(row: &mut [T]) -> T {
     top + total.ln()
 }
 
+/// The largest element t of a row, and the sum of `exp(x - t)`.
+#[inline(always)]
+pub(crate) fn top_and_total<T: Real>(row: &[T]) -> (T, T) {
+    let top = maximum(row, |x| x);
+    (top, sum(row, |x| (x - top).exp()))
+}
+
 /// `log sum exp` of a row.
 #[inline(always)]
 pub(crate) fn log_sum_exp<T: Real>(row: &[T]) -> T {
-    let top = maximum(row, |x| x);
-    top + sum(row, |x| (x - top).exp()).ln()
+    let (top, total) = top_and_total(row);
+    top + total.ln()
 }
 
 impl Operation<1> for Softmax {
@@ -63,7 +70,7 @@ impl Operation<1> for Softmax {
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
         let data = x.dense()?;
-        let mut out = vec![T::zero(); data.len()];
+        let mut out = scratch(data.len());
         for_pieces(&mut out, self.width, |first, out| {
             let from = &data[first * self.width..first * self.width + out.len()];
             out.copy_from_slice(from);
@@ -88,14 +95,14 @@ impl Operation<1> for Softmax {
 
     fn backward<T: Real>(
         &self,
-        _: [bool; 1],
         _: [Operand<'_, T>; 1],
         output: &[T],
         grad: &[T],
-    ) -> Result<[Option<Vec<T>>; 1]> {
-        let width = self.width;
-        let mut dx = vec![T::zero(); output.len()];
-        for_pieces(&mut dx, width, |first, dx| {
+        [dx]: [Option<Slot<'_, T>>; 1],
+    ) -> Result<()> {
+        let (width, Some(dx)) = (self.width, dx) else { return Ok(()) };
+        let adds = dx.adds();
+        for_pieces(dx.data, width, |first, dx| {
             let rows =
                 output[first * width..].chunks_exact(width).zip(grad[first * width..].chunks_exact(width));
             vectorised(
@@ -105,12 +112,13 @@ impl Operation<1> for Softmax {
                         let along =
                             if self.logarithm { sum(g, |g| g) } else { sum_pairs(g, y, |g, y| g * y) };
                         for ((dx, &g), &y) in dx.iter_mut().zip(g).zip(y) {
-                            *dx = if self.logarithm { g - y.exp() * along } else { y * (g - along) };
+                            let slope = if self.logarithm { g - y.exp() * along } else { y * (g - along) };
+                            *dx = if adds { *dx + slope } else { slope };
                         }
                     }
                 },
             );
         });
-        Ok([Some(dx)])
+        Ok(())
     }
 }

@@ -2,6 +2,8 @@
 
 use candle_core::{Result, bail};
 
+use super::tape;
+
 /// Bytes of stack, as a main thread has: the backward pass descends through the graph of a whole step.
 const STACK: usize = 8 << 20;
 
@@ -25,7 +27,7 @@ pub fn init(threads: usize) -> Result<()> {
 /// Does `work` on a thread of the pool, where a kernel starts its share of a parallel sweep itself; on any other thread
 /// it would wake the pool and sleep, some hundred times a training step.
 pub fn inside<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| work())
+    rayon::scope(|_| tape::paused(work))
 }
 
 /// candle sizes its pools by environment variables alone. It would start a second pool whose workers spin beside

@@ -76,7 +76,7 @@ struct Mlm {
 fn predict(reader: &Reading, text: &Text, positions: &Tensor, noise: Key) -> Result<Tensor> {
     let text = View::new(text.clone(), Some(noise));
     let hidden = reader.model.fuse(&reader.image, &text, Attend::Both)?.text.hidden;
-    reader.model.predict_words(&kernels::gather_rows(&hidden.flatten(0, 1)?, positions)?)
+    reader.model.predict_words(&kernels::gather_vectors(&hidden, positions)?)
 }
 
 impl Objective for Mlm {

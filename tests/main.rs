@@ -1,5 +1,7 @@
 //! One binary for all integration tests.
 
+#![allow(clippy::disallowed_methods, reason = "candle's own backward pass is what a tape is compared with")]
+
 mod architecture;
 mod data;
 mod experiments;

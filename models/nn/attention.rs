@@ -1,8 +1,8 @@
-//! Multi-head attention as layers: over the sequence itself, and from one sequence over another.
+//! Multi-head attention as half a layer: over the sequence itself, and from one sequence over another.
 
 use candle_core::{Result, Tensor};
 
-use super::{Linear, Spec, Start};
+use super::{Linear, Residual, Spec, Start};
 use crate::kernels::{self, Mask};
 use crate::models::{Init, Vars};
 
@@ -28,22 +28,22 @@ impl SelfAttention {
         })
     }
 
-    /// (B,T,D) to (B,T,D).
+    /// (B,T,D) to (B,T,D), joined to the residual path.
     ///
     /// # Errors
     /// When the mask is of another shape.
-    pub fn forward(&self, x: &Tensor, mask: &Mask) -> Result<Tensor> {
-        self.out.forward(&kernels::self_attention(&self.qkv.forward(x)?, self.heads, mask)?)
+    pub fn forward(&self, x: &Tensor, mask: &Mask, to: Residual) -> Result<Tensor> {
+        self.out.join(&kernels::self_attention(&self.qkv.forward(x)?, self.heads, mask)?, to)
     }
 
     /// What one token of each example finds: `one` (B,1,D) is a row of each x (B,T,D), to (B,1,D).
     ///
     /// # Errors
     /// When the mask is of another shape.
-    pub fn forward_one(&self, one: &Tensor, x: &Tensor, mask: &Mask) -> Result<Tensor> {
+    pub fn forward_one(&self, one: &Tensor, x: &Tensor, mask: &Mask, to: Residual) -> Result<Tensor> {
         let q = self.qkv.part(0, self.width)?.forward(one)?;
         let kv = self.qkv.part(self.width, 2 * self.width)?.forward(x)?;
-        self.out.forward(&kernels::cross_attention(&q, &kv, self.heads, mask)?)
+        self.out.join(&kernels::cross_attention(&q, &kv, self.heads, mask)?, to)
     }
 }
 
@@ -69,12 +69,12 @@ impl CrossAttention {
         })
     }
 
-    /// x (B,T,D) over `other` (B,N,D'), of which `mask` tells what is visible, to (B,T,D).
+    /// x (B,T,D) over `other` (B,N,D'), of which `mask` tells what is visible, to (B,T,D), joined to the residual path.
     ///
     /// # Errors
     /// When a shape does not fit.
-    pub fn forward(&self, x: &Tensor, other: &Tensor, mask: &Mask) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, other: &Tensor, mask: &Mask, to: Residual) -> Result<Tensor> {
         let (q, kv) = (self.q.forward(x)?, self.kv.forward(other)?);
-        self.out.forward(&kernels::cross_attention(&q, &kv, self.heads, mask)?)
+        self.out.join(&kernels::cross_attention(&q, &kv, self.heads, mask)?, to)
     }
 }

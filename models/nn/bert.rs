@@ -9,7 +9,8 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::{
-    CrossAttention, LayerNorm, Linear, Mlp, SelfAttention, Spec, Start, Words, deviation, dropout, first,
+    CrossAttention, LayerNorm, Linear, Mlp, Residual, SelfAttention, Spec, Start, Words, deviation, drops,
+    first,
 };
 use crate::kernels::{self, Activation, Mask, random::Key};
 use crate::models::{Init, Text, Vars};
@@ -55,9 +56,9 @@ impl Embeddings {
     /// # Errors
     /// When the text is longer than the positions or an entry lies outside the vocabulary.
     pub fn forward(&self, text: &Text, noise: Option<Key>) -> Result<Tensor> {
-        let words = self.words.forward(&text.ids)?;
-        let sum = (words + kernels::embedding(&self.segments, &text.segments)?)?;
-        dropout(self.norm.forward(&sum)?, self.dropout, noise, 0)
+        let segments = kernels::embedding(&self.segments, &text.segments)?;
+        let sum = self.norm.forward(&kernels::add(&self.words.forward(&text.ids)?, &segments)?)?;
+        drops(self.dropout, noise, 0).map_or(Ok(sum.clone()), |dropout| kernels::dropout(&sum, dropout))
     }
 }
 
@@ -103,7 +104,8 @@ impl Layer {
         other: Option<(&Tensor, &Mask)>,
         noise: Option<Key>,
     ) -> Result<Tensor> {
-        self.finish(x, self.attention.forward(x, mask)?, other, noise)
+        let seen = self.attention.forward(x, mask, self.residual(x, noise, 0))?;
+        self.finish(&seen, other, noise)
     }
 
     /// The first token of [`Layer::forward`] alone, (B,1,D), at a fraction of the cost: what a last layer is asked for
@@ -119,27 +121,25 @@ impl Layer {
         noise: Option<Key>,
     ) -> Result<Tensor> {
         let one = first(x)?.unsqueeze(1)?;
-        self.finish(&one, self.attention.forward_one(&one, x, mask)?, other, noise)
+        let seen = self.attention.forward_one(&one, x, mask, self.residual(&one, noise, 0))?;
+        self.finish(&seen, other, noise)
     }
 
-    /// What follows the outcome `seen` of the self-attention of x.
-    fn finish(
-        &self,
-        x: &Tensor,
-        seen: Tensor,
-        other: Option<(&Tensor, &Mask)>,
-        noise: Option<Key>,
-    ) -> Result<Tensor> {
-        let drop = |x, site| dropout(x, self.dropout, noise, site);
-        let mut x = self.norm1.forward(&(x + drop(seen, 0)?)?)?;
+    /// What follows self-attention, whose outcome `seen` has joined the residual path.
+    fn finish(&self, seen: &Tensor, other: Option<(&Tensor, &Mask)>, noise: Option<Key>) -> Result<Tensor> {
+        let mut x = self.norm1.forward(seen)?;
         match (&self.cross, other) {
             (Some((cross, norm)), Some((other, mask))) => {
-                x = norm.forward(&(&x + drop(cross.forward(&x, other, mask)?, 1)?)?)?;
+                x = norm.forward(&cross.forward(&x, other, mask, self.residual(&x, noise, 1))?)?;
             }
             (None, Some(_)) => bail!("this layer has no cross-attention"),
             (_, None) => {}
         }
-        self.norm2.forward(&(&x + drop(self.mlp.forward(&x)?, 2)?)?)
+        self.norm2.forward(&self.mlp.forward(&x, self.residual(&x, noise, 2))?)
+    }
+
+    fn residual<'a>(&self, x: &'a Tensor, noise: Option<Key>, part: u64) -> Residual<'a> {
+        Residual { x, dropout: drops(self.dropout, noise, part) }
     }
 }
 

@@ -66,26 +66,15 @@ impl Patches {
         }
         // A patch of zeros stands where the class token will be. Class, bias and positions are then one table added
         // to the product, and no token is copied to make room.
-        let patches = patchify(pixels, self.patch)?.pad_with_zeros(1, 1, 0)?;
+        let patches = kernels::patchify(pixels, self.patch, 1)?;
         let class = self.class.reshape((1, width))?;
         let table = match &self.bias {
             None => class.pad_with_zeros(0, 0, tokens - 1)?,
             Some(bias) => Tensor::cat(&[&class, &bias.broadcast_as((tokens - 1, width))?], 0)?,
         };
         let table = (table + &self.positions)?;
-        kernels::linear(&patches, &self.weight, None)?.broadcast_add(&table)
+        kernels::add_table(&kernels::linear(&patches, &self.weight, None)?, &table)
     }
-}
-
-/// (B,3,H,W) to (B, H/p W/p, 3 p p), the patches row by row and each with its channels outermost, as the weight of a
-/// convolution lies. Images carry no gradient, so this costs one copy.
-fn patchify(pixels: &Tensor, patch: usize) -> Result<Tensor> {
-    let (batch, channels, height, width) = pixels.dims4()?;
-    let (rows, columns) = (height / patch, width / patch);
-    pixels
-        .reshape(&[batch, channels, rows, patch, columns, patch][..])?
-        .permute([0, 2, 4, 1, 3, 5])?
-        .reshape((batch, rows * columns, channels * patch * patch))
 }
 
 /// A vector for each word of the vocabulary plus one for each position.
@@ -125,7 +114,7 @@ impl Words {
         if length > positions {
             bail!("a text of {length} tokens for {positions} positions");
         }
-        kernels::embedding(&self.words, ids)?.broadcast_add(&self.positions.narrow(0, 0, length)?)
+        kernels::add_table(&kernels::embedding(&self.words, ids)?, &self.positions.narrow(0, 0, length)?)
     }
 }
 
@@ -134,13 +123,13 @@ impl Words {
 /// # Errors
 /// When a place lies outside the sequence.
 pub fn pick(hidden: &Tensor, at: &[u32]) -> Result<Tensor> {
-    let (batch, length, width) = hidden.dims3()?;
+    let (batch, length, _) = hidden.dims3()?;
     if at.len() != batch || at.iter().any(|&at| at as usize >= length) {
         bail!("{} places {at:?} in {batch} sequences of {length} tokens", at.len());
     }
     let rows: Vec<u32> = at.iter().zip(0u32..).map(|(at, example)| example * length as u32 + at).collect();
     let rows = Tensor::new(rows, hidden.device())?;
-    kernels::gather_rows(&hidden.reshape((batch * length, width))?, &rows)
+    kernels::gather_vectors(hidden, &rows)
 }
 
 /// The first token of each example, where [CLS] and class tokens stand: (B,T,D) to (B,D).

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use crate::kernels::{self, Activation};
 use crate::models::{Init, Vars};
 
-use super::{Spec, Start};
+use super::{Residual, Spec, Start};
 
 /// `x W' + b`.
 pub struct Linear {
@@ -29,6 +29,14 @@ impl Linear {
     /// When the last dimension is another.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         kernels::linear(x, &self.weight, self.bias.as_ref())
+    }
+
+    /// [`Linear::forward`] as the end of half a layer.
+    ///
+    /// # Errors
+    /// When a shape does not fit.
+    pub fn join(&self, x: &Tensor, to: Residual) -> Result<Tensor> {
+        kernels::residual(to.x, &kernels::linear(x, &self.weight, None)?, self.bias.as_ref(), to.dropout)
     }
 
     /// The map to `count` of the outputs, from output `first` on: the same weights.
@@ -88,7 +96,7 @@ impl LayerNorm {
     }
 }
 
-/// The feed-forward half of a layer: `down(activation(up(x)))`.
+/// The feed-forward half of a layer: `down(activation(up(x)))`, joined to the residual path.
 pub struct Mlp {
     up: Linear,
     down: Linear,
@@ -112,8 +120,8 @@ impl Mlp {
     /// (.., D) to (.., D).
     ///
     /// # Errors
-    /// When the last dimension is another.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.down.forward(&self.up.activate(x, self.activation)?)
+    /// When a shape does not fit.
+    pub fn forward(&self, x: &Tensor, to: Residual) -> Result<Tensor> {
+        self.down.join(&self.up.activate(x, self.activation)?, to)
     }
 }

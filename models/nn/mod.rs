@@ -12,7 +12,7 @@ mod pre_norm;
 mod tower;
 
 pub use attention::{CrossAttention, SelfAttention};
-pub use dropout::{dropout, dropout_faults, within};
+pub use dropout::{Residual, dropout_faults, drops, within};
 pub use embed::{PatchStart, Patches, Words, first, pick, unit};
 pub use linear::{LayerNorm, Linear, Mlp, deviation, fan_in};
 pub use pre_norm::PreNorm;

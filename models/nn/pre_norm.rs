@@ -4,7 +4,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{LayerNorm, Mlp, SelfAttention, Spec, Start, dropout, pick, within};
+use super::{LayerNorm, Mlp, Residual, SelfAttention, Spec, Start, drops, pick, within};
 use crate::kernels::{Mask, random::Key};
 use crate::models::Vars;
 
@@ -74,19 +74,19 @@ impl Layer {
     }
 
     fn forward(&self, x: &Tensor, mask: &Mask, noise: Option<Key>) -> Result<Tensor> {
-        self.finish(x, self.attention.forward(&self.norm1.forward(x)?, mask)?, noise)
+        let normed = self.norm1.forward(x)?;
+        let x = self.attention.forward(&normed, mask, self.residual(x, noise, 0))?;
+        self.mlp.forward(&self.norm2.forward(&x)?, self.residual(&x, noise, 1))
     }
 
     fn forward_one(&self, x: &Tensor, places: &[u32], mask: &Mask, noise: Option<Key>) -> Result<Tensor> {
         let normed = self.norm1.forward(x)?;
-        let seen = self.attention.forward_one(&pick(&normed, places)?.unsqueeze(1)?, &normed, mask)?;
-        self.finish(&pick(x, places)?.unsqueeze(1)?, seen, noise)
+        let (x, one) = (pick(x, places)?.unsqueeze(1)?, pick(&normed, places)?.unsqueeze(1)?);
+        let x = self.attention.forward_one(&one, &normed, mask, self.residual(&x, noise, 0))?;
+        self.mlp.forward(&self.norm2.forward(&x)?, self.residual(&x, noise, 1))
     }
 
-    /// What follows the outcome `seen` of the attention of x.
-    fn finish(&self, x: &Tensor, seen: Tensor, noise: Option<Key>) -> Result<Tensor> {
-        let x = (x + dropout(seen, self.dropout, noise, 0)?)?;
-        let told = self.mlp.forward(&self.norm2.forward(&x)?)?;
-        x + dropout(told, self.dropout, noise, 1)?
+    fn residual<'a>(&self, x: &'a Tensor, noise: Option<Key>, half: u64) -> Residual<'a> {
+        Residual { x, dropout: drops(self.dropout, noise, half) }
     }
 }

@@ -1,6 +1,6 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use proptest::prelude::*;
-use vlp_bench::kernels::{self, Activation, random::Key};
+use vlp_bench::kernels::{self, Activation, Dropout, random::Key};
 
 use super::{assert_close, check_gradients, loss_and_gradients, normal};
 
@@ -26,6 +26,10 @@ fn agrees(
         }
     }
     check_gradients(inputs, fused);
+}
+
+fn drops() -> Dropout {
+    Dropout { p: 0.3, key: Key::new(1, 2, "dropout") }
 }
 
 fn plain_linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
@@ -157,10 +161,62 @@ fn selecting_rows_adds_the_gradients_of_repeated_rows() {
 }
 
 #[test]
+fn selecting_vectors_counts_rows_over_all_leading_dimensions() {
+    let cube = [normal("cube", &[3, 4, 5], DType::F64).unwrap()];
+    let rows = Tensor::new(&[7u32, 0, 11, 7], &Device::Cpu).unwrap();
+    agrees(&cube, &|t| kernels::gather_vectors(&t[0], &rows), &|t| {
+        t[0].flatten(0, 1)?.index_select(&rows, 0)
+    });
+}
+
+#[test]
+fn a_residual_path_is_a_sum_with_bias_and_dropout() {
+    for width in SIZES {
+        let (x, y) = (normal("x", &[2, 3, width], DType::F64), normal("y", &[2, 3, width], DType::F64));
+        let inputs = [x.unwrap(), y.unwrap(), normal("b", &[width], DType::F64).unwrap()];
+        agrees(&inputs[..2], &|t| kernels::add(&t[0], &t[1]), &|t| &t[0] + &t[1]);
+        agrees(&inputs, &|t| kernels::residual(&t[0], &t[1], Some(&t[2]), None), &|t| {
+            &t[0] + t[1].broadcast_add(&t[2])?
+        });
+        agrees(&inputs[..2], &|t| kernels::residual(&t[0], &t[1], None, Some(drops())), &|t| {
+            &t[0] + kernels::dropout(&t[1], drops())?
+        });
+        agrees(&inputs, &|t| kernels::residual(&t[0], &t[1], Some(&t[2]), Some(drops())), &|t| {
+            &t[0] + kernels::dropout(&t[1].broadcast_add(&t[2])?, drops())?
+        });
+    }
+}
+
+#[test]
+fn a_table_is_added_to_every_example() {
+    for width in SIZES {
+        let (x, table) = (normal("x", &[5, 3, width], DType::F64), normal("t", &[3, width], DType::F64));
+        agrees(&[x.unwrap(), table.unwrap()], &|t| kernels::add_table(&t[0], &t[1]), &|t| {
+            t[0].broadcast_add(&t[1])
+        });
+    }
+}
+
+#[test]
+fn patches_lie_as_the_weight_of_a_convolution_does() {
+    for (height, width, patch, spare) in [(4, 6, 2, 1), (3, 3, 3, 0), (8, 4, 1, 2)] {
+        let pixels = normal("pixels", &[2, 3, height, width], DType::F64).unwrap();
+        let (rows, columns) = (height / patch, width / patch);
+        let plain = |x: &Tensor| {
+            x.reshape(&[2, 3, rows, patch, columns, patch][..])?
+                .permute([0, 2, 4, 1, 3, 5])?
+                .reshape((2, rows * columns, 3 * patch * patch))?
+                .pad_with_zeros(1, spare, 0)
+        };
+        agrees(&[pixels], &|t| kernels::patchify(&t[0], patch, spare), &|t| plain(&t[0]));
+    }
+}
+
+#[test]
 fn dropout_uses_one_mask_forwards_and_backwards() {
     for n in SIZES {
         let x = normal("x", &[n, 3], DType::F64).unwrap();
-        check_gradients(&[x], &|t| kernels::dropout(&t[0], 0.3, Key::new(1, 2, "dropout")));
+        check_gradients(&[x], &|t| kernels::dropout(&t[0], drops()));
     }
 }
 

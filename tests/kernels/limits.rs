@@ -1,5 +1,5 @@
 use candle_core::{DType, Device, Result, Tensor};
-use vlp_bench::kernels::{self, Activation, Mask, random::Key};
+use vlp_bench::kernels::{self, Activation, Dropout, Mask, random::Key};
 
 use super::{assert_close, flat, loss_and_gradients, normal};
 
@@ -83,7 +83,9 @@ fn bad_operands_are_refused_in_words() {
     assert!(message(kernels::gather_rows(&x, &rows)).contains("row 3 of 3"));
     let targets = Tensor::new(&[0u32, 5, 1], &Device::Cpu).unwrap();
     assert!(message(kernels::cross_entropy(&x, &targets, 0.0)).contains("target 5 of 5 classes"));
-    assert!(message(kernels::dropout(&x, 1.0, Key::new(0, 0, ""))).contains("not in [0, 1)"));
+    assert!(
+        message(kernels::dropout(&x, Dropout { p: 1.0, key: Key::new(0, 0, "") })).contains("not in [0, 1)")
+    );
     let qkv = normal("qkv", &[1, 3, 15], DType::F32).unwrap();
     assert!(message(kernels::self_attention(&qkv, 2, &Mask::None)).contains("does not divide into 2 heads"));
 }

@@ -9,7 +9,7 @@ mod threads;
 mod vmath;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use vlp_bench::kernels::random::Key;
+use vlp_bench::kernels::{self, random::Key};
 
 pub fn normal(purpose: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
     let n = shape.iter().product();
@@ -49,11 +49,39 @@ pub fn loss_and_gradients(
     Ok((loss.to_dtype(DType::F64)?.to_scalar()?, gradients))
 }
 
+/// The same gradients by a tape: of the variables themselves and through candle's graph, used once and used twice, when
+/// the second use adds to what the first has written.
+#[track_caller]
+fn check_tape(inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Result<Tensor>, expected: &[Tensor]) {
+    let vars: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(x).unwrap()).collect();
+    let plain: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+    for (uses, glued) in [(1.0, false), (1.0, true), (2.0, false), (2.0, true)] {
+        let tape = kernels::Tape::record();
+        let operands = match glued {
+            false => plain.clone(),
+            true => plain.iter().map(|x| (x * 1.0).unwrap()).collect(),
+        };
+        let mut y = f(&operands).unwrap();
+        let c = normal("cotangent", y.dims(), y.dtype()).unwrap();
+        if uses == 2.0 {
+            y = (y + f(&operands).unwrap()).unwrap();
+        }
+        let gradients = tape.backward(&(y * c).unwrap().sum_all().unwrap()).unwrap();
+        for (var, expected) in vars.iter().zip(expected) {
+            let zeros = var.zeros_like().unwrap();
+            let got = gradients.get(var).unwrap_or(&zeros);
+            assert_close(&(got * (1.0 / uses)).unwrap(), expected, 1e-12);
+        }
+    }
+}
+
 /// Compares gradients with differences over five points in f64 along random directions, one input at a time. Three
 /// points are not enough where a row of few elements is nearly constant and layer normalisation bends sharply.
+/// A tape must find the same gradients.
 #[track_caller]
 pub fn check_gradients(inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Result<Tensor>) {
     let (_, gradients) = loss_and_gradients(inputs, f).unwrap();
+    check_tape(inputs, f, &gradients);
     for (i, gradient) in gradients.iter().enumerate() {
         for trial in 0..3 {
             let direction = normal(&format!("direction {i} {trial}"), inputs[i].dims(), DType::F64).unwrap();

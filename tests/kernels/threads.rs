@@ -1,5 +1,5 @@
 use candle_core::{DType, Device, Result, Tensor};
-use vlp_bench::kernels::{self, Activation, Mask, optim, random::Key};
+use vlp_bench::kernels::{self, Activation, Dropout, Mask, optim, random::Key};
 
 use super::{flat, loss_and_gradients, normal};
 
@@ -58,7 +58,7 @@ fn row_kernels_give_equal_bits_at_any_number_of_threads() {
         equal_bits(one, |t| kernels::softmax(&t[0]));
         equal_bits(one, |t| kernels::cross_entropy(&t[0], &targets, 0.1));
         equal_bits(one, |t| kernels::l2_normalize(&t[0], 1e-12));
-        equal_bits(one, |t| kernels::dropout(&t[0], 0.2, Key::new(3, 4, "drop")));
+        equal_bits(one, |t| kernels::dropout(&t[0], Dropout { p: 0.2, key: Key::new(3, 4, "drop") }));
         equal_bits(one, |t| kernels::gather_rows(&t[0], &picks));
     }
 }

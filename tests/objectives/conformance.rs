@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
+use vlp_bench::kernels::Tape;
 use vlp_bench::kernels::optim::{AdamW, adamw_};
 use vlp_bench::kernels::random::Key;
 use vlp_bench::models::store::Role;
@@ -31,9 +32,23 @@ fn every_objective() -> Vec<objectives::Config> {
 
 type Names = BTreeSet<String>;
 
-/// The names of trainable parameters that `loss` has a gradient for. Fails on a gradient that is not finite.
-fn touched(store: &Store, loss: &Tensor) -> Names {
-    let gradients = loss.backward().unwrap();
+/// The names of trainable parameters that `loss` has a gradient for. Fails on a gradient that is not finite, and where
+/// a tape and candle's own graph disagree.
+fn touched(store: &Store, loss: impl Fn() -> Tensor) -> Names {
+    let tape = Tape::record();
+    let gradients = tape.backward(&loss()).unwrap();
+    let graph = loss().backward().unwrap();
+    for (name, entry) in store.entries() {
+        match (gradients.get(&entry.var), graph.get(&entry.var)) {
+            (Some(tape), Some(graph)) => {
+                let (tape, graph) = (flat(tape), flat(graph));
+                let most = graph.iter().fold(1e-3f64, |most, g| most.max(g.abs()));
+                let near = tape.iter().zip(&graph).all(|(tape, graph)| (tape - graph).abs() < 1e-4 * most);
+                assert!(near, "{name}: the tape's gradient is not the graph's");
+            }
+            (tape, graph) => assert_eq!(tape.is_some(), graph.is_some(), "{name}"),
+        }
+    }
     assert!(store.of(Role::Teacher).values().all(|entry| gradients.get(&entry.var).is_none()));
     let reached = |(name, entry): (String, models::store::Entry)| {
         let gradient = flat(gradients.get(&entry.var)?);
@@ -90,17 +105,16 @@ impl Subject {
     fn made_of(&self, ability: Ability) -> [Names; 2] {
         let store = Store::new(&Device::Cpu, 3, &[]);
         let model = self.build(&store);
-        let reached: Vec<Names> = self
-            .compute(model.as_ref(), ability)
-            .unwrap()
-            .iter()
-            .map(|output| {
-                // A plain sum would not do: normalised vectors and distributions have constant sums.
-                let weights = Key::new(2, 0, "cotangent").normal(output.elem_count());
-                let weights = Tensor::from_vec(weights, output.shape(), &Device::Cpu).unwrap();
-                touched(&store, &(output * weights).unwrap().sum_all().unwrap())
-            })
-            .collect();
+        let outputs = || self.compute(model.as_ref(), ability).unwrap();
+        let weighed = |index: usize| {
+            let output = &outputs()[index];
+            // A plain sum would not do: normalised vectors and distributions have constant sums.
+            let weights = Key::new(2, 0, "cotangent").normal(output.elem_count());
+            let weights = Tensor::from_vec(weights, output.shape(), &Device::Cpu).unwrap();
+            (output * weights).unwrap().sum_all().unwrap()
+        };
+        let reached: Vec<Names> =
+            (0..outputs().len()).map(|index| touched(&store, || weighed(index))).collect();
         let all = reached.concat_names();
         match ability {
             // An objective may have a scale of its own instead of the model's.
@@ -155,8 +169,9 @@ impl<'a> Trial<'a> {
         let zeros = |n| Tensor::zeros((2, n), DType::F32, &Device::Cpu).unwrap();
         let moments: Vec<Tensor> = entries.values().map(|entry| zeros(entry.var.elem_count())).collect();
         let update = |step| {
+            let tape = Tape::record();
             let loss = self.loss().value;
-            let gradients = loss.backward().unwrap();
+            let gradients = tape.backward(&loss).unwrap();
             let adamw = AdamW {
                 rate: 2e-4,
                 beta1: 0.9,
@@ -221,7 +236,7 @@ fn legal_cells_reach_the_parameters_of_what_they_need_and_no_others() {
                 continue;
             }
             let trial = Trial::new(&subject, &objective, &subject.batch);
-            let touched = touched(&trial.store, &trial.loss().value);
+            let touched = touched(&trial.store, || trial.loss().value);
             let own = trial.store.of(Role::Trainable).into_keys();
             let own: Names = own.filter(|parameter| parameter.starts_with(&format!("{word}."))).collect();
             let needs = objective.needs();
@@ -273,9 +288,10 @@ fn legal_cells_are_safe_with_one_pair_and_with_two() {
                     continue;
                 }
                 let batch = random_batch(&INPUTS, pairs, 6);
+                let tape = Tape::record();
                 let loss = Trial::new(&subject, &objective, &batch).loss();
                 assert!(scalar(&loss.value).is_finite());
-                loss.value.backward().unwrap();
+                tape.backward(&loss.value).unwrap();
             }
         }
     }

@@ -1,0 +1,275 @@
+//! The backward pass of a training step: what was computed, walked from its end to its beginning.
+//!
+//! candle can lead a gradient back by itself, and does so where no tape records. A tape does the same faster: it fills
+//! and adds no zeros, a gradient that passes unchanged through a sum is shared instead of copied, a further use of a
+//! parameter is added to its gradient by the product that computes it, and every step is dropped, with all it kept,
+//! as soon as it has been walked.
+//!
+//! Steps are recorded by the kernels. candle's own operations between them (a sum of losses, a narrowed view) need no
+//! care: to candle the outcome of a recorded step is a variable, so candle builds its graph from there, and the tape
+//! notes the graph's end as one more step, [`Glue`].
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use candle_core::op::BackpropOp;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor, TensorId, bail};
+
+use super::real::Real;
+use super::rows::for_pieces;
+
+/// One recorded step.
+pub(super) trait Step {
+    /// Takes the gradient of the step's outcome out of the sums and adds those of its inputs.
+    fn backward(self: Box<Self>, sums: &mut Sums) -> Result<()>;
+}
+
+#[derive(Default)]
+struct Record {
+    steps: Vec<Box<dyn Step>>,
+    glued: HashSet<TensorId>,
+}
+
+thread_local! {
+    static RECORD: RefCell<Option<Record>> = const { RefCell::new(None) };
+}
+
+/// Records what kernels compute on this thread from tracked tensors, until it is walked or dropped.
+///
+/// ```ignore
+/// let tape = Tape::record();
+/// let loss = model.loss(&batch)?;
+/// let gradients = tape.backward(&loss)?;
+/// ```
+pub struct Tape {
+    outer: Option<Record>,
+    /// The record belongs to the thread.
+    here: PhantomData<*const ()>,
+}
+
+impl Tape {
+    /// Begins to record; a tape that already records on this thread pauses meanwhile.
+    #[must_use]
+    pub fn record() -> Self {
+        Self { outer: RECORD.replace(Some(Record::default())), here: PhantomData }
+    }
+
+    /// The gradients of `loss`, a scalar computed while this tape recorded, for every variable it depends on.
+    ///
+    /// # Errors
+    /// When the loss is not a scalar, or a step fails.
+    pub fn backward(self, loss: &Tensor) -> Result<Gradients> {
+        if loss.rank() != 0 {
+            bail!("a gradient of shape {:?}: the loss must be a scalar", loss.shape());
+        }
+        let mut sums = Sums::default();
+        if !loss.track_op() {
+            return Ok(Gradients(HashMap::new()));
+        }
+        let ones = loss.ones_like()?;
+        sums.add(loss, &ones)?;
+        let mut record = RECORD.take().unwrap_or_default();
+        record.glue(loss);
+        while let Some(step) = record.steps.pop() {
+            step.backward(&mut sums)?;
+        }
+        sums.finish()
+    }
+}
+
+impl Drop for Tape {
+    fn drop(&mut self) {
+        RECORD.set(self.outer.take());
+    }
+}
+
+/// Whether kernels are recorded now.
+pub(super) fn records() -> bool {
+    RECORD.with_borrow(Option::is_some)
+}
+
+/// Records a step with these inputs.
+pub(super) fn push(inputs: &[Tensor], step: impl Step + 'static) {
+    RECORD.with_borrow_mut(|record| {
+        if let Some(record) = record {
+            inputs.iter().for_each(|input| record.glue(input));
+            record.steps.push(Box::new(step));
+        }
+    });
+}
+
+/// Runs `work` while nothing is recorded: another job on the same thread.
+pub(super) fn paused<R>(work: impl FnOnce() -> R) -> R {
+    let outer = RECORD.take();
+    let outcome = work();
+    RECORD.set(outer);
+    outcome
+}
+
+impl Record {
+    /// Notes a tensor that candle computed from variables, when it is first used.
+    fn glue(&mut self, tensor: &Tensor) {
+        if tensor.track_op() && !tensor.is_variable() && self.glued.insert(tensor.id()) {
+            self.steps.push(Box::new(Glue(tensor.clone())));
+        }
+    }
+}
+
+/// The end of a piece of candle's graph, whose beginnings are parameters and outcomes of recorded steps.
+struct Glue(Tensor);
+
+impl Step for Glue {
+    fn backward(self: Box<Self>, sums: &mut Sums) -> Result<()> {
+        let Some(grad) = sums.remove(&self.0) else { return Ok(()) };
+        let grad = tensor(grad, self.0.shape())?;
+        // candle begins at a scalar, here one whose gradient is known.
+        let gradients = self.0.apply_op1(Seed(grad))?;
+        #[expect(clippy::disallowed_methods, reason = "here it is led back to the tape")]
+        let gradients = gradients.backward()?;
+        for &id in gradients.get_ids() {
+            if let Some(gradient) = gradients.get_id(id) {
+                sums.add_to(id, gradient)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A scalar that tells its operand a gradient.
+struct Seed(Tensor);
+
+impl CustomOp1 for Seed {
+    fn name(&self) -> &'static str {
+        "seed"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        match storage {
+            CpuStorage::F32(_) => Ok((CpuStorage::F32(vec![0.0]), ().into())),
+            CpuStorage::F64(_) => Ok((CpuStorage::F64(vec![0.0]), ().into())),
+            _ => bail!("a gradient is f32 or f64"),
+        }
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(self.0.clone()))
+    }
+}
+
+fn tensor(storage: Rc<Storage>, shape: &Shape) -> Result<Tensor> {
+    let storage = match Rc::try_unwrap(storage) {
+        Ok(storage) => storage,
+        Err(shared) => shared.try_clone(&Layout::contiguous(shape))?,
+    };
+    Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
+}
+
+struct Sum {
+    /// Shared while the same elements are the gradient of several tensors.
+    storage: Rc<Storage>,
+    shape: Shape,
+}
+
+/// The gradients gathered so far, by the tensor they belong to.
+#[derive(Default)]
+pub(super) struct Sums(HashMap<TensorId, Sum>);
+
+impl Sums {
+    /// Takes out the gradient of `tensor`, if any step has given it one.
+    pub fn remove(&mut self, tensor: &Tensor) -> Option<Rc<Storage>> {
+        self.0.remove(&tensor.id()).map(|sum| sum.storage)
+    }
+
+    /// Takes out the gradient of `tensor` to be added to; it must be given back.
+    pub fn take<T: Real>(&mut self, tensor: &Tensor) -> Result<Option<Vec<T>>> {
+        let Some(storage) = self.remove(tensor) else { return Ok(None) };
+        owned::<T>(storage).map(Some)
+    }
+
+    /// Gives `tensor` a gradient, in addition to what it may have.
+    pub fn give<T: Real>(&mut self, tensor: &Tensor, data: Vec<T>) -> Result<()> {
+        let storage = Storage::Cpu(T::to_cpu_storage_owned(data));
+        self.share(tensor, Rc::new(storage))
+    }
+
+    /// Gives `tensor` a gradient that may belong to other tensors too.
+    pub fn share(&mut self, tensor: &Tensor, storage: Rc<Storage>) -> Result<()> {
+        self.insert(tensor.id(), tensor.shape(), storage)
+    }
+
+    fn add(&mut self, tensor: &Tensor, gradient: &Tensor) -> Result<()> {
+        self.add_to(tensor.id(), gradient)
+    }
+
+    /// Adds a copy of what candle computed.
+    fn add_to(&mut self, id: TensorId, gradient: &Tensor) -> Result<()> {
+        let gradient = gradient.detach().contiguous()?;
+        let (storage, layout) = gradient.storage_and_layout();
+        let copy = match (&*storage, layout.contiguous_offsets()) {
+            (Storage::Cpu(CpuStorage::F32(data)), Some((start, end))) => {
+                CpuStorage::F32(data[start..end].to_vec())
+            }
+            (Storage::Cpu(CpuStorage::F64(data)), Some((start, end))) => {
+                CpuStorage::F64(data[start..end].to_vec())
+            }
+            // candle gives constants of other types gradients too, which nobody asks for.
+            _ => return Ok(()),
+        };
+        self.insert(id, gradient.shape(), Rc::new(Storage::Cpu(copy)))
+    }
+
+    fn insert(&mut self, id: TensorId, shape: &Shape, storage: Rc<Storage>) -> Result<()> {
+        let Some(Sum { storage: sum, shape }) = self.0.remove(&id) else {
+            self.0.insert(id, Sum { storage, shape: shape.clone() });
+            return Ok(());
+        };
+        let storage = match &*storage {
+            Storage::Cpu(CpuStorage::F32(more)) => add(owned::<f32>(sum)?, more),
+            Storage::Cpu(CpuStorage::F64(more)) => add(owned::<f64>(sum)?, more),
+            _ => bail!("a gradient is f32 or f64, on the CPU"),
+        };
+        self.0.insert(id, Sum { storage: Rc::new(storage), shape });
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Gradients> {
+        let tensors = self.0.into_iter().map(|(id, sum)| Ok((id, tensor(sum.storage, &sum.shape)?)));
+        tensors.collect::<Result<_>>().map(Gradients)
+    }
+}
+
+/// The elements, copied only if others hold them too.
+fn owned<T: Real>(storage: Rc<Storage>) -> Result<Vec<T>> {
+    match Rc::try_unwrap(storage) {
+        Ok(Storage::Cpu(storage)) => T::cpu_storage_data(storage),
+        Err(shared) => match &*shared {
+            Storage::Cpu(storage) => Ok(T::cpu_storage_as_slice(storage)?.to_vec()),
+            _ => bail!("a gradient on another device"),
+        },
+        Ok(_) => bail!("a gradient on another device"),
+    }
+}
+
+fn add<T: Real>(mut sum: Vec<T>, more: &[T]) -> Storage {
+    for_pieces(&mut sum, 1, |first, sum| {
+        sum.iter_mut().zip(&more[first..]).for_each(|(sum, &more)| *sum += more);
+    });
+    Storage::Cpu(T::to_cpu_storage_owned(sum))
+}
+
+/// The gradient of a loss for each variable it depends on.
+pub struct Gradients(HashMap<TensorId, Tensor>);
+
+impl Gradients {
+    /// The gradient for `variable`, of its shape; none if the loss does not depend on it.
+    pub fn get(&self, variable: &Tensor) -> Option<&Tensor> {
+        self.0.get(&variable.id())
+    }
+
+    /// Takes the gradient for `variable` out.
+    pub fn remove(&mut self, variable: &Tensor) -> Option<Tensor> {
+        self.0.remove(&variable.id())
+    }
+}
