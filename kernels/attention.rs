@@ -5,8 +5,12 @@
 //! FlashAttention (arXiv:2205.14135), so that memory grows with T and not with its square. Heads are read and written
 //! in place as strided columns; nothing is permuted.
 
-use candle_core::{Result, Shape, Tensor, bail};
+use std::ops::Range;
+
+use candle_core::{D, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+
+use super::Spans;
 
 use super::mask::{Mask, Visible};
 use super::operation::{Operand, Operation, Slot, apply1, apply2, apply3};
@@ -15,49 +19,42 @@ use super::real::Real;
 use super::rows::scratch;
 use super::simd::{sum_pairs, vectorised};
 use super::softmax::softmax_row;
+use super::spans::cut;
 
 /// Scores held at once for one head; a tile is as many whole rows of queries as fit.
 const TILE: usize = 1 << 16;
 
 /// Attention of `heads` heads: q (B,Tq,D), k and v (B,Tk,D), result (B,Tq,D); scores are divided by sqrt(D/heads).
 ///
-/// A query that sees no key yields zeros and zero gradients.
+/// A query that sees no key yields zeros and zero gradients. With [`Mask::Spans`] the operands have any leading
+/// dimensions, and the result those of q.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: &Mask) -> Result<Tensor> {
-    let (batch, queries, width) = q.dims3()?;
-    let (_, keys, _) = k.dims3()?;
-    if k.dims() != [batch, keys, width] || v.dims() != k.dims() {
-        bail!("attention: q {:?}, k {:?}, v {:?}", q.shape(), k.shape(), v.shape());
+    if k.dims() != v.dims() {
+        bail!("attention: k {:?}, v {:?}", k.shape(), v.shape());
     }
-    let heads = Heads::new([batch, queries, keys, width], heads, mask)?;
+    let heads = Heads::new((q, 1), (k, 1), heads, mask)?;
     apply3(heads, &q.contiguous()?, &k.contiguous()?, &v.contiguous()?)
 }
 
 /// [`attention`] on one packed tensor (B,T,3D) = [q|k|v]; result (B,T,D).
 pub fn self_attention(qkv: &Tensor, heads: usize, mask: &Mask) -> Result<Tensor> {
-    let (batch, length, packed) = qkv.dims3()?;
-    if !packed.is_multiple_of(3) {
-        bail!("self_attention: width {packed} of {:?} is not three times anything", qkv.shape());
-    }
-    apply1(Heads::new([batch, length, length, packed / 3], heads, mask)?, &qkv.contiguous()?)
+    apply1(Heads::new((qkv, 3), (qkv, 3), heads, mask)?, &qkv.contiguous()?)
 }
 
 /// [`attention`] of q (B,Tq,D) over a packed kv (B,Tk,2D) = [k|v]; result (B,Tq,D).
 pub fn cross_attention(q: &Tensor, kv: &Tensor, heads: usize, mask: &Mask) -> Result<Tensor> {
-    let (batch, queries, width) = q.dims3()?;
-    let (_, keys, _) = kv.dims3()?;
-    if kv.dims() != [batch, keys, 2 * width] {
-        bail!("cross_attention: q {:?}, kv {:?}", q.shape(), kv.shape());
-    }
-    apply2(Heads::new([batch, queries, keys, width], heads, mask)?, &q.contiguous()?, &kv.contiguous()?)
+    apply2(Heads::new((q, 1), (kv, 2), heads, mask)?, &q.contiguous()?, &kv.contiguous()?)
 }
 
 struct Heads {
-    batch: usize,
-    queries: usize,
-    keys: usize,
+    /// The rows of q, k and v that belong to each example.
+    queries: Spans,
+    keys: Spans,
     width: usize,
     heads: usize,
     visible: Visible,
+    /// Of the result.
+    dims: Vec<usize>,
 }
 
 /// Where queries, keys or values lie: in which operand, how far apart its rows are and at which column they begin.
@@ -86,13 +83,48 @@ impl Place {
     }
 }
 
+/// Where the gradients of the operands go.
+type Targets<'a, T, const N: usize> = [Option<Slot<'a, T>>; N];
+
 impl Heads {
-    fn new([batch, queries, keys, width]: [usize; 4], heads: usize, mask: &Mask) -> Result<Self> {
+    /// For q and keys that lie in operands of so many parts.
+    fn new(
+        (q, parts): (&Tensor, usize),
+        (kv, kv_parts): (&Tensor, usize),
+        heads: usize,
+        mask: &Mask,
+    ) -> Result<Self> {
+        let (shape, width) = (q.shape(), q.dim(D::Minus1)? / parts);
+        if q.dim(D::Minus1)? != parts * width || kv.dim(D::Minus1)? != kv_parts * width {
+            bail!("attention: q {shape:?} in {parts} parts, keys {:?} in {kv_parts}", kv.shape());
+        }
         if heads == 0 || !width.is_multiple_of(heads) || width == 0 {
             bail!("attention: width {width} does not divide into {heads} heads");
         }
-        let visible = mask.visible(batch, queries, keys)?;
-        Ok(Self { batch, queries, keys, width, heads, visible })
+        let mut dims = q.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = width;
+        }
+        let rows = |x: &Tensor| x.elem_count() / x.dim(D::Minus1).unwrap_or(1).max(1);
+        let (queries, keys) = match mask {
+            Mask::Spans { queries, keys, .. } => (queries.clone(), keys.clone()),
+            _ => {
+                let ((batch, length, _), (others, keys, _)) = (q.dims3()?, kv.dims3()?);
+                if batch != others {
+                    bail!("attention: q {shape:?}, keys {:?}", kv.shape());
+                }
+                (Spans::even(batch, length), Spans::even(batch, keys))
+            }
+        };
+        if queries.ranges().len() != keys.ranges().len() || !queries.fill(rows(q)) {
+            bail!("attention: the sequences of a mask are not those of q {shape:?}");
+        }
+        if parts == 3 && queries != keys {
+            bail!("self_attention: a mask whose queries and keys differ");
+        }
+        keys.groups(rows(kv))?;
+        let visible = mask.visible(queries.ranges().len(), queries.longest(), keys.longest())?;
+        Ok(Self { queries, keys, width, heads, visible, dims })
     }
 
     fn columns(&self) -> usize {
@@ -101,6 +133,11 @@ impl Heads {
 
     fn scale<T: Real>(&self) -> T {
         T::from_f64(1.0 / (self.columns() as f64).sqrt())
+    }
+
+    /// Queries and keys of an example.
+    fn size(&self, example: usize) -> (usize, usize) {
+        (self.queries.ranges()[example].len(), self.keys.ranges()[example].len())
     }
 
     /// The places of q, k and v in one packed operand, in q and a packed kv, or in three.
@@ -114,23 +151,28 @@ impl Heads {
         }
     }
 
-    /// Elements of one example in each operand.
-    fn lengths<const N: usize>(&self) -> [usize; N] {
-        let mut lengths = [0; N];
-        for (place, rows) in self.places::<N>().into_iter().zip([self.queries, self.keys, self.keys]) {
-            lengths[place.operand] = rows * place.stride;
+    /// The elements of each operand that belong to an example.
+    fn own<'a, const N: usize, T>(&self, data: [&'a [T]; N], example: usize) -> [&'a [T]; N] {
+        let mut own = data;
+        let spans = [&self.queries, &self.keys, &self.keys];
+        for (place, spans) in self.places::<N>().into_iter().zip(spans) {
+            let rows = &spans.ranges()[example];
+            own[place.operand] = &data[place.operand][rows.start * place.stride..rows.end * place.stride];
         }
-        lengths
+        own
     }
 
-    /// Rows of queries in one tile, and the tiles' beginnings.
-    fn tiles(&self) -> impl Iterator<Item = (usize, usize)> {
-        let rows = (TILE / self.keys.max(1)).clamp(1, self.queries.max(1));
-        (0..self.queries).step_by(rows).map(move |first| (first, rows.min(self.queries - first)))
+    /// Rows of queries in one tile of an example, and the tiles' beginnings.
+    fn tiles((queries, keys): (usize, usize)) -> impl Iterator<Item = (usize, usize)> {
+        let rows = (TILE / keys.max(1)).clamp(1, queries.max(1));
+        (0..queries).step_by(rows).map(move |first| (first, rows.min(queries - first)))
     }
 
-    fn tile_length(&self) -> usize {
-        self.tiles().next().map_or(0, |(_, rows)| rows * self.keys)
+    /// Room for the scores of any tile.
+    fn tile<T: Real>(&self) -> Vec<T> {
+        let sizes = (0..self.queries.ranges().len()).map(|example| self.size(example));
+        let lengths = sizes.map(|size| Self::tiles(size).next().map_or(0, |(_, rows)| rows * size.1));
+        scratch(lengths.max().unwrap_or(0))
     }
 
     /// `softmax(q k' / sqrt(d) + mask)` for a tile of queries of one head, into `weights` (rows, Tk).
@@ -142,13 +184,14 @@ impl Heads {
         k: Matrix<'_, T>,
         weights: &mut [T],
     ) -> Result<()> {
-        multiply(weights, self.keys, self.scale(), q, k.t(), Write::Replace, Threads::One)?;
+        let (queries, keys) = self.size(example);
+        multiply(weights, keys, self.scale(), q, k.t(), Write::Replace, Threads::One)?;
         let none = T::from_f64(f64::NEG_INFINITY);
         vectorised(
             #[inline(always)]
             || {
-                for (row, weights) in weights.chunks_exact_mut(self.keys.max(1)).take(rows).enumerate() {
-                    self.visible.add(example, first + row, weights, none);
+                for (row, weights) in weights.chunks_exact_mut(keys.max(1)).take(rows).enumerate() {
+                    self.visible.add(example, (first + row, queries), weights, none);
                     softmax_row(weights);
                 }
             },
@@ -165,13 +208,18 @@ impl Heads {
         weights: &mut [T],
     ) -> Result<()> {
         let (columns, [of_q, of_k, of_v]) = (self.columns(), self.places::<N>());
+        let (queries, keys) = self.size(example);
+        if keys == 0 {
+            out.fill(T::zero());
+            return Ok(());
+        }
         for head in 0..self.heads {
-            let k = of_k.head(&data, (0, self.keys), head, columns)?;
-            let v = of_v.head(&data, (0, self.keys), head, columns)?;
-            for (first, rows) in self.tiles() {
+            let k = of_k.head(&data, (0, keys), head, columns)?;
+            let v = of_v.head(&data, (0, keys), head, columns)?;
+            for (first, rows) in Self::tiles((queries, keys)) {
                 let q = of_q.head(&data, (first, rows), head, columns)?;
                 self.weigh(example, (first, rows), q, k, weights)?;
-                let weights = Matrix::new(weights, rows, self.keys, self.keys)?;
+                let weights = Matrix::new(weights, rows, keys, keys)?;
                 let out = &mut out[first * self.width + head * columns..];
                 multiply(out, self.width, T::one(), weights, v, Write::Replace, Threads::One)?;
             }
@@ -186,18 +234,18 @@ impl Heads {
         example: usize,
         data: [&[T]; N],
         grad: &[T],
-        mut into: [Option<Slot<'_, T>>; N],
+        into: &mut Targets<'_, T, N>,
         [weights, slopes]: &mut [Vec<T>; 2],
     ) -> Result<()> {
         let (columns, places) = (self.columns(), self.places::<N>());
+        let (queries, keys) = self.size(example);
         let [of_q, of_k, of_v] = places;
         let of_grad = Place { operand: 0, stride: self.width, column: 0 };
-        let one = Threads::One;
         let wanted = places.map(|place| into[place.operand].is_some());
         for head in 0..self.heads {
-            let k = of_k.head(&data, (0, self.keys), head, columns)?;
-            let v = of_v.head(&data, (0, self.keys), head, columns)?;
-            for (first, rows) in self.tiles() {
+            let k = of_k.head(&data, (0, keys), head, columns)?;
+            let v = of_v.head(&data, (0, keys), head, columns)?;
+            for (first, rows) in Self::tiles((queries, keys)) {
                 let q = of_q.head(&data, (first, rows), head, columns)?;
                 let grad = of_grad.head(&[grad], (first, rows), head, columns)?;
                 self.weigh(example, (first, rows), q, k, weights)?;
@@ -207,17 +255,17 @@ impl Heads {
                     Some(slot) => {
                         let write = if row == first { slot.write } else { Write::Add };
                         let target = &mut slot.data[place.at(row, head, columns)..];
-                        multiply(target, place.stride, scale, a, b, write, one)
+                        multiply(target, place.stride, scale, a, b, write, Threads::One)
                     }
                 };
-                let p = Matrix::new(weights, rows, self.keys, self.keys)?;
+                let p = Matrix::new(weights, rows, keys, keys)?;
                 write(of_v, 0, T::one(), p.t(), grad)?;
                 if !wanted[0] && !wanted[1] {
                     continue;
                 }
-                multiply(slopes, self.keys, T::one(), grad, v.t(), Write::Replace, one)?;
-                self.through_softmax(rows, weights, slopes);
-                let slopes = Matrix::new(slopes, rows, self.keys, self.keys)?;
+                multiply(slopes, keys, T::one(), grad, v.t(), Write::Replace, Threads::One)?;
+                through_softmax(keys, &weights[..rows * keys], slopes);
+                let slopes = Matrix::new(slopes, rows, keys, keys)?;
                 write(of_q, first, self.scale(), slopes, k)?;
                 write(of_k, 0, self.scale(), slopes.t(), q)?;
             }
@@ -225,35 +273,86 @@ impl Heads {
         Ok(())
     }
 
-    /// dS from p and dP, in place of dP.
-    fn through_softmax<T: Real>(&self, rows: usize, weights: &[T], slopes: &mut [T]) {
-        let keys = self.keys.max(1);
-        vectorised(
-            #[inline(always)]
-            || {
-                for (p, slope) in weights.chunks_exact(keys).zip(slopes.chunks_exact_mut(keys)).take(rows) {
-                    let along = sum_pairs(p, slope, |p, slope| p * slope);
-                    for (slope, &p) in slope.iter_mut().zip(p) {
-                        *slope = p * (*slope - along);
-                    }
-                }
-            },
-        );
-    }
-
     /// Counts so many products of the size of the scores.
     fn count(&self, products: usize) {
-        count(products * self.batch, [self.queries, self.keys, self.width]);
+        for example in 0..self.queries.ranges().len() {
+            let (queries, keys) = self.size(example);
+            count(products, [queries, keys, self.width]);
+        }
+    }
+
+    /// The slots of every example, those that see the same keys together: the first of them writes the gradient of the
+    /// keys, the others add to it.
+    fn targets<'a, const N: usize, T: Real>(&self, into: Targets<'a, T, N>) -> Result<Vec<Group<'a, T, N>>> {
+        let rows = self.keys.ranges().iter().map(|range| range.end).max().unwrap_or(0);
+        let mut groups: Vec<_> = self.keys.groups(rows)?.into_iter().map(Group::new).collect();
+        for ((operand, slot), parts) in into.into_iter().enumerate().zip(self.parts::<N>()) {
+            let Some(Slot { data, write }) = slot else { continue };
+            let clear = |gap: &mut [T]| {
+                if write == Write::Replace {
+                    gap.fill(T::zero());
+                }
+            };
+            let width = parts * self.width;
+            if operand > 0 || N == 1 {
+                let ranges = groups.iter().map(|group| group.keys.clone()).collect::<Vec<_>>();
+                for (group, data) in groups.iter_mut().zip(cut(data, width, ranges.into_iter(), clear)) {
+                    group.into[operand] = Some(Slot { data, write });
+                }
+            } else {
+                let mut pieces: Vec<_> = cut(data, width, self.queries.ranges().iter().cloned(), clear)
+                    .into_iter()
+                    .map(Some)
+                    .collect();
+                for group in &mut groups {
+                    for (example, slot) in &mut group.members {
+                        *slot = pieces[*example].take().map(|data| Slot { data, write });
+                    }
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Into how many parts the rows of each operand fall.
+    fn parts<const N: usize>(&self) -> [usize; N] {
+        let mut parts = [0; N];
+        for place in self.places::<N>() {
+            parts[place.operand] = place.stride / self.width;
+        }
+        parts
     }
 }
 
-/// The elements of each operand that belong to an example.
-fn example<const N: usize, T>(data: [&[T]; N], lengths: [usize; N], index: usize) -> [&[T]; N] {
-    let mut own = data;
-    for (own, length) in own.iter_mut().zip(lengths) {
-        *own = &own[index * length..(index + 1) * length];
+/// Examples that see the same keys.
+struct Group<'a, T, const N: usize> {
+    keys: Range<usize>,
+    /// Each with the gradient of its queries, where those are an operand of their own.
+    members: Vec<(usize, Option<Slot<'a, T>>)>,
+    /// The gradients of the other operands.
+    into: Targets<'a, T, N>,
+}
+
+impl<T, const N: usize> Group<'_, T, N> {
+    fn new((keys, members): (Range<usize>, Vec<usize>)) -> Self {
+        let members = members.into_iter().map(|example| (example, None)).collect();
+        Self { keys, members, into: [const { None }; N] }
     }
-    own
+}
+
+/// dS from p and dP, in place of dP.
+fn through_softmax<T: Real>(keys: usize, weights: &[T], slopes: &mut [T]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (p, slope) in weights.chunks_exact(keys).zip(slopes.chunks_exact_mut(keys)) {
+                let along = sum_pairs(p, slope, |p, slope| p * slope);
+                for (slope, &p) in slope.iter_mut().zip(p) {
+                    *slope = p * (*slope - along);
+                }
+            }
+        },
+    );
 }
 
 impl<const N: usize> Operation<N> for Heads {
@@ -262,15 +361,15 @@ impl<const N: usize> Operation<N> for Heads {
     }
 
     fn forward<T: Real>(&self, inputs: [Operand<'_, T>; N]) -> Result<(Vec<T>, Shape)> {
-        let (data, lengths) = (dense(inputs)?, self.lengths());
-        let mut out = scratch(self.batch * self.queries * self.width);
+        let data = dense(inputs)?;
+        let mut out = scratch(self.dims.iter().product());
         self.count(2);
-        let length = (self.queries * self.width).max(1);
-        out.par_chunks_mut(length).enumerate().try_for_each_init(
-            || scratch(self.tile_length()),
-            |weights, (index, out)| self.attend(index, example(data, lengths, index), out, weights),
+        let pieces = cut(&mut out, self.width, self.queries.ranges().iter().cloned(), |_| ());
+        pieces.into_par_iter().enumerate().try_for_each_init(
+            || self.tile(),
+            |weights, (example, out)| self.attend(example, self.own(data, example), out, weights),
         )?;
-        Ok((out, (self.batch, self.queries, self.width).into()))
+        Ok((out, self.dims.clone().into()))
     }
 
     fn backward<T: Real>(
@@ -280,29 +379,37 @@ impl<const N: usize> Operation<N> for Heads {
         grad: &[T],
         into: [Option<Slot<'_, T>>; N],
     ) -> Result<()> {
-        let (data, lengths) = (dense(inputs)?, self.lengths());
+        let data = dense(inputs)?;
         let wanted = self.places::<N>().map(|place| into[place.operand].is_some());
         let slopes = usize::from(wanted[0] || wanted[1]);
         self.count(1 + slopes + wanted.into_iter().filter(|&wanted| wanted).count());
-        if self.queries == 0 || self.keys == 0 {
-            for slot in into.into_iter().flatten().filter(|slot| !slot.adds()) {
-                slot.data.fill(T::zero());
-            }
-            return Ok(());
-        }
-        let mut targets: Vec<[Option<Slot<'_, T>>; N]> = Vec::new();
-        targets.resize_with(self.batch, || [const { None }; N]);
-        for (operand, slot) in into.into_iter().enumerate() {
-            let Some(Slot { data, write }) = slot else { continue };
-            for (target, data) in targets.iter_mut().zip(data.chunks_exact_mut(lengths[operand])) {
-                target[operand] = Some(Slot { data, write });
-            }
-        }
-        let grads = grad.par_chunks_exact(self.queries * self.width);
-        targets.into_par_iter().zip(grads).enumerate().try_for_each_init(
-            || [scratch(self.tile_length()), scratch(self.tile_length())],
-            |scratch, (index, (into, grad))| {
-                self.differentiate(index, example(data, lengths, index), grad, into, scratch)
+        let grad_of = |example: usize| {
+            let rows = &self.queries.ranges()[example];
+            &grad[rows.start * self.width..rows.end * self.width]
+        };
+        self.targets(into)?.into_par_iter().try_for_each_init(
+            || [self.tile(), self.tile()],
+            |scratch, Group { members, mut into, .. }| -> Result<()> {
+                for (example, queries) in members {
+                    let (rows, keys) = self.size(example);
+                    if N > 1 {
+                        into[0] = queries;
+                    }
+                    if rows == 0 || keys == 0 {
+                        let unwritten = into.iter_mut().flatten().filter(|slot| !slot.adds());
+                        unwritten.for_each(|slot| slot.data.fill(T::zero()));
+                    } else {
+                        self.differentiate(
+                            example,
+                            self.own(data, example),
+                            grad_of(example),
+                            &mut into,
+                            scratch,
+                        )?;
+                    }
+                    into.iter_mut().skip(1).flatten().for_each(|slot| slot.write = Write::Add);
+                }
+                Ok(())
             },
         )
     }

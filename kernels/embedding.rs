@@ -1,4 +1,4 @@
-//! Table look-up and row selection, which are one operation: `y_i = x[rows_i]`.
+//! Table look-up and row selection, which are one operation, `y_i = x[rows_i]`, and its reverse.
 //!
 //! The gradient adds row i of dy to row rows_i of dx. The occurrences of each row are added in the order in which they
 //! stand, different rows in parallel, so the sum does not depend on the number of threads; unused rows are not touched.
@@ -32,6 +32,21 @@ pub fn gather_rows(x: &Tensor, rows: &Tensor) -> Result<Tensor> {
 pub fn gather_vectors(x: &Tensor, rows: &Tensor) -> Result<Tensor> {
     let width = x.dim(D::Minus1)?;
     select("gather-vectors", x, rows, vec![rows.dims1()?, width])
+}
+
+/// The reverse of [`gather_vectors`]: row i of x (M, D) becomes row `rows_i` of a result (.., D) with the leading
+/// dimensions `dims`, which is zero elsewhere. Rows u32 (M), each named once.
+pub fn spread_vectors(x: &Tensor, rows: &Tensor, dims: &[usize]) -> Result<Tensor> {
+    let (count, width) = x.dims2()?;
+    let rows = rows.to_vec1::<u32>()?;
+    let available: usize = dims.iter().product();
+    let mut free = vec![true; available];
+    let fits = rows.iter().all(|&row| free.get_mut(row as usize).is_some_and(std::mem::take));
+    if !fits || rows.len() != count {
+        bail!("spread-vectors: {count} vectors to {} places, each of {available} once", rows.len());
+    }
+    let dims = dims.iter().copied().chain([width]).collect();
+    apply1(Spread { rows, width, dims }, &x.contiguous()?)
 }
 
 fn select(name: &'static str, x: &Tensor, rows: &Tensor, dims: Vec<usize>) -> Result<Tensor> {
@@ -103,6 +118,42 @@ impl Operation<1> for Select {
                 sum.iter_mut().zip(row).for_each(|(sum, &g)| *sum += g);
             }
         });
+        Ok(())
+    }
+}
+
+struct Spread {
+    rows: Vec<u32>,
+    width: usize,
+    dims: Vec<usize>,
+}
+
+impl Operation<1> for Spread {
+    fn name(&self) -> &'static str {
+        "spread-vectors"
+    }
+
+    fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+        let (x, width) = (x.dense()?, self.width);
+        let mut out = vec![T::zero(); self.dims.iter().product()];
+        for (x, &row) in x.chunks_exact(width.max(1)).zip(&self.rows) {
+            out[row as usize * width..(row as usize + 1) * width].copy_from_slice(x);
+        }
+        Ok((out, self.dims.clone().into()))
+    }
+
+    fn backward<T: Real>(
+        &self,
+        _: [Operand<'_, T>; 1],
+        _: &[T],
+        grad: &[T],
+        [dx]: [Option<Slot<'_, T>>; 1],
+    ) -> Result<()> {
+        let (width, Some(dx)) = (self.width, dx) else { return Ok(()) };
+        for (data, &row) in dx.data.chunks_exact_mut(width.max(1)).zip(&self.rows) {
+            let grad = &grad[row as usize * width..(row as usize + 1) * width];
+            Slot { data, write: dx.write }.put(grad);
+        }
         Ok(())
     }
 }

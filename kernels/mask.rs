@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
+use super::Spans;
 use super::real::Real;
 
 /// Which keys a query may see.
@@ -17,12 +18,34 @@ pub enum Mask {
     CausalKeys(Tensor),
     /// (B or 1, Tq, Tk), added to the scores; minus infinity hides a key. Receives no gradient.
     Additive(Tensor),
+    /// Sequences without padding, of unequal length. Operands are rows, counted over all leading dimensions: example i
+    /// has the queries `queries[i]`, which follow those of example i-1, and sees the keys `keys[i]`, which other
+    /// examples may see too.
+    Spans {
+        /// The rows of q.
+        queries: Spans,
+        /// The rows of k and v.
+        keys: Spans,
+        /// Whether a query sees keys up to its own position alone, counted from the end as in [`Mask::Causal`].
+        causal: bool,
+    },
+}
+
+impl Mask {
+    /// Each sequence sees itself.
+    pub fn itself(spans: &Spans, causal: bool) -> Self {
+        Self::Spans { queries: spans.clone(), keys: spans.clone(), causal }
+    }
+
+    /// Each sequence of the first sees all of its own of the second.
+    pub fn across(queries: Spans, keys: Spans) -> Self {
+        Self::Spans { queries, keys, causal: false }
+    }
 }
 
 /// A mask read out of its tensors.
 pub(crate) struct Visible {
-    /// How many keys the first query sees, if the mask is causal.
-    causal: Option<isize>,
+    causal: bool,
     keys: usize,
     hidden: Vec<bool>,
     added: Vec<f32>,
@@ -33,12 +56,11 @@ pub(crate) struct Visible {
 impl Mask {
     pub(crate) fn visible(&self, batch: usize, queries: usize, keys: usize) -> Result<Visible> {
         let mut visible =
-            Visible { causal: None, keys, hidden: Vec::new(), added: Vec::new(), strides: (0, 0) };
-        if matches!(self, Self::Causal | Self::CausalKeys(_)) {
-            visible.causal = Some(keys as isize - queries as isize + 1);
-        }
+            Visible { causal: false, keys, hidden: Vec::new(), added: Vec::new(), strides: (0, 0) };
+        visible.causal =
+            matches!(self, Self::Causal | Self::CausalKeys(_) | Self::Spans { causal: true, .. });
         match self {
-            Self::None | Self::Causal => {}
+            Self::None | Self::Causal | Self::Spans { .. } => {}
             Self::Keys(mask) | Self::CausalKeys(mask) => {
                 if mask.dims() != [batch, keys] {
                     bail!("attention: a key mask {:?} for {batch} examples of {keys} keys", mask.shape());
@@ -65,11 +87,11 @@ impl Mask {
 }
 
 impl Visible {
-    /// Adds the mask to the scores of one query.
+    /// Adds the mask to the scores of one query, of so many in its example.
     #[inline(always)]
-    pub fn add<T: Real>(&self, example: usize, query: usize, scores: &mut [T], none: T) {
-        if let Some(first) = self.causal {
-            let seen = (first + query as isize).clamp(0, scores.len() as isize) as usize;
+    pub fn add<T: Real>(&self, example: usize, (query, queries): (usize, usize), scores: &mut [T], none: T) {
+        if self.causal {
+            let seen = (scores.len() + query + 1).saturating_sub(queries).min(scores.len());
             scores[seen..].fill(none);
         }
         if !self.hidden.is_empty() {

@@ -20,15 +20,15 @@ use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use super::nn::{
-    LayerNorm, Linear, PatchStart, Patches, PreNorm, Spec, Start, Tower, bert, deviation, dropout_faults,
-    fan_in, first, unit, within,
+    LayerNorm, Linear, One, Packing, PatchStart, Patches, PreNorm, Spec, Start, Tower, bert, deviation,
+    dropout_faults, fan_in, first, unit, within,
 };
 use super::view::joint_noise;
 use super::{
     Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Model, ModelConfig, Text, Tokens,
     Vars, View,
 };
-use crate::kernels::{self, Activation, Mask, random::Key};
+use crate::kernels::{self, Activation, Mask, Spans, random::Key};
 
 const TEMPERATURE: f64 = 0.07;
 const BOUNDS: [f64; 2] = [0.001, 0.5];
@@ -150,18 +150,46 @@ impl Model for Albef {
         if attend == Attend::Causal {
             bail!("albef fuses both ways only: every word sees the words after it");
         }
-        let seen = self.image_tokens(image)?.hidden;
-        let text = self.text.fuse(self.text_tokens(text)?, &seen, joint_noise(image, text))?;
+        let words = self.text_tokens(text)?;
+        let text = self.text.fuse(words, &self.seen(image)?, joint_noise(image, text))?;
         Ok(Fused { pooled: first(&text.hidden)?, text, image: None })
     }
 
     fn pool(&self, image: &View<Image>, text: &View<Text>) -> Result<Tensor> {
-        let seen = self.image_tokens(image)?.hidden;
-        self.text.pool(self.text_tokens(text)?, &seen, joint_noise(image, text))
+        self.text.pool(self.text_tokens(text)?, &self.seen(image)?, joint_noise(image, text))
     }
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Tensor> {
         self.decoder.forward(hidden)
+    }
+}
+
+impl Albef {
+    fn seen(&self, image: &View<Image>) -> Result<Seen> {
+        let (whole, examples) = image.whole()?;
+        let tokens = self.image_tokens(&whole)?.hidden;
+        let (batch, length, _) = tokens.dims3()?;
+        let spans = Spans::even(batch, length);
+        let spans = examples.map_or(Ok(spans.clone()), |examples| spans.take(&examples.to_vec1::<u32>()?))?;
+        Ok(Seen { view: whole, tokens, spans })
+    }
+}
+
+/// The images that words look at.
+struct Seen {
+    /// Where keys and values of each layer are kept: they are those of the whole batch, whichever of its images are
+    /// looked at, and however often.
+    view: View<Image>,
+    /// (B,N,D').
+    tokens: Tensor,
+    /// The rows of the image that belongs to each text.
+    spans: Spans,
+}
+
+impl Seen {
+    fn keys(&self, layer: &bert::Layer, number: u64) -> Result<Tensor> {
+        let keys = |_: &View<Image>| Ok(Tokens { hidden: layer.keys(&self.tokens)?, mask: None });
+        Ok(self.view.memo(&format!("keys.{number}"), keys)?.hidden)
     }
 }
 
@@ -221,39 +249,56 @@ impl TextTower {
 
     fn encode(&self, text: &View<Text>) -> Result<Tokens> {
         let (input, noise) = (text.input()?, text.noise());
-        let mask = Mask::Keys(input.mask.clone());
-        let mut hidden = self.embed.forward(input, within(noise, 0))?;
+        let packing = Packing::new(&input.mask)?;
+        let mask = Mask::itself(packing.spans(), false);
+        let mut hidden = packing.pack(&self.embed.forward(input, within(noise, 0))?)?;
         for (layer, part) in self.layers.iter().zip(1..).take(self.alone) {
             hidden = layer.forward(&hidden, &mask, None, within(noise, part))?;
         }
-        Ok(Tokens { hidden, mask: Some(input.mask.clone()) })
+        Ok(Tokens { hidden: packing.unpack(&hidden)?, mask: Some(input.mask.clone()) })
     }
 
-    /// Words (B,T,D) look at the image tokens (B,N,D').
-    fn fuse(&self, words: Tokens, image: &Tensor, noise: Option<Key>) -> Result<Tokens> {
-        let hidden = self.fuse_before(self.layers.len(), &words, image, noise)?;
-        Ok(Tokens { hidden, mask: words.mask })
+    /// Words (B,T,D) look at images.
+    fn fuse(&self, words: Tokens, image: &Seen, noise: Option<Key>) -> Result<Tokens> {
+        let packing = packing(&words)?;
+        let hidden = self.fuse_before(self.layers.len(), &words, &packing, image, noise)?;
+        Ok(Tokens { hidden: packing.unpack(&hidden)?, ..words })
     }
 
     /// The first token (B,D) of [`TextTower::fuse`]: the last layer computes no other.
-    fn pool(&self, words: Tokens, image: &Tensor, noise: Option<Key>) -> Result<Tensor> {
+    fn pool(&self, words: Tokens, image: &Seen, noise: Option<Key>) -> Result<Tensor> {
         // A configuration without a fusing layer was refused.
         let Some((layer, earlier)) = self.layers.split_last() else { return first(&words.hidden) };
-        let hidden = self.fuse_before(earlier.len(), &words, image, noise)?;
-        let noise = within(noise, self.layers.len() as u64);
-        first(&layer.forward_first(&hidden, &visible(&words), Some((image, &Mask::None)), noise)?)
+        let packing = packing(&words)?;
+        let hidden = self.fuse_before(earlier.len(), &words, &packing, image, noise)?;
+        let (number, class) = (self.layers.len() as u64, One::first(packing.spans(), &hidden)?);
+        let keys = image.keys(layer, number)?;
+        layer.forward_one(&hidden, &class, Some((&keys, &class.across(&image.spans))), within(noise, number))
     }
 
-    /// What the fusing layers before number `end` make of the words.
-    fn fuse_before(&self, end: usize, words: &Tokens, image: &Tensor, noise: Option<Key>) -> Result<Tensor> {
-        let (mut hidden, visible) = (words.hidden.clone(), visible(words));
-        for (layer, part) in self.layers.iter().zip(1..).take(end).skip(self.alone) {
-            hidden = layer.forward(&hidden, &visible, Some((image, &Mask::None)), within(noise, part))?;
+    /// What the fusing layers before number `end` make of the words (R,D).
+    fn fuse_before(
+        &self,
+        end: usize,
+        words: &Tokens,
+        packing: &Packing,
+        image: &Seen,
+        noise: Option<Key>,
+    ) -> Result<Tensor> {
+        let spans = packing.spans();
+        let (itself, across) = (Mask::itself(spans, false), Mask::across(spans.clone(), image.spans.clone()));
+        let mut hidden = packing.pack(&words.hidden)?;
+        for (layer, number) in self.layers.iter().zip(1..).take(end).skip(self.alone) {
+            let keys = image.keys(layer, number)?;
+            hidden = layer.forward(&hidden, &itself, Some((&keys, &across)), within(noise, number))?;
         }
         Ok(hidden)
     }
 }
 
-fn visible(words: &Tokens) -> Mask {
-    words.mask.clone().map_or(Mask::None, Mask::Keys)
+fn packing(words: &Tokens) -> Result<Packing> {
+    match &words.mask {
+        Some(mask) => Packing::new(mask),
+        None => bail!("words without a mask"),
+    }
 }

@@ -11,16 +11,17 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::nn::{
-    LayerNorm, Linear, PatchStart, Patches, PreNorm, Spec, Start, Tower, Words, dropout_faults, fan_in, unit,
+    LayerNorm, Linear, One, Packing, PatchStart, Patches, PreNorm, Spec, Start, Tower, Words, dropout_faults,
+    fan_in, unit,
 };
 use super::{
     Abilities, Ability, Dims, Field, Image, Init, Inputs, Model, ModelConfig, Text, Tokens, Vars, View,
 };
-use crate::kernels::{self, Activation, Mask};
+use crate::kernels::{self, Activation, Mask, Spans};
 
 const EPS: f64 = 1e-5;
 const SCALE: f64 = 1.0 / 0.07;
@@ -178,8 +179,9 @@ impl ImageTower {
     /// The class token (B,D) of [`ImageTower::encode`]: of the last layer the embedding reads nothing else.
     fn class(&self, image: &View<Image>) -> Result<Tokens> {
         let hidden = self.embed(image)?;
-        let places = vec![0; hidden.dim(0)?];
-        let hidden = self.layers.forward_one(hidden, &Mask::None, (&places, &Mask::None), image.noise())?;
+        let (batch, tokens, _) = hidden.dims3()?;
+        let class = One::first(&Spans::even(batch, tokens), &hidden)?;
+        let hidden = self.layers.forward_one(hidden, &Mask::None, &class, image.noise())?;
         Ok(Tokens { hidden, mask: None })
     }
 
@@ -209,34 +211,29 @@ impl TextTower {
         })
     }
 
-    /// Padding follows the text, where no token of it can look.
+    fn embed(&self, input: &Text) -> Result<(Tensor, Packing)> {
+        let packing = Packing::new(&input.mask)?;
+        Ok((packing.pack(&self.embed.forward(&input.ids)?)?, packing))
+    }
+
     fn encode(&self, text: &View<Text>) -> Result<Tokens> {
         let input = text.input()?;
-        let hidden = self.layers.forward(self.embed.forward(&input.ids)?, &Mask::Causal, text.noise())?;
-        Ok(Tokens { hidden: self.ln_final.forward(&hidden)?, mask: Some(input.mask.clone()) })
+        let (hidden, packing) = self.embed(input)?;
+        let hidden = self.layers.forward(hidden, &Mask::itself(packing.spans(), true), text.noise())?;
+        let hidden = packing.unpack(&self.ln_final.forward(&hidden)?)?;
+        Ok(Tokens { hidden, mask: Some(input.mask.clone()) })
     }
 
     /// The end-of-text token (B,D) of [`TextTower::encode`], the last visible one: it sees every visible token.
     fn end(&self, text: &View<Text>) -> Result<Tokens> {
-        let input = text.input()?;
-        let (places, all) = (last_visible(&input.mask)?, Mask::Keys(input.mask.clone()));
-        let hidden = self.embed.forward(&input.ids)?;
-        let end = self.layers.forward_one(hidden, &Mask::Causal, (&places, &all), text.noise())?;
-        Ok(Tokens { hidden: self.ln_final.forward(&end)?, mask: None })
+        let (hidden, packing) = self.embed(text.input()?)?;
+        let (mask, end) = (Mask::itself(packing.spans(), true), One::last(packing.spans(), &hidden)?);
+        let hidden = self.layers.forward_one(hidden, &mask, &end, text.noise())?;
+        Ok(Tokens { hidden: self.ln_final.forward(&hidden)?, mask: None })
     }
 
     fn feature(&self, end: &Tensor) -> Result<Tensor> {
         unit(&self.project.forward(end)?)
-    }
-}
-
-/// The place of the last visible token of each text (B,T).
-fn last_visible(mask: &Tensor) -> Result<Vec<u32>> {
-    let places = mask.to_vec2::<f32>()?.into_iter().map(|row| row.iter().rposition(|&seen| seen != 0.0));
-    let places: Option<Vec<_>> = places.map(|place| place.map(|place| place as u32)).collect();
-    match places {
-        Some(places) => Ok(places),
-        None => bail!("a text without a visible token has no feature"),
     }
 }
 

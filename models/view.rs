@@ -165,7 +165,7 @@ pub struct View<I>(Rc<Shared<I>>);
 struct Shared<I> {
     origin: Origin<I>,
     noise: Option<Key>,
-    memo: RefCell<BTreeMap<&'static str, Tokens>>,
+    memo: RefCell<BTreeMap<String, Tokens>>,
     selections: Cell<u64>,
 }
 
@@ -228,7 +228,7 @@ impl<I: Rows> View<I> {
     ///
     /// # Errors
     /// Whatever `compute` fails with.
-    pub fn memo(&self, slot: &'static str, compute: impl FnOnce(&Self) -> Result<Tokens>) -> Result<Tokens> {
+    pub fn memo(&self, slot: &str, compute: impl FnOnce(&Self) -> Result<Tokens>) -> Result<Tokens> {
         if let Some(known) = self.0.memo.borrow().get(slot) {
             return Ok(known.clone());
         }
@@ -236,8 +236,23 @@ impl<I: Rows> View<I> {
             Origin::Given(_) => compute(self)?,
             Origin::Selected { parent, rows, .. } => parent.memo(slot, compute)?.take(rows)?,
         };
-        self.0.memo.borrow_mut().insert(slot, tokens.clone());
+        self.0.memo.borrow_mut().insert(slot.to_owned(), tokens.clone());
         Ok(tokens)
+    }
+
+    /// The view that this one was selected from, and which of its examples (u32) these are; without a selection this
+    /// one itself.
+    ///
+    /// # Errors
+    /// When a selected row does not exist.
+    pub fn whole(&self) -> Result<(Self, Option<Tensor>)> {
+        match &self.0.origin {
+            Origin::Given(_) => Ok((self.clone(), None)),
+            Origin::Selected { parent, rows, .. } => match parent.whole()? {
+                (whole, None) => Ok((whole, Some(rows.clone()))),
+                (whole, Some(earlier)) => Ok((whole, Some(earlier.index_select(rows, 0)?))),
+            },
+        }
     }
 
     /// The same examples in the order `rows` (u32) names them; rows may repeat.

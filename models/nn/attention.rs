@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Linear, Residual, Spec, Start};
+use super::{Linear, One, Residual, Spec, Start};
 use crate::kernels::{self, Mask};
 use crate::models::{Init, Vars};
 
@@ -28,7 +28,7 @@ impl SelfAttention {
         })
     }
 
-    /// (B,T,D) to (B,T,D), joined to the residual path.
+    /// (.., D) to (.., D), joined to the residual path; the mask tells which rows are one sequence.
     ///
     /// # Errors
     /// When the mask is of another shape.
@@ -36,14 +36,14 @@ impl SelfAttention {
         self.out.join(&kernels::self_attention(&self.qkv.forward(x)?, self.heads, mask)?, to)
     }
 
-    /// What one token of each example finds: `one` (B,1,D) is a row of each x (B,T,D), to (B,1,D).
+    /// What one token of each example finds in x (.., D): (B,D).
     ///
     /// # Errors
-    /// When the mask is of another shape.
-    pub fn forward_one(&self, one: &Tensor, x: &Tensor, mask: &Mask, to: Residual) -> Result<Tensor> {
-        let q = self.qkv.part(0, self.width)?.forward(one)?;
+    /// When x has other rows.
+    pub fn forward_one(&self, x: &Tensor, one: &One, to: Residual) -> Result<Tensor> {
+        let q = self.qkv.part(0, self.width)?.forward(&one.pick(x)?)?;
         let kv = self.qkv.part(self.width, 2 * self.width)?.forward(x)?;
-        self.out.join(&kernels::cross_attention(&q, &kv, self.heads, mask)?, to)
+        self.out.join(&kernels::cross_attention(&q, &kv, self.heads, &one.mask())?, to)
     }
 }
 
@@ -69,12 +69,20 @@ impl CrossAttention {
         })
     }
 
-    /// x (B,T,D) over `other` (B,N,D'), of which `mask` tells what is visible, to (B,T,D), joined to the residual path.
+    /// The keys and values (.., 2D) of another sequence (.., D').
+    ///
+    /// # Errors
+    /// When its width is another.
+    pub fn keys(&self, other: &Tensor) -> Result<Tensor> {
+        self.kv.forward(other)
+    }
+
+    /// x (.., D) over such keys and values, of which `mask` tells what is visible, to (.., D), joined to the residual
+    /// path.
     ///
     /// # Errors
     /// When a shape does not fit.
-    pub fn forward(&self, x: &Tensor, other: &Tensor, mask: &Mask, to: Residual) -> Result<Tensor> {
-        let (q, kv) = (self.q.forward(x)?, self.kv.forward(other)?);
-        self.out.join(&kernels::cross_attention(&q, &kv, self.heads, mask)?, to)
+    pub fn forward(&self, x: &Tensor, kv: &Tensor, mask: &Mask, to: Residual) -> Result<Tensor> {
+        self.out.join(&kernels::cross_attention(&self.q.forward(x)?, kv, self.heads, mask)?, to)
     }
 }

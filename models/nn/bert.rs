@@ -9,8 +9,8 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::{
-    CrossAttention, LayerNorm, Linear, Mlp, Residual, SelfAttention, Spec, Start, Words, deviation, drops,
-    first,
+    CrossAttention, LayerNorm, Linear, Mlp, One, Residual, SelfAttention, Spec, Start, Words, deviation,
+    drops,
 };
 use crate::kernels::{self, Activation, Mask, random::Key};
 use crate::models::{Init, Text, Vars};
@@ -93,44 +93,56 @@ impl Layer {
         })
     }
 
-    /// x (B,T,D), and the other sequence (B,N,D') with its mask if the layer has cross-attention, to (B,T,D).
+    /// The keys and values (.., 2D) under which the layer sees another sequence (.., D').
     ///
     /// # Errors
-    /// When another sequence is given to a layer without cross-attention, or a shape does not fit.
+    /// When the layer has no cross-attention.
+    pub fn keys(&self, other: &Tensor) -> Result<Tensor> {
+        match &self.cross {
+            Some((cross, _)) => cross.keys(other),
+            None => bail!("this layer has no cross-attention"),
+        }
+    }
+
+    /// x (.., D) to (.., D); the mask tells which rows are one sequence. A layer with cross-attention also sees the
+    /// [`Layer::keys`] of another sequence under a mask of their own.
+    ///
+    /// # Errors
+    /// When keys are given to a layer without cross-attention, or a shape does not fit.
     pub fn forward(
         &self,
         x: &Tensor,
         mask: &Mask,
-        other: Option<(&Tensor, &Mask)>,
+        keys: Option<(&Tensor, &Mask)>,
         noise: Option<Key>,
     ) -> Result<Tensor> {
         let seen = self.attention.forward(x, mask, self.residual(x, noise, 0))?;
-        self.finish(&seen, other, noise)
+        self.finish(&seen, keys, noise)
     }
 
-    /// The first token of [`Layer::forward`] alone, (B,1,D), at a fraction of the cost: what a last layer is asked for
-    /// where only that token is read.
+    /// One token of each example of [`Layer::forward`] alone, (B,D), at a fraction of the cost: what a last layer is
+    /// asked for where only that token is read.
     ///
     /// # Errors
     /// As [`Layer::forward`].
-    pub fn forward_first(
+    pub fn forward_one(
         &self,
         x: &Tensor,
-        mask: &Mask,
-        other: Option<(&Tensor, &Mask)>,
+        one: &One,
+        keys: Option<(&Tensor, &Mask)>,
         noise: Option<Key>,
     ) -> Result<Tensor> {
-        let one = first(x)?.unsqueeze(1)?;
-        let seen = self.attention.forward_one(&one, x, mask, self.residual(&one, noise, 0))?;
-        self.finish(&seen, other, noise)
+        let own = one.pick(x)?;
+        let seen = self.attention.forward_one(x, one, self.residual(&own, noise, 0))?;
+        self.finish(&seen, keys, noise)
     }
 
     /// What follows self-attention, whose outcome `seen` has joined the residual path.
-    fn finish(&self, seen: &Tensor, other: Option<(&Tensor, &Mask)>, noise: Option<Key>) -> Result<Tensor> {
+    fn finish(&self, seen: &Tensor, keys: Option<(&Tensor, &Mask)>, noise: Option<Key>) -> Result<Tensor> {
         let mut x = self.norm1.forward(seen)?;
-        match (&self.cross, other) {
-            (Some((cross, norm)), Some((other, mask))) => {
-                x = norm.forward(&cross.forward(&x, other, mask, self.residual(&x, noise, 1))?)?;
+        match (&self.cross, keys) {
+            (Some((cross, norm)), Some((keys, mask))) => {
+                x = norm.forward(&cross.forward(&x, keys, mask, self.residual(&x, noise, 1))?)?;
             }
             (None, Some(_)) => bail!("this layer has no cross-attention"),
             (_, None) => {}

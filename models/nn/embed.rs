@@ -2,7 +2,8 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use crate::kernels;
+use super::One;
+use crate::kernels::{self, Spans};
 use crate::models::{Init, Vars};
 
 /// Image patches as tokens (Dosovitskiy et al., arXiv:2010.11929, equation 1): a linear map of each patch, a class
@@ -118,26 +119,13 @@ impl Words {
     }
 }
 
-/// Token `at[b]` of each example b: hidden (B,T,D) to (B,D).
-///
-/// # Errors
-/// When a place lies outside the sequence.
-pub fn pick(hidden: &Tensor, at: &[u32]) -> Result<Tensor> {
-    let (batch, length, _) = hidden.dims3()?;
-    if at.len() != batch || at.iter().any(|&at| at as usize >= length) {
-        bail!("{} places {at:?} in {batch} sequences of {length} tokens", at.len());
-    }
-    let rows: Vec<u32> = at.iter().zip(0u32..).map(|(at, example)| example * length as u32 + at).collect();
-    let rows = Tensor::new(rows, hidden.device())?;
-    kernels::gather_vectors(hidden, &rows)
-}
-
 /// The first token of each example, where [CLS] and class tokens stand: (B,T,D) to (B,D).
 ///
 /// # Errors
 /// When the sequence is empty.
 pub fn first(hidden: &Tensor) -> Result<Tensor> {
-    pick(hidden, &vec![0; hidden.dim(0)?])
+    let (batch, length, _) = hidden.dims3()?;
+    One::first(&Spans::even(batch, length), hidden)?.pick(hidden)
 }
 
 /// Vectors scaled to length one.

@@ -8,12 +8,14 @@ pub mod bert;
 mod dropout;
 mod embed;
 mod linear;
+mod packed;
 mod pre_norm;
 mod tower;
 
 pub use attention::{CrossAttention, SelfAttention};
 pub use dropout::{Residual, dropout_faults, drops, within};
-pub use embed::{PatchStart, Patches, Words, first, pick, unit};
+pub use embed::{PatchStart, Patches, Words, first, unit};
 pub use linear::{LayerNorm, Linear, Mlp, deviation, fan_in};
+pub use packed::{One, Packing};
 pub use pre_norm::PreNorm;
 pub use tower::{Spec, Start, Tower};

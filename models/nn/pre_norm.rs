@@ -4,7 +4,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{LayerNorm, Mlp, Residual, SelfAttention, Spec, Start, drops, pick, within};
+use super::{LayerNorm, Mlp, One, Residual, SelfAttention, Spec, Start, drops, within};
 use crate::kernels::{Mask, random::Key};
 use crate::models::Vars;
 
@@ -29,7 +29,7 @@ impl PreNorm {
         Ok(Self { layers: layers.collect::<Result<_>>()? })
     }
 
-    /// (B,T,D) to (B,T,D).
+    /// (.., D) to (.., D); the mask tells which rows are one sequence.
     ///
     /// # Errors
     /// When the mask is of another shape.
@@ -41,24 +41,18 @@ impl PreNorm {
         Ok(x)
     }
 
-    /// One token of each example of [`PreNorm::forward`], (B,D): that at `places`, of which the last layer computes
-    /// nothing else. In the last layer the tokens see what `last` shows.
+    /// One token of each example of [`PreNorm::forward`], (B,D), of which the last layer computes nothing else; in that
+    /// layer it sees all of its example.
     ///
     /// # Errors
-    /// When a mask is of another shape or a place lies outside the sequence.
-    pub fn forward_one(
-        &self,
-        x: Tensor,
-        mask: &Mask,
-        (places, last): (&[u32], &Mask),
-        noise: Option<Key>,
-    ) -> Result<Tensor> {
-        let Some((layer, earlier)) = self.layers.split_last() else { return pick(&x, places) };
+    /// When the mask is of another shape.
+    pub fn forward_one(&self, x: Tensor, mask: &Mask, one: &One, noise: Option<Key>) -> Result<Tensor> {
+        let Some((layer, earlier)) = self.layers.split_last() else { return one.pick(&x) };
         let mut x = x;
         for (layer, index) in earlier.iter().zip(0..) {
             x = layer.forward(&x, mask, within(noise, index))?;
         }
-        layer.forward_one(&x, places, last, within(noise, earlier.len() as u64))?.squeeze(1)
+        layer.forward_one(&x, one, within(noise, earlier.len() as u64))
     }
 }
 
@@ -79,10 +73,9 @@ impl Layer {
         self.mlp.forward(&self.norm2.forward(&x)?, self.residual(&x, noise, 1))
     }
 
-    fn forward_one(&self, x: &Tensor, places: &[u32], mask: &Mask, noise: Option<Key>) -> Result<Tensor> {
-        let normed = self.norm1.forward(x)?;
-        let (x, one) = (pick(x, places)?.unsqueeze(1)?, pick(&normed, places)?.unsqueeze(1)?);
-        let x = self.attention.forward_one(&one, &normed, mask, self.residual(&x, noise, 0))?;
+    fn forward_one(&self, x: &Tensor, one: &One, noise: Option<Key>) -> Result<Tensor> {
+        let (normed, x) = (self.norm1.forward(x)?, one.pick(x)?);
+        let x = self.attention.forward_one(&normed, one, self.residual(&x, noise, 0))?;
         self.mlp.forward(&self.norm2.forward(&x)?, self.residual(&x, noise, 1))
     }
 

@@ -1,8 +1,8 @@
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor, Var};
 use proptest::prelude::*;
-use vlp_bench::kernels::{self, Mask, random::Key};
+use vlp_bench::kernels::{self, Mask, Spans, Tape, random::Key};
 
-use super::{assert_close, check_gradients, flat, loss_and_gradients, normal};
+use super::{agrees, assert_close, check_gradients, flat, loss_and_gradients, normal};
 
 /// Attention by the formula, in f64, for a dense additive mask (B, Tq, Tk).
 fn plain(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: &Tensor) -> Result<Tensor> {
@@ -149,6 +149,65 @@ fn a_causal_query_does_not_depend_on_later_keys() {
     let first_eight =
         |x: &Tensor| flat(&kernels::self_attention(x, 2, &Mask::Causal).unwrap().narrow(1, 0, 8).unwrap());
     assert_eq!(first_eight(&qkv), first_eight(&changed));
+}
+
+#[test]
+fn sequences_without_padding_attend_as_each_would_alone() {
+    let lengths = [3usize, 1, 9, 4];
+    let spans = Spans::of(lengths);
+    let rows = lengths.iter().sum::<usize>();
+    let qkv = normal("qkv", &[rows, 12], DType::F64).unwrap();
+    for causal in [false, true] {
+        let mask = Mask::itself(&spans, causal);
+        let alone = |t: &[Tensor]| {
+            let each = spans.ranges().iter().map(|range| {
+                let own = t[0].narrow(0, range.start, range.len())?.unsqueeze(0)?;
+                let mask = if causal { Mask::Causal } else { Mask::None };
+                kernels::self_attention(&own, 2, &mask)?.squeeze(0)
+            });
+            Tensor::cat(&each.collect::<Result<Vec<_>>>()?, 0)
+        };
+        let fused = |t: &[Tensor]| kernels::self_attention(&t[0], 2, &mask);
+        agrees(std::slice::from_ref(&qkv), &fused, &alone);
+    }
+}
+
+#[test]
+fn examples_may_share_their_keys() {
+    let (queries, images) = (Spans::of([2, 5, 1, 3]), [2u32, 0, 2, 2]);
+    let keys = Spans::even(4, 7).take(&images).unwrap();
+    let q = normal("q", &[11, 6], DType::F64).unwrap();
+    let kv = normal("kv", &[4, 7, 12], DType::F64).unwrap();
+    let alone = |t: &[Tensor]| {
+        let each = queries.ranges().iter().zip(images).map(|(range, image)| {
+            let q = t[0].narrow(0, range.start, range.len())?.unsqueeze(0)?;
+            kernels::cross_attention(&q, &t[1].narrow(0, image as usize, 1)?, 3, &Mask::None)?.squeeze(0)
+        });
+        Tensor::cat(&each.collect::<Result<Vec<_>>>()?, 0)
+    };
+    let mask = Mask::across(queries.clone(), keys.clone());
+    agrees(&[q.clone(), kv.clone()], &|t| kernels::cross_attention(&t[0], &t[1], 3, &mask), &alone);
+    // An image that nobody looks at has a gradient of zeros, not one that was never written.
+    let vars = [Var::from_tensor(&q).unwrap(), Var::from_tensor(&kv).unwrap()];
+    let tape = Tape::record();
+    let y = kernels::cross_attention(&vars[0], &vars[1], 3, &mask).unwrap();
+    let gradients = tape.backward(&y.sqr().unwrap().sum_all().unwrap()).unwrap();
+    let unseen = gradients.get(&vars[1]).unwrap().get(1).unwrap();
+    assert!(flat(&unseen).iter().all(|&g| g == 0.0));
+}
+
+#[test]
+fn sequences_that_do_not_fit_the_rows_are_refused() {
+    let x = normal("x", &[6, 12], DType::F64).unwrap();
+    let message =
+        |spans: Spans| kernels::self_attention(&x, 2, &Mask::itself(&spans, false)).unwrap_err().to_string();
+    assert!(message(Spans::of([2, 3])).contains("are not those of q"));
+    assert!(message(Spans::of([2, 5])).contains("are not those of q"));
+    assert!(Spans::of([2, 3]).take(&[2]).unwrap_err().to_string().contains("of 2"));
+    let kv = normal("kv", &[6, 8], DType::F64).unwrap();
+    let mask = Mask::across(Spans::of([6]), Spans::of([7]));
+    let beyond = kernels::cross_attention(&x.narrow(1, 0, 4).unwrap(), &kv, 2, &mask).unwrap_err();
+    assert!(beyond.to_string().contains("of 6"), "{beyond}");
 }
 
 #[test]

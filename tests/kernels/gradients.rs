@@ -2,31 +2,10 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use proptest::prelude::*;
 use vlp_bench::kernels::{self, Activation, Dropout, random::Key};
 
-use super::{assert_close, check_gradients, loss_and_gradients, normal};
+use super::{agrees, check_gradients, normal};
 
 const SIZES: [usize; 5] = [1, 3, 17, 65, 197];
 const ACTIVATIONS: [Activation; 3] = [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu];
-
-/// Values and gradients of `fused` in f64 and f32 against `reference` in f64, and against finite differences.
-#[track_caller]
-fn agrees(
-    inputs: &[Tensor],
-    fused: &dyn Fn(&[Tensor]) -> Result<Tensor>,
-    reference: &dyn Fn(&[Tensor]) -> Result<Tensor>,
-) {
-    let tolerances = [(DType::F64, 1e-9), (DType::F32, 2e-5)];
-    let expected = reference(inputs).unwrap();
-    let (_, expected_gradients) = loss_and_gradients(inputs, reference).unwrap();
-    for (dtype, tolerance) in tolerances {
-        let typed: Vec<Tensor> = inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
-        assert_close(&fused(&typed).unwrap(), &expected, tolerance);
-        let (_, gradients) = loss_and_gradients(&typed, fused).unwrap();
-        for (got, expected) in gradients.iter().zip(&expected_gradients) {
-            assert_close(got, expected, tolerance);
-        }
-    }
-    check_gradients(inputs, fused);
-}
 
 fn drops() -> Dropout {
     Dropout { p: 0.3, key: Key::new(1, 2, "dropout") }
@@ -167,6 +146,20 @@ fn selecting_vectors_counts_rows_over_all_leading_dimensions() {
     agrees(&cube, &|t| kernels::gather_vectors(&t[0], &rows), &|t| {
         t[0].flatten(0, 1)?.index_select(&rows, 0)
     });
+}
+
+#[test]
+fn vectors_are_spread_to_rows_that_are_zero_elsewhere() {
+    let x = [normal("x", &[4, 5], DType::F64).unwrap()];
+    let rows = Tensor::new(&[7u32, 0, 11, 6], &Device::Cpu).unwrap();
+    let mut matrix = vec![0f64; 12 * 4];
+    [7, 0, 11, 6].iter().enumerate().for_each(|(i, row)| matrix[row * 4 + i] = 1.0);
+    let matrix = Tensor::from_vec(matrix, (12, 4), &Device::Cpu).unwrap();
+    agrees(&x, &|t| kernels::spread_vectors(&t[0], &rows, &[3, 4]), &|t| {
+        matrix.matmul(&t[0])?.reshape((3, 4, 5))
+    });
+    let twice = Tensor::new(&[7u32, 0, 7, 6], &Device::Cpu).unwrap();
+    assert!(kernels::spread_vectors(&x[0], &twice, &[3, 4]).is_err());
 }
 
 #[test]

@@ -99,3 +99,24 @@ pub fn check_gradients(inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Result<Tensor
         }
     }
 }
+
+/// Values and gradients of `fused` in f64 and f32 against `reference` in f64, and against finite differences.
+#[track_caller]
+pub fn agrees(
+    inputs: &[Tensor],
+    fused: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+    reference: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+) {
+    let tolerances = [(DType::F64, 1e-9), (DType::F32, 2e-5)];
+    let expected = reference(inputs).unwrap();
+    let (_, expected_gradients) = loss_and_gradients(inputs, reference).unwrap();
+    for (dtype, tolerance) in tolerances {
+        let typed: Vec<Tensor> = inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
+        assert_close(&fused(&typed).unwrap(), &expected, tolerance);
+        let (_, gradients) = loss_and_gradients(&typed, fused).unwrap();
+        for (got, expected) in gradients.iter().zip(&expected_gradients) {
+            assert_close(got, expected, tolerance);
+        }
+    }
+    check_gradients(inputs, fused);
+}

@@ -1,0 +1,102 @@
+//! Sequences without their padding: layers then compute what is visible and nothing else.
+
+use std::ops::Range;
+
+use candle_core::{Result, Tensor, bail};
+
+use crate::kernels::{self, Mask, Spans};
+
+/// Where the visible tokens of a batch stand, one example after another.
+pub struct Packing {
+    /// Their rows among the B T rows of the batch, u32 (R).
+    rows: Tensor,
+    spans: Spans,
+    /// B and T.
+    dims: [usize; 2],
+}
+
+impl Packing {
+    /// Of a mask (B,T) that is 0 on padding.
+    ///
+    /// # Errors
+    /// When it has another rank.
+    pub fn new(mask: &Tensor) -> Result<Self> {
+        let visible = mask.to_vec2::<f32>()?;
+        let spans = Spans::of(visible.iter().map(|row| row.iter().filter(|&&seen| seen != 0.0).count()));
+        let (rows, _): (Vec<u32>, Vec<f32>) =
+            (0u32..).zip(visible.into_iter().flatten()).filter(|&(_, seen)| seen != 0.0).unzip();
+        Ok(Self { rows: Tensor::new(rows, mask.device())?, spans, dims: mask.dims2()?.into() })
+    }
+
+    /// The rows of each example.
+    pub fn spans(&self) -> &Spans {
+        &self.spans
+    }
+
+    /// (B,T,D) to (R,D).
+    ///
+    /// # Errors
+    /// When x has other examples.
+    pub fn pack(&self, x: &Tensor) -> Result<Tensor> {
+        kernels::gather_vectors(x, &self.rows)
+    }
+
+    /// (R,D) to (B,T,D), zero on padding.
+    ///
+    /// # Errors
+    /// When x has other rows.
+    pub fn unpack(&self, x: &Tensor) -> Result<Tensor> {
+        kernels::spread_vectors(x, &self.rows, &self.dims)
+    }
+}
+
+/// One token of each example, the only one that a last layer is asked for.
+pub struct One {
+    /// Its row among those of all examples, u32 (B).
+    rows: Tensor,
+    spans: Spans,
+}
+
+impl One {
+    /// The first token.
+    ///
+    /// # Errors
+    /// When an example has no token.
+    pub fn first(spans: &Spans, like: &Tensor) -> Result<Self> {
+        Self::at(spans, like, |range| range.start)
+    }
+
+    /// The last token.
+    ///
+    /// # Errors
+    /// When an example has no token.
+    pub fn last(spans: &Spans, like: &Tensor) -> Result<Self> {
+        Self::at(spans, like, |range| range.end - 1)
+    }
+
+    fn at(spans: &Spans, like: &Tensor, place: impl Fn(&Range<usize>) -> usize) -> Result<Self> {
+        if spans.ranges().iter().any(Range::is_empty) {
+            bail!("a sequence without a visible token has no feature");
+        }
+        let rows: Vec<u32> = spans.ranges().iter().map(|range| place(range) as u32).collect();
+        Ok(Self { rows: Tensor::new(rows, like.device())?, spans: spans.clone() })
+    }
+
+    /// These tokens of x (.., D): (B,D).
+    ///
+    /// # Errors
+    /// When x has other rows.
+    pub fn pick(&self, x: &Tensor) -> Result<Tensor> {
+        kernels::gather_vectors(x, &self.rows)
+    }
+
+    /// Each sees all of its own example.
+    pub fn mask(&self) -> Mask {
+        self.across(&self.spans)
+    }
+
+    /// Each sees all of its example's part of another sequence.
+    pub fn across(&self, keys: &Spans) -> Mask {
+        Mask::across(Spans::even(self.spans.ranges().len(), 1), keys.clone())
+    }
+}
