@@ -1,6 +1,8 @@
 //! Sweeps over parameters, in place: AdamW, gradient norms, moving averages.
 
-use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
+use std::sync::Mutex;
+
+use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::simd::vectorised;
@@ -52,63 +54,61 @@ pub fn adamw_(theta: &Tensor, moments: &Tensor, grad: &Tensor, adamw: &AdamW) ->
     if adamw.step == 0 {
         bail!("adamw: the first update is step 1");
     }
-    moments.inplace_op2(&grad.contiguous()?, &Moments(*adamw))?;
-    theta.inplace_op2(moments, &Update(*adamw))
+    theta.inplace_op1(&Parameter { adamw: *adamw, moments, grad: &grad.contiguous()? })
 }
 
-struct Moments(AdamW);
+/// The parameter, in a sweep over it, its moments and its gradient at once. candle lends one tensor at a time for
+/// writing, so the sweep borrows the moments while it holds the parameter.
+struct Parameter<'a> {
+    adamw: AdamW,
+    moments: &'a Tensor,
+    grad: &'a Tensor,
+}
 
-impl InplaceOp2 for Moments {
+impl InplaceOp1 for Parameter<'_> {
     fn name(&self) -> &'static str {
-        "adamw-moments"
+        "adamw"
+    }
+
+    fn cpu_fwd(&self, dst: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let theta = Mutex::new(f32s_mut("adamw", dst, layout)?);
+        self.moments.inplace_op2(self.grad, &Moments { adamw: self.adamw, theta })
+    }
+}
+
+struct Moments<'a> {
+    adamw: AdamW,
+    theta: Mutex<&'a mut [f32]>,
+}
+
+impl InplaceOp2 for Moments<'_> {
+    fn name(&self) -> &'static str {
+        "adamw"
     }
 
     fn cpu_fwd(&self, dst: &mut CpuStorage, layout: &Layout, grad: &CpuStorage, l: &Layout) -> Result<()> {
+        let Ok(mut theta) = self.theta.lock() else { bail!("adamw: another thread failed in this sweep") };
         let grad = f32s("adamw", grad, l)?;
         let (first, second) = f32s_mut("adamw", dst, layout)?.split_at_mut(grad.len());
-        let (b1, b2, scale) = (self.0.beta1 as f32, self.0.beta2 as f32, self.0.grad_scale as f32);
-        let (c1, c2) = ((1.0 - self.0.beta1) as f32, (1.0 - self.0.beta2) as f32);
-        let chunks =
-            first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK));
-        chunks.for_each(|((m, v), g)| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    for ((m, v), g) in m.iter_mut().zip(v).zip(g) {
-                        let g = g * scale;
-                        *m = *m * b1 + g * c1;
-                        *v = *v * b2 + g * g * c2;
-                    }
-                },
-            );
-        });
-        Ok(())
-    }
-}
-
-struct Update(AdamW);
-
-impl InplaceOp2 for Update {
-    fn name(&self) -> &'static str {
-        "adamw-update"
-    }
-
-    fn cpu_fwd(&self, dst: &mut CpuStorage, layout: &Layout, moments: &CpuStorage, l: &Layout) -> Result<()> {
-        let theta = f32s_mut("adamw", dst, layout)?;
-        let (first, second) = f32s("adamw", moments, l)?.split_at(theta.len());
-        let AdamW { rate, beta1, beta2, eps, weight_decay, step, .. } = self.0;
+        let AdamW { rate, beta1, beta2, eps, weight_decay, step, grad_scale } = self.adamw;
         let step = step.min(i32::MAX as u64) as i32;
+        let (b1, b2, scale) = (beta1 as f32, beta2 as f32, grad_scale as f32);
+        let (c1, c2) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32);
         let keep = (1.0 - rate * weight_decay) as f32;
         let size = (rate / (1.0 - beta1.powi(step))) as f32;
         let root = ((1.0 - beta2.powi(step)).sqrt()) as f32;
         let eps = eps as f32;
-        let chunks = theta.par_chunks_mut(CHUNK).zip(first.par_chunks(CHUNK)).zip(second.par_chunks(CHUNK));
-        chunks.for_each(|((theta, m), v)| {
+        let chunks = theta.par_chunks_mut(CHUNK).zip(first.par_chunks_mut(CHUNK));
+        let chunks = chunks.zip(second.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK));
+        chunks.for_each(|(((theta, m), v), g)| {
             vectorised(
                 #[inline(always)]
                 || {
-                    for ((theta, m), v) in theta.iter_mut().zip(m).zip(v) {
-                        *theta = *theta * keep - size * (m / (v.sqrt() / root + eps));
+                    for (((theta, m), v), g) in theta.iter_mut().zip(m).zip(v).zip(g) {
+                        let g = g * scale;
+                        *m = *m * b1 + g * c1;
+                        *v = *v * b2 + g * g * c2;
+                        *theta = *theta * keep - size * (*m / (v.sqrt() / root + eps));
                     }
                 },
             );
@@ -123,9 +123,28 @@ pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
     let (storage, layout) = x.storage_and_layout();
     let candle_core::Storage::Cpu(storage) = &*storage else { bail!("sum_of_squares: not on the CPU") };
     let data = f32s("sum_of_squares", storage, layout)?;
-    let square = |chunk: &[f32]| chunk.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
-    let partial: Vec<f64> = data.par_chunks(CHUNK).map(square).collect();
+    let partial: Vec<f64> = data.par_chunks(CHUNK).map(squares).collect();
     Ok(partial.iter().sum())
+}
+
+/// The sum of squares in eight interleaved partial sums.
+fn squares(x: &[f32]) -> f64 {
+    let mut lanes = [0f64; 8];
+    vectorised(
+        #[inline(always)]
+        || {
+            let chunks = x.chunks_exact(lanes.len());
+            for (lane, &x) in lanes.iter_mut().zip(chunks.remainder()) {
+                *lane += f64::from(x) * f64::from(x);
+            }
+            for chunk in chunks {
+                for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                    *lane += f64::from(x) * f64::from(x);
+                }
+            }
+        },
+    );
+    lanes.iter().sum()
 }
 
 /// `teacher = momentum * teacher + (1 - momentum) * student`, in place; equal shapes.
@@ -156,7 +175,14 @@ impl InplaceOp2 for Follow {
             if keep == 0.0 {
                 target.copy_from_slice(source);
             } else {
-                target.iter_mut().zip(source).for_each(|(t, s)| *t = keep * *t + take * s);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (t, s) in target.iter_mut().zip(source) {
+                            *t = keep * *t + take * s;
+                        }
+                    },
+                );
             }
         });
         Ok(())

@@ -1,7 +1,9 @@
 //! Kernels against references in f64: values, gradients, limits, and equal bits at any number of threads.
 
 mod attention;
+mod golden;
 mod gradients;
+mod ipot;
 mod limits;
 mod optim;
 mod random;
