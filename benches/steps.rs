@@ -1,4 +1,5 @@
-//! Whole training steps: a small CLIP and a small ALBEF with momentum contrast, hard negatives and distilled words.
+//! Whole training steps: a small CLIP, one of the size of ViT-B/32, and a small ALBEF with momentum contrast, hard negatives
+//! and distilled words.
 //!
 //! `cargo bench -- steps` prints pairs a second and the peak memory of each step, taken in a process of its own;
 //! `benches/peers/compare.py` runs the same steps in PyTorch in turn with these.
@@ -11,7 +12,7 @@ use serde_json::json;
 use vlp_bench::experiments::machine;
 use vlp_bench::experiments::train::Trainer;
 use vlp_bench::experiments::{Run, Select, Teacher, Train};
-use vlp_bench::kernels::{self, random::Key};
+use vlp_bench::kernels::random::Key;
 use vlp_bench::models::store::Role;
 use vlp_bench::models::{Image, Inputs, Text};
 use vlp_bench::objectives::Batch;
@@ -19,23 +20,36 @@ use vlp_bench::token::{CLS, SEP, SPECIAL};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// The steps that can be timed.
-pub const NAMES: [&str; 2] = ["clip", "albef"];
-const INPUTS: Inputs =
-    Inputs { size: 64, words: 24, vocabulary: 8000, region_features: 0, region_classes: 0 };
+/// The steps that can be timed: two small ones, and CLIP at the size of ViT-B/32.
+pub const NAMES: [&str; 3] = ["clip", "clip_b32", "albef"];
+const SMALL: Inputs = Inputs { size: 64, words: 24, vocabulary: 8000, region_features: 0, region_classes: 0 };
 /// Steps before the clock starts: the first fills the allocator.
 const WARM: u64 = 2;
 
-fn run(name: &str) -> Result<Run> {
+fn run(name: &str) -> Result<(Run, Inputs)> {
     let tower = json!({"width": 192, "depth": 6, "heads": 6});
-    let (batch, model, objectives, teacher) = match name {
+    let (inputs, batch, model, objectives, teacher) = match name {
         "clip" => (
+            SMALL,
             64,
             json!({"clip": {"image": tower, "text": tower, "patch": 8, "embed": 192}}),
             json!([{"itc": {}}]),
             None,
         ),
+        "clip_b32" => (
+            Inputs { size: 224, words: 77, vocabulary: 49408, ..SMALL },
+            8,
+            json!({"clip": {
+                "image": {"width": 768, "depth": 12, "heads": 12},
+                "text": {"width": 512, "depth": 12, "heads": 8},
+                "patch": 32,
+                "embed": 512,
+            }}),
+            json!([{"itc": {}}]),
+            None,
+        ),
         "albef" => (
+            SMALL,
             32,
             json!({"albef": {"image": tower, "text": tower, "fusion": 3, "patch": 8, "embed": 128}}),
             json!([
@@ -47,24 +61,28 @@ fn run(name: &str) -> Result<Run> {
         ),
         other => return Err(format!("no step is called `{other}`; there are {}", NAMES.join(", ")).into()),
     };
-    Ok(Run {
-        data: serde_json::from_value(json!({"train": {"scenes": {}}, "size": 64, "words": 24}))?,
+    let run = Run {
+        data: serde_json::from_value(
+            json!({"train": {"scenes": {}}, "size": inputs.size, "words": inputs.words}),
+        )?,
         model: serde_json::from_value(model)?,
         objectives: serde_json::from_value(objectives)?,
         train: Train { batch, rate: 1e-3, warmup: 0.0, teacher, ..Train::default() },
         evaluate: Vec::new(),
         select: Select::default(),
-    })
+    };
+    Ok((run, inputs))
 }
 
-/// Noise for pictures and texts of 6 to 24 tokens: the time of a step does not depend on what they show.
-fn batch(pairs: usize) -> Result<Batch> {
-    let (device, words, size) = (&Device::Cpu, INPUTS.words, INPUTS.size);
+/// Noise for pictures, and for texts of 6 tokens to the most there may be: the time of a step does not depend on what
+/// they show.
+fn batch(pairs: usize, inputs: &Inputs) -> Result<Batch> {
+    let (device, words, size) = (&Device::Cpu, inputs.words, inputs.size);
     let key = |purpose| Key::new(0, 0, purpose);
     let pixels =
         Tensor::from_vec(key("pixels").normal(pairs * 3 * size * size), (pairs, 3, size, size), device)?;
     let lengths = key("lengths").below(pairs, words as u32 - 5);
-    let drawn = key("words").below(pairs * words, (INPUTS.vocabulary - SPECIAL.len()) as u32);
+    let drawn = key("words").below(pairs * words, (inputs.vocabulary - SPECIAL.len()) as u32);
     let (mut ids, mut mask) = (vec![0; pairs * words], vec![0.0f32; pairs * words]);
     let mut word_starts = vec![0; pairs * words];
     for (pair, length) in lengths.into_iter().map(|length| length as usize + 6).enumerate() {
@@ -96,19 +114,12 @@ fn batch(pairs: usize) -> Result<Batch> {
     })
 }
 
-/// Times `steps` steps and prints one line of JSON.
-pub fn once(name: &str, steps: u64, threads: usize) -> Result<()> {
-    kernels::threads::init(threads)?;
-    let timed = kernels::threads::inside(|| time(name, steps).map_err(|error| error.to_string()));
-    println!("{}", timed?);
-    Ok(())
-}
-
-fn time(name: &str, steps: u64) -> Result<serde_json::Value> {
+/// Times `steps` steps; what one is called "per second" is pairs.
+pub fn time(name: &str, steps: u64) -> Result<serde_json::Value> {
     let before = peak_memory();
-    let run = run(name)?;
-    let batch = batch(run.train.batch)?;
-    let mut trainer = Trainer::new(&run, &INPUTS, 1000, 0, &Device::Cpu)?;
+    let (run, inputs) = run(name)?;
+    let batch = batch(run.train.batch, &inputs)?;
+    let mut trainer = Trainer::new(&run, &inputs, 1000, 0, &Device::Cpu)?;
     for _ in 0..WARM {
         trainer.update(&batch)?;
     }
@@ -119,34 +130,33 @@ fn time(name: &str, steps: u64) -> Result<serde_json::Value> {
     }
     let seconds = start.elapsed().as_secs_f64();
     Ok(json!({
-        "step": name,
-        "pairs_per_second": (steps * run.train.batch as u64) as f64 / seconds,
+        "name": name,
+        "per_second": (steps * run.train.batch as u64) as f64 / seconds,
         "gigaflops_per_second": steps as f64 * trainer.flops(&batch)? / seconds / 1e9,
         "peak_memory_mib": peak_memory(),
         "memory_before_mib": before,
         "parameters": trainer.store.count(Role::Trainable),
         "loss": loss,
-        "framework": "VLP-Bench",
     }))
 }
 
 /// The greatest resident memory so far in MiB, where the system tells it.
-fn peak_memory() -> Option<f64> {
+pub fn peak_memory() -> Option<f64> {
     machine::peak_memory().map(|bytes| bytes as f64 / f64::from(1 << 20))
 }
 
 /// Every step in a process of its own, so that its peak memory is its own.
 pub fn all() -> Result<()> {
     for name in NAMES {
-        let output = Command::new(std::env::current_exe()?).args(["--step", name]).output()?;
+        let output = Command::new(std::env::current_exe()?).args(["--once", name]).output()?;
         if !output.status.success() {
             return Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
         let figures: serde_json::Value = serde_json::from_slice(&output.stdout)?;
         let number = |key: &str| figures[key].as_f64().unwrap_or(f64::NAN);
         println!(
-            "step {name:<6} {:7.1} pairs/s, {:5.1} GFLOP/s, peak memory {:5.0} MiB, {:.1} million parameters",
-            number("pairs_per_second"),
+            "step {name:<8} {:7.1} pairs/s, {:5.1} GFLOP/s, peak memory {:5.0} MiB, {:.1} million parameters",
+            number("per_second"),
             number("gigaflops_per_second"),
             number("peak_memory_mib"),
             number("parameters") / 1e6,

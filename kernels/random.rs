@@ -4,6 +4,8 @@
 //! bijection over a 128-bit counter. A [`Key`] names one stream; element `i` of any draw is lane `i % 4` of the block
 //! whose counter is `i / 4`, so draws can be made in any order, in parallel, and again in a backward pass.
 
+use rayon::prelude::*;
+
 use super::simd::vectorised;
 
 /// One Philox4x32-10 block: the published bijection of `counter` under `key`.
@@ -96,18 +98,28 @@ impl Key {
         );
     }
 
-    fn words(self, n: usize) -> impl Iterator<Item = u32> {
-        (0..n.div_ceil(4) as u64).flat_map(move |index| self.block(index)).take(n)
+    /// What `make` turns the first `n` words into, by all threads.
+    fn each(self, n: usize, make: impl Fn(u32) -> f32 + Send + Sync) -> Vec<f32> {
+        const PIECE: usize = 1 << 12;
+        let mut out = vec![0.0; n];
+        out.par_chunks_mut(PIECE).enumerate().for_each_init(
+            || [0; PIECE],
+            |words, (index, out)| {
+                self.fill((index * PIECE / 4) as u64, &mut words[..out.len().next_multiple_of(4)]);
+                out.iter_mut().zip(words.iter()).for_each(|(out, &word)| *out = make(word));
+            },
+        );
+        out
     }
 
     /// `n` numbers uniform in [0, 1), multiples of 2^-24.
     pub fn uniform(self, n: usize) -> Vec<f32> {
-        self.words(n).map(unit).collect()
+        self.each(n, unit)
     }
 
     /// `n` standard normal numbers, one 32-bit word each (so at most 6.3 in magnitude).
     pub fn normal(self, n: usize) -> Vec<f32> {
-        self.words(n).map(|word| quantile(centre(word)) as f32).collect()
+        self.each(n, |word| quantile(centre(word)) as f32)
     }
 
     /// `n` standard normal numbers conditioned on lying in [-bound, bound]; a bound that is not positive gives zeros.
@@ -117,9 +129,7 @@ impl Key {
             return vec![0.0; n];
         }
         let low = lower_tail(f64::from(bound));
-        self.words(n)
-            .map(|word| (quantile(low + centre(word) * (1.0 - 2.0 * low)) as f32).clamp(-bound, bound))
-            .collect()
+        self.each(n, |word| (quantile(low + centre(word) * (1.0 - 2.0 * low)) as f32).clamp(-bound, bound))
     }
 
     /// `draws` integers uniform in 0..bound (bias below 2^-32); a bound of 0 gives zeros.

@@ -1,6 +1,6 @@
 //! How parameters begin.
 
-use candle_core::{D, Device, Result, Shape, Tensor};
+use candle_core::{D, Device, Result, Shape, Tensor, Var};
 
 use crate::kernels::random::Key;
 
@@ -24,15 +24,16 @@ pub enum Init {
 }
 
 impl Init {
-    /// The first value (`shape`) of a parameter whose stream is `key`.
-    pub(super) fn draw(self, shape: &Shape, key: Key, device: &Device) -> Result<Tensor> {
+    /// A variable of the first value (`shape`) of a parameter whose stream is `key`.
+    pub(super) fn draw(self, shape: &Shape, key: Key, device: &Device) -> Result<Var> {
         let count = shape.elem_count();
-        let scaled = |values: Vec<f32>, scale: f64| -> Result<Tensor> {
+        // A variable takes the drawn vector over: the largest table of a model is not held twice.
+        let scaled = |values: Vec<f32>, scale: f64| {
             let values: Vec<f32> = values.into_iter().map(|value| value * scale as f32).collect();
-            Tensor::from_vec(values, shape, device)
+            Var::from_vec(values, shape, device)
         };
         match self {
-            Self::Constant(value) => Tensor::full(value as f32, shape, device),
+            Self::Constant(value) => Var::from_tensor(&Tensor::full(value as f32, shape, device)?),
             Self::Normal { std } => scaled(key.normal(count), std),
             Self::Uniform { bound } => {
                 scaled(key.uniform(count).into_iter().map(|value| 2.0 * value - 1.0).collect(), bound)
@@ -40,7 +41,7 @@ impl Init {
             Self::UnitRows => {
                 let rows = Tensor::from_vec(key.normal(count), shape, device)?;
                 let norm = rows.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
-                rows.broadcast_div(&norm)
+                Var::from_tensor(&rows.broadcast_div(&norm)?)
             }
         }
     }

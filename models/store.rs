@@ -203,11 +203,11 @@ impl Store {
             return entry.of_shape(name, &shape);
         }
         let decays = role == Role::Trainable && shape.rank() >= 2;
-        let value = match self.0.outline {
-            true => Tensor::zeros((), DType::F32, &self.0.device)?,
+        let var = match self.0.outline {
+            true => Var::zeros((), DType::F32, &self.0.device)?,
             false => init.draw(&shape, Key::new(self.0.seed, 0, name), &self.0.device)?,
         };
-        Ok(self.insert(name, Entry { var: Var::from_tensor(&value)?, shape, role, decays, bounds }))
+        Ok(self.insert(name, Entry { var, shape, role, decays, bounds }))
     }
 
     fn insert(&self, name: &str, entry: Entry) -> Entry {

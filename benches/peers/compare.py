@@ -1,15 +1,17 @@
-"""Times training steps of this suite and of PyTorch in turn (A B A B ..) and prints their ratio.
+"""Times training steps and parts of them in this suite and in PyTorch in turn (A B A B ..) and prints their ratios.
 
-    python3 benches/peers/compare.py [--rounds 5] [--steps 8] [--threads 2] [--compile] [clip albef]
+    python3 benches/peers/compare.py [--rounds 5] [--threads 2] [--compile] [clip clip_b32 albef layer ..]
 
 Makes its own Python environment under `target/peers` the first time. Only ratios within one run mean anything: the two
-sides alternate, so a machine that slows down slows both.
+sides alternate, so a machine that slows down slows both. GFLOP/s are those of our matrix products, and the last column
+is their share of the rate of one large product, measured in the same round.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import platform
 import statistics
 import subprocess
 import sys
@@ -18,6 +20,16 @@ import venv
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOME = ROOT / "target" / "peers"
 REQUIREMENTS = ["torch==2.15.0", "numpy"]
+# What is timed, what it counts, and how often a round runs it.
+CASES = {
+    "clip": ("CLIP, 6 x 192, 64 pairs", "pairs", 8),
+    "clip_b32": ("CLIP ViT-B/32, 8 pairs", "pairs", 4),
+    "albef": ("ALBEF, 6 x 192, 32 pairs", "pairs", 8),
+    "layer": ("BERT-base layer, 8 x 197 tokens", "times", 10),
+    "optimiser": ("clipping and AdamW, 100 M parameters", "times", 10),
+    "cross_entropy": ("cross-entropy, 1,024 x 30,522", "times", 10),
+    "ipot": ("IPOT, 64 x 30 x 100", "times", 40),
+}
 
 
 def environment():
@@ -52,39 +64,53 @@ def spread(values, digits=1):
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
+def machine():
+    model = "an unknown processor"
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line]
+        model = next((value.strip() for key, value in lines if key.strip() == "model name"), model)
+    return f"{os.cpu_count()} cores of {model}, {platform.system()}"
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*", default=["clip", "albef"])
+    parser.add_argument("names", nargs="*", default=list(CASES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="torch.compile on the PyTorch side")
     args = parser.parse_args()
     binary, python = ours(), environment()
-    peer = str(pathlib.Path(__file__).with_name("step.py"))
-    print(f"{args.rounds} rounds of {args.steps} steps, {args.threads} threads each, f32; median (lowest to highest)\n")
-    print("| step | ours, pairs/s | PyTorch, pairs/s | ratio | our peak memory, MiB | PyTorch's | ratio |")
-    print("|---|---|---|---|---|---|---|")
+    peer = str(pathlib.Path(__file__).with_name("peer.py"))
+    print(f"{args.rounds} rounds, {args.threads} threads each, f32; median (lowest to highest). {machine()}.\n")
+    print("| what | ours a second | PyTorch a second | ratio | ours, MiB | PyTorch, MiB | ratio "
+          "| ours, GFLOP/s | of the machine's |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for name in args.names:
-        count = ["--steps", str(args.steps), "--threads", str(args.threads)]
+        title, unit, count = CASES[name]
+        options = ["--count", str(count), "--threads", str(args.threads)]
         rounds = []
         for _ in range(args.rounds):
-            a = once([binary, "--step", name, *count], args.threads)
-            b = once([python, peer, name, *count, *(["--compile"] if args.compile else [])], args.threads)
-            rounds.append((a, b))
-        if abs(rounds[0][0]["parameters"] / rounds[0][1]["parameters"] - 1) > 0.01:
-            sys.exit(f"{name}: the two sides do not train the same model: {rounds[0]}")
-        speed, memory = "pairs_per_second", "peak_memory_mib"
+            rate = once([binary, "--once", "gemm", "--count", "10", "--threads", str(args.threads)], args.threads)
+            a = once([binary, "--once", name, *options], args.threads)
+            b = once([python, peer, name, *options, *(["--compile"] if args.compile else [])], args.threads)
+            rounds.append((a, b, rate))
+        first = rounds[0]
+        if first[1]["parameters"] and abs(first[0]["parameters"] / first[1]["parameters"] - 1) > 0.01:
+            sys.exit(f"{name}: the two sides do not train the same model: {first}")
+        speed, memory, flops = "per_second", "peak_memory_mib", "gigaflops_per_second"
+        worked = first[0][flops] > 0
         print(
-            f"| {name} | {spread([a[speed] for a, _ in rounds])} | {spread([b[speed] for _, b in rounds])} "
-            f"| {spread([a[speed] / b[speed] for a, b in rounds], 2)} "
-            f"| {spread([a[memory] for a, _ in rounds], 0)} | {spread([b[memory] for _, b in rounds], 0)} "
-            f"| {spread([a[memory] / b[memory] for a, b in rounds], 2)} |",
+            f"| {title} ({unit}) | {spread([a[speed] for a, _, _ in rounds])} "
+            f"| {spread([b[speed] for _, b, _ in rounds])} | {spread([a[speed] / b[speed] for a, b, _ in rounds], 2)} "
+            f"| {spread([a[memory] for a, _, _ in rounds], 0)} | {spread([b[memory] for _, b, _ in rounds], 0)} "
+            f"| {spread([a[memory] / b[memory] for a, b, _ in rounds], 2)} "
+            f"| {spread([a[flops] for a, _, _ in rounds], 0) if worked else ''} "
+            f"| {spread([a[flops] / rate[flops] for a, _, rate in rounds], 2) if worked else ''} |",
             flush=True,
         )
-    frameworks = {b["framework"] for _, b in rounds}
-    before = rounds[0][1]["memory_before_mib"]
-    print(f"\n{', '.join(frameworks)}; importing it takes {before:.0f} MiB of its peak.")
+    frameworks = {b["framework"] for _, b, _ in rounds}
+    print(f"\n{', '.join(frameworks)}; importing it takes {first[1]['memory_before_mib']:.0f} MiB of its peak.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The training steps of `benches/steps.rs` in PyTorch: the same shapes, losses, optimiser and number of threads.
+"""The steps and parts of `benches/steps.rs` and `benches/parts.rs` in PyTorch: the same shapes, losses, optimiser and threads.
 
-    python step.py clip|albef [--steps 8] [--threads 2] [--compile]
+    python peer.py NAME [--count 8] [--threads 2] [--compile]
 
-Prints one line of JSON: pairs a second over the timed steps and the peak resident memory of the process. Written as one
-writes it in PyTorch today: `nn.Linear`, fused scaled dot-product attention, fused AdamW.
+Prints one line of JSON: pairs (of a step) or times (of a part) a second and the peak resident memory of the process.
+Written as one writes it in PyTorch today: `nn.Linear`, fused scaled dot-product attention, fused AdamW.
 """
 
 import argparse
@@ -89,15 +89,18 @@ class Vit(nn.Module):
 
 
 class Clip(nn.Module):
-    def __init__(self, size=64, patch=8, width=192, depth=6, heads=6, words=24, embed=192):
+    def __init__(self, size=64, patch=8, image=(192, 6, 6), text=(192, 6, 6), vocabulary=WORDS, words=24, embed=192):
+        """`image` and `text`: width, depth and heads."""
         super().__init__()
-        self.image = Vit(size, patch, width, depth, heads, QuickGelu(), pre=True)
-        self.table = nn.Embedding(WORDS, width)
+        self.image = Vit(size, patch, *image, QuickGelu(), pre=True)
+        width, depth, heads = text
+        self.table = nn.Embedding(vocabulary, width)
         nn.init.normal_(self.table.weight, std=0.02)
         self.positions = nn.Parameter(torch.randn(words, width) * 0.01)
         self.text = nn.ModuleList(PreNorm(width, heads, QuickGelu()) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.to_image, self.to_text = nn.Linear(width, embed, bias=False), nn.Linear(width, embed, bias=False)
+        self.to_image = nn.Linear(image[0], embed, bias=False)
+        self.to_text = nn.Linear(width, embed, bias=False)
         self.scale = nn.Parameter(torch.tensor(2.6593))
 
     def loss(self, batch):
@@ -206,36 +209,21 @@ class AlbefStep(nn.Module):
             self.place = end % len(self.images)
 
 
-def batch(rows, words=24, size=64):
+def batch(rows, words=24, size=64, vocabulary=WORDS):
     lengths = torch.randint(6, words + 1, (rows, 1))
     mask = (torch.arange(words) < lengths).float()
-    ids = torch.randint(5, WORDS, (rows, words)) * mask.long()
+    ids = torch.randint(5, vocabulary, (rows, words)) * mask.long()
     chosen = (torch.rand(rows, words) < 0.15) & mask.bool()
     return {"pixels": torch.randn(rows, 3, size, size), "ids": ids, "mask": mask, "chosen": chosen,
             "masked": ids.masked_fill(chosen, 4)}
 
 
-def peak_memory():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("name", choices=["clip", "albef"])
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true")
-    args = parser.parse_args()
-    before = peak_memory()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    rows, model = (64, Clip()) if args.name == "clip" else (32, AlbefStep())
-    data = batch(rows)
+def training_step(model, data, compiled):
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [{"params": [p for p in trained if p.ndim >= 2], "weight_decay": 0.05},
               {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), eps=1e-6, fused=True)
-    loss_of = torch.compile(model.loss) if args.compile else model.loss
+    loss_of = torch.compile(model.loss) if compiled else model.loss
 
     def step():
         optimiser.zero_grad(set_to_none=True)
@@ -246,19 +234,114 @@ def main():
         model.after()
         return loss
 
+    return step, sum(p.numel() for p in trained)
+
+
+def layer(compiled):
+    """A layer of BERT-base on 8 sequences of 197 tokens, forward and backward, without dropout."""
+    model = PostNorm(768, 12, cross=False, drop=0.0)
+    x, c = torch.randn(8, 197, 768, requires_grad=True), torch.randn(8, 197, 768)
+    forward = torch.compile(model) if compiled else model
+
+    def run():
+        model.zero_grad(set_to_none=True)
+        x.grad = None
+        (forward(x, None) * c).sum().backward()
+
+    return run
+
+
+def optimiser():
+    """Clipping to norm 1 and AdamW over 100 million parameters in 100 tensors."""
+    parameters = [nn.Parameter(torch.randn(1000, 1000)) for _ in range(100)]
+    for parameter in parameters:
+        parameter.grad = torch.randn(1000, 1000)
+    adamw = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.05, fused=True)
+
+    def run():
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        adamw.step()
+
+    return run
+
+
+def cross_entropy(compiled):
+    """Cross-entropy over 30,522 words of 1,024 rows of logits, forward and backward."""
+    logits, targets = torch.randn(1024, 30522, requires_grad=True), torch.randint(30522, (1024,))
+    loss_of = torch.compile(F.cross_entropy) if compiled else F.cross_entropy
+
+    def run():
+        logits.grad = None
+        loss_of(logits, targets).backward()
+
+    return run
+
+
+def ipot(compiled):
+    """Plans between 64 texts of 30 words and images of 100 regions: 50 iterations, as one writes them in PyTorch."""
+    cost = torch.rand(64, 30, 100)
+
+    @torch.no_grad()
+    def plan(cost, beta=0.5, iterations=50):
+        rows, m, n = cost.shape
+        a = torch.exp(-cost.transpose(1, 2) / beta)
+        t, sigma = torch.ones(rows, n, m), torch.full((rows, m, 1), 1 / m)
+        for _ in range(iterations):
+            q = a * t
+            delta = 1 / (n * (q @ sigma))
+            sigma = 1 / (m * (q.transpose(1, 2) @ delta))
+            t = delta * q * sigma.transpose(1, 2)
+        return t
+
+    plan = torch.compile(plan) if compiled else plan
+    return lambda: plan(cost)
+
+
+def peak_memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def prepare(name, compiled):
+    """What to run, how many of what it counts are in one run, and how many parameters it trains."""
+    if name == "clip":
+        step, parameters = training_step(Clip(), batch(64), compiled)
+        return step, 64, parameters
+    if name == "clip_b32":
+        size = {"size": 224, "words": 77, "vocabulary": 49408}
+        model = Clip(patch=32, image=(768, 12, 12), text=(512, 12, 8), embed=512, **size)
+        step, parameters = training_step(model, batch(8, **size), compiled)
+        return step, 8, parameters
+    if name == "albef":
+        step, parameters = training_step(AlbefStep(), batch(32), compiled)
+        return step, 32, parameters
+    parts = {"layer": layer, "cross_entropy": cross_entropy, "ipot": ipot}
+    return (optimiser() if name == "optimiser" else parts[name](compiled)), 1, None
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("--count", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true")
+    args = parser.parse_args()
+    before = peak_memory()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    run, units, parameters = prepare(args.name, args.compile)
     for _ in range(2):
-        loss = step()
+        run()
     start = time.perf_counter()
-    for _ in range(args.steps):
-        loss = step()
+    for _ in range(args.count):
+        outcome = run()
     seconds = time.perf_counter() - start
     print(json.dumps({
-        "step": args.name,
-        "pairs_per_second": args.steps * rows / seconds,
+        "name": args.name,
+        "per_second": args.count * units / seconds,
         "peak_memory_mib": peak_memory(),
         "memory_before_mib": before,
-        "parameters": sum(p.numel() for p in trained),
-        "loss": float(loss.detach()),
+        "parameters": parameters,
+        "loss": float(outcome.detach()) if parameters else None,
         "framework": f"PyTorch {torch.__version__}" + (" compiled" if args.compile else ""),
     }))
 
