@@ -1,40 +1,37 @@
-//! Linear maps, optionally followed by an activation, with bias and activation applied while the result is in cache.
+//! Linear maps, optionally of an activation of their input, which is computed anew in the backward pass instead of kept.
 //!
-//! `y = f(x W' + b)`. With dz = dy f'(z): dx = dz W, dW = dz' x, db = the column sums of dz. No matrix is transposed
+//! `y = f(x) W' + b`. With g = dy W: dx = g f'(x), dW = dy' f(x), db = the column sums of dy. No matrix is transposed
 //! in memory; the gradient of the weight arrives in the layout of the weight.
 
-use std::sync::Mutex;
-
-use candle_core::{CpuStorage, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 
 use super::Activation;
 use super::operation::{Operand, Operation, Slot, apply2, apply3};
 use super::product::{Matrix, Threads, Write, multiply};
 use super::real::Real;
-use super::rows::{column_sums, for_pieces, rows_per_piece, scratch};
+use super::rows::{column_sums, for_pieces, scratch};
 use super::simd::vectorised;
-use rayon::prelude::*;
 
 /// `y = x W' + b`: x (.., I), weight (O, I), bias (O), result (.., O).
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    apply(x, weight, bias, None)
+    apply(None, x, weight, bias)
 }
 
-/// `activation(x W' + b)` with shapes as in [`linear`].
-pub fn linear_activate(
+/// `y = activation(x) W' + b` with shapes as in [`linear`].
+pub fn linear_of(
+    activation: Activation,
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
-    activation: Activation,
 ) -> Result<Tensor> {
-    apply(x, weight, bias, Some(activation))
+    apply(Some(activation), x, weight, bias)
 }
 
 fn apply(
+    activation: Option<Activation>,
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
-    activation: Option<Activation>,
 ) -> Result<Tensor> {
     let (outputs, inputs) = weight.dims2()?;
     if x.dims().last() != Some(&inputs) {
@@ -45,9 +42,7 @@ fn apply(
     {
         bail!("linear: bias {:?} for {outputs} outputs", bias.shape());
     }
-    let tracked = x.track_op() || weight.track_op() || bias.is_some_and(Tensor::track_op);
-    let operation = Linear { activation, keep: tracked && activation.is_some(), before: Mutex::new(None) };
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    let (operation, x, weight) = (Linear { activation }, x.contiguous()?, weight.contiguous()?);
     match bias {
         Some(bias) => apply3(operation, &x, &weight, &bias.contiguous()?),
         None => apply2(operation, &x, &weight),
@@ -56,9 +51,6 @@ fn apply(
 
 struct Linear {
     activation: Option<Activation>,
-    keep: bool,
-    /// The values before the activation, which its derivative needs.
-    before: Mutex<Option<CpuStorage>>,
 }
 
 impl Linear {
@@ -69,42 +61,24 @@ impl Linear {
         bias: Option<Operand<'_, T>>,
     ) -> Result<(Vec<T>, Shape)> {
         let &[outputs, inputs] = weight.dims() else { bail!("linear: weight {:?}", weight.dims()) };
-        let (x_data, weight) = (x.dense()?, weight.dense()?);
         let rows = x.layout.shape().elem_count() / inputs.max(1);
-        let mut z = scratch(rows * outputs);
-        let (x_matrix, weight) =
-            (Matrix::new(x_data, rows, inputs, inputs)?, Matrix::new(weight, outputs, inputs, inputs)?);
-        multiply(&mut z, outputs, T::one(), x_matrix, weight.t(), Write::Replace, Threads::Pool)?;
         let mut dims = x.dims().to_vec();
         if let Some(last) = dims.last_mut() {
             *last = outputs;
         }
-        let bias = bias.map(|bias| bias.dense()).transpose()?;
-        let y = self.finish(z, bias, outputs)?;
-        Ok((y, dims.into()))
-    }
-
-    /// Adds the bias and applies the activation in one sweep.
-    fn finish<T: Real>(&self, mut z: Vec<T>, bias: Option<&[T]>, outputs: usize) -> Result<Vec<T>> {
-        let Some(activation) = self.activation else {
-            if let Some(bias) = bias {
-                for_pieces(&mut z, outputs, |_, piece| add_bias(piece, bias));
-            }
-            return Ok(z);
+        let active = match self.activation {
+            Some(activation) => Some(activated(activation, x.dense()?)),
+            None => None,
         };
-        let mut y = scratch(z.len());
-        let length = (rows_per_piece(outputs) * outputs).max(1);
-        y.par_chunks_mut(length).zip(z.par_chunks_mut(length)).for_each(|(y, z)| {
-            if let Some(bias) = bias {
-                add_bias(z, bias);
-            }
-            activation.apply(z, y);
-        });
-        if self.keep {
-            let mut before = self.before.lock().map_err(|_| poisoned())?;
-            *before = Some(T::to_cpu_storage_owned(z));
+        let x = Matrix::new(active.as_deref().map_or_else(|| x.dense(), Ok)?, rows, inputs, inputs)?;
+        let weight = Matrix::new(weight.dense()?, outputs, inputs, inputs)?;
+        let mut y = scratch(rows * outputs);
+        multiply(&mut y, outputs, T::one(), x, weight.t(), Write::Replace, Threads::Pool)?;
+        if let Some(bias) = bias {
+            let bias = bias.dense()?;
+            for_pieces(&mut y, outputs, |_, piece| add_bias(piece, bias));
         }
-        Ok(y)
+        Ok((y, dims.into()))
     }
 
     fn gradients<T: Real>(
@@ -117,30 +91,26 @@ impl Linear {
         let &[outputs, inputs] = weight.dims() else { bail!("linear: weight {:?}", weight.dims()) };
         let (x, weight) = (x.dense()?, weight.dense()?);
         let rows = x.len() / inputs.max(1);
-        let through;
-        let grad = match self.activation {
-            None => grad,
-            Some(activation) => {
-                let before = self.before.lock().map_err(|_| poisoned())?;
-                let Some(before) = before.as_ref() else { bail!("linear: the forward pass kept nothing") };
-                let z = T::cpu_storage_as_slice(before)?;
-                let mut dz = scratch(z.len());
-                for_pieces(&mut dz, 1, |first, out| {
-                    let range = first..first + out.len();
-                    activation.differentiate(&z[range.clone()], &grad[range], out, false);
-                });
-                through = dz;
-                &through
-            }
-        };
-        let dz = Matrix::new(grad, rows, outputs, outputs)?;
+        let dy = Matrix::new(grad, rows, outputs, outputs)?;
+        if let Some(dw) = dw {
+            let active = self.activation.map(|activation| activated(activation, x));
+            let x = Matrix::new(active.as_deref().unwrap_or(x), rows, inputs, inputs)?;
+            multiply(dw.data, inputs, T::one(), dy.t(), x, dw.write, Threads::Pool)?;
+        }
         if let Some(dx) = dx {
             let weight = Matrix::new(weight, outputs, inputs, inputs)?;
-            multiply(dx.data, inputs, T::one(), dz, weight, dx.write, Threads::Pool)?;
-        }
-        if let Some(dw) = dw {
-            let x = Matrix::new(x, rows, inputs, inputs)?;
-            multiply(dw.data, inputs, T::one(), dz.t(), x, dw.write, Threads::Pool)?;
+            match self.activation {
+                None => multiply(dx.data, inputs, T::one(), dy, weight, dx.write, Threads::Pool)?,
+                Some(activation) => {
+                    let mut active = scratch(x.len());
+                    multiply(&mut active, inputs, T::one(), dy, weight, Write::Replace, Threads::Pool)?;
+                    let adds = dx.adds();
+                    for_pieces(dx.data, 1, |first, dx| {
+                        let range = first..first + dx.len();
+                        activation.differentiate(&x[range.clone()], &active[range], dx, adds);
+                    });
+                }
+            }
         }
         if let Some(db) = db {
             db.put(&column_sums(grad, outputs));
@@ -149,8 +119,10 @@ impl Linear {
     }
 }
 
-fn poisoned() -> candle_core::Error {
-    candle_core::Error::Msg("linear: another thread failed in this layer".into())
+fn activated<T: Real>(activation: Activation, x: &[T]) -> Vec<T> {
+    let mut out = scratch(x.len());
+    for_pieces(&mut out, 1, |first, out| activation.apply(&x[first..first + out.len()], out));
+    out
 }
 
 fn add_bias<T: Real>(rows: &mut [T], bias: &[T]) {

@@ -12,5 +12,5 @@ const PURGE_DELAY: i32 = 15;
 pub fn keep() {
     // SAFETY: the option exists in the version of mimalloc that is compiled in, -1 is among its values ("no purging at
     // all"), and a single aligned word is written.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, c_long::from(-1i32)) }
+    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, c_long::from(-1i32)) }
 }

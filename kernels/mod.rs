@@ -38,7 +38,7 @@ pub use dropout::{Dropout, dropout};
 pub use embedding::{embedding, gather_rows, gather_vectors, spread_vectors};
 pub use ipot::{Ipot, ipot};
 pub use layer_norm::layer_norm;
-pub use linear::{linear, linear_activate};
+pub use linear::{linear, linear_of};
 pub use mask::Mask;
 pub use normalize::l2_normalize;
 pub use patchify::patchify;

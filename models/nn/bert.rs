@@ -185,7 +185,8 @@ impl Decoder {
     /// # Errors
     /// When the last dimension is another.
     pub fn forward(&self, hidden: &Tensor) -> Result<Tensor> {
-        let hidden = self.norm.forward(&self.transform.activate(hidden, Activation::Gelu)?)?;
+        let hidden = kernels::activate(&self.transform.forward(hidden)?, Activation::Gelu)?;
+        let hidden = self.norm.forward(&hidden)?;
         kernels::linear(&hidden, &self.table, Some(&self.bias))
     }
 }

@@ -36,7 +36,19 @@ impl Linear {
     /// # Errors
     /// When a shape does not fit.
     pub fn join(&self, x: &Tensor, to: Residual) -> Result<Tensor> {
-        kernels::residual(to.x, &kernels::linear(x, &self.weight, None)?, self.bias.as_ref(), to.dropout)
+        self.joined(kernels::linear(x, &self.weight, None)?, to)
+    }
+
+    /// [`Linear::join`] of an activation of x.
+    ///
+    /// # Errors
+    /// When a shape does not fit.
+    pub fn join_active(&self, x: &Tensor, activation: Activation, to: Residual) -> Result<Tensor> {
+        self.joined(kernels::linear_of(activation, x, &self.weight, None)?, to)
+    }
+
+    fn joined(&self, product: Tensor, to: Residual) -> Result<Tensor> {
+        kernels::residual(to.x, &product, self.bias.as_ref(), to.dropout)
     }
 
     /// The map to `count` of the outputs, from output `first` on: the same weights.
@@ -46,14 +58,6 @@ impl Linear {
     pub fn part(&self, first: usize, count: usize) -> Result<Self> {
         let bias = self.bias.as_ref().map(|bias| bias.narrow(0, first, count)).transpose()?;
         Ok(Self { weight: self.weight.narrow(0, first, count)?, bias })
-    }
-
-    /// [`Linear::forward`] followed by an activation.
-    ///
-    /// # Errors
-    /// When the last dimension is another.
-    pub fn activate(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        kernels::linear_activate(x, &self.weight, self.bias.as_ref(), activation)
     }
 }
 
@@ -122,6 +126,6 @@ impl Mlp {
     /// # Errors
     /// When a shape does not fit.
     pub fn forward(&self, x: &Tensor, to: Residual) -> Result<Tensor> {
-        self.down.join(&self.up.activate(x, self.activation)?, to)
+        self.down.join_active(&self.up.forward(x)?, self.activation, to)
     }
 }

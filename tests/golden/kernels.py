@@ -53,7 +53,7 @@ def ipot(cost, rows, columns, beta=0.5, iterations=50, k=1):
 
 x, w, b = draw(3, 7, 5), draw(6, 5), draw(6)
 case("linear", F.linear, x=x, w=w, b=b)
-case("gelu", lambda x, w, b: F.gelu(F.linear(x, w, b)), x=x.detach().clone(), w=w.detach().clone(), b=b.detach().clone())
+case("gelu", lambda x, w, b: F.linear(F.gelu(x), w, b), x=x.detach().clone(), w=w.detach().clone(), b=b.detach().clone())
 case("gelu_tanh", lambda x: F.gelu(x, approximate="tanh"), x=2 * draw(4, 33))
 case("quick_gelu", lambda x: x * torch.sigmoid(1.702 * x), x=2 * draw(4, 33))
 case("layer_norm", lambda x, g, b: F.layer_norm(x, (19,), g, b, 1e-5), x=draw(6, 19), g=draw(19), b=draw(19))

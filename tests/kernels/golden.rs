@@ -51,7 +51,7 @@ fn maps_activations_and_normalisations_are_those_of_pytorch() {
     let golden = Golden::read();
     let linear = ["x", "w", "b"];
     golden.agrees("linear", &linear, |t| kernels::linear(&t[0], &t[1], Some(&t[2])));
-    golden.agrees("gelu", &linear, |t| kernels::linear_activate(&t[0], &t[1], Some(&t[2]), Activation::Gelu));
+    golden.agrees("gelu", &linear, |t| kernels::linear_of(Activation::Gelu, &t[0], &t[1], Some(&t[2])));
     golden.agrees("gelu_tanh", &["x"], |t| kernels::activate(&t[0], Activation::GeluTanh));
     golden.agrees("quick_gelu", &["x"], |t| kernels::activate(&t[0], Activation::QuickGelu));
     golden.agrees("layer_norm", &["x", "g", "b"], |t| kernels::layer_norm(&t[0], &t[1], &t[2], 1e-5));

@@ -47,8 +47,8 @@ fn a_linear_map_has_the_values_and_gradients_of_matmul() {
         for activation in ACTIVATIONS {
             agrees(
                 &[x.clone(), w.clone(), b.clone()],
-                &|t| kernels::linear_activate(&t[0], &t[1], Some(&t[2]), activation),
-                &|t| plain_activate(&plain_linear(&t[0], &t[1])?.broadcast_add(&t[2])?, activation),
+                &|t| kernels::linear_of(activation, &t[0], &t[1], Some(&t[2])),
+                &|t| plain_linear(&plain_activate(&t[0], activation)?, &t[1])?.broadcast_add(&t[2]),
             );
         }
     }
@@ -228,7 +228,7 @@ fn gradients_flow_to_every_tracked_input_and_to_no_other() {
 fn a_second_backward_pass_gives_the_same_gradients() {
     let w = candle_core::Var::from_tensor(&normal("w", &[5, 6], DType::F32).unwrap()).unwrap();
     let x = normal("x", &[4, 6], DType::F32).unwrap();
-    let y = kernels::linear_activate(&x, w.as_tensor(), None, Activation::Gelu).unwrap().sum_all().unwrap();
+    let y = kernels::linear_of(Activation::Gelu, &x, w.as_tensor(), None).unwrap().sum_all().unwrap();
     let gradient = || y.backward().unwrap().get(w.as_tensor()).unwrap().to_vec2::<f32>().unwrap();
     assert_eq!(gradient(), gradient());
 }

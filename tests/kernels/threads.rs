@@ -42,7 +42,7 @@ fn linear_maps_give_equal_bits_at_any_number_of_threads() {
         let x = normal("x", &[rows, inputs], DType::F32).unwrap();
         let w = normal("w", &[outputs, inputs], DType::F32).unwrap();
         let b = normal("b", &[outputs], DType::F32).unwrap();
-        equal_bits(&[x, w, b], |t| kernels::linear_activate(&t[0], &t[1], Some(&t[2]), Activation::Gelu));
+        equal_bits(&[x, w, b], |t| kernels::linear_of(Activation::Gelu, &t[0], &t[1], Some(&t[2])));
     }
 }
 

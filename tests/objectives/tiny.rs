@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use candle_core::{D, Result, Tensor};
-use vlp_bench::kernels::{Activation, embedding, l2_normalize, linear, linear_activate};
+use vlp_bench::kernels::{Activation, activate, embedding, l2_normalize, linear};
 use vlp_bench::models::{Attend, Dims, Fused, Image, Init, Model, Text, Tokens, Vars, View};
 
 use super::{SIZE, VOCABULARY, WORDS};
@@ -79,7 +79,7 @@ impl Model for Tiny {
     fn fuse(&self, image: &View<Image>, text: &View<Text>, attend: Attend) -> Result<Fused> {
         assert_eq!(attend, Attend::Both);
         let (image, text) = (self.image_tokens(image)?, self.text_tokens(text)?);
-        let seen = linear_activate(&image.hidden.mean_keepdim(1)?, &self.mix[0], None, Activation::Gelu)?;
+        let seen = activate(&linear(&image.hidden.mean_keepdim(1)?, &self.mix[0], None)?, Activation::Gelu)?;
         let hidden = linear(&text.hidden.broadcast_mul(&seen)?, &self.mix[1], None)?;
         let mask = text.mask.clone().unwrap().unsqueeze(D::Minus1)?;
         let pooled = hidden.broadcast_mul(&mask)?.sum(1)?;
