@@ -9,8 +9,9 @@
 
 mod rand;
 
-use image::RgbImage;
-use image::imageops::{self, FilterType};
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::{RgbImage, imageops};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Picture, Region, Result};
@@ -109,7 +110,7 @@ impl Config {
         if window != whole {
             regions.retain_mut(|region| cropped(region, window, [width, height]));
         }
-        image = resized(image, window, size);
+        image = resized(image, window, size)?;
         if self.flip && stream.below(2) == 1 && !names_side(caption) {
             imageops::flip_horizontal_in_place(&mut image);
             for region in regions.iter_mut() {
@@ -187,17 +188,32 @@ fn image(picture: Picture) -> Result<RgbImage> {
     })
 }
 
-/// The window [x, y, width, height] at `size` x `size` pixels, whatever its own proportions (as ALBEF resizes).
-fn resized(image: RgbImage, [x, y, width, height]: [u32; 4], size: u32) -> RgbImage {
+/// The window [x, y, width, height] at `size` x `size` pixels, whatever its own proportions (as ALBEF resizes). The window
+/// is cut out first, so that no pixel beside it blends in.
+fn resized(image: RgbImage, [x, y, width, height]: [u32; 4], size: u32) -> Result<RgbImage> {
     if (width, height) == (size, size) && image.dimensions() == (size, size) {
-        return image;
+        return Ok(image);
     }
     let view = imageops::crop_imm(&image, x, y, width, height).to_image();
     if (width, height) == (size, size) {
-        view
-    } else {
-        imageops::resize(&view, size, size, FilterType::CatmullRom)
+        return Ok(view);
     }
+    let mut small = RgbImage::new(size, size);
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::setting(
+            "data.size",
+            format!("{size} cannot be made from {width} x {height} ({error})"),
+            "name another",
+        )
+    };
+    let from =
+        ImageRef::new(width, height, view.as_raw(), PixelType::U8x3).map_err(|error| failed(&error))?;
+    let mut to =
+        Image::from_slice_u8(size, size, &mut small, PixelType::U8x3).map_err(|error| failed(&error))?;
+    let bicubic = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+    Resizer::new().resize(&from, &mut to, &bicubic).map_err(|error| failed(&error))?;
+    drop(to);
+    Ok(small)
 }
 
 /// A window of random area and proportions from 3:4 to 4:3 in which at least one region stays; `None` after ten
