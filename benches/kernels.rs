@@ -59,7 +59,7 @@ fn run(c: &mut Criterion) -> Result<()> {
     });
     let operands = [variable(&[BATCH, TOKENS, 3 * WIDTH])?];
     passes(c, "self-attention", 4 * (BATCH * TOKENS * TOKENS * WIDTH) as u64, &operands, |t| {
-        kernels::self_attention(&t[0], 6, &Mask::None)
+        kernels::self_attention(&t[0], 6, &Mask::None, None)
     });
     let targets = Tensor::new(Key::new(0, 0, "targets").below(512, 8000), &Device::Cpu)?;
     passes(c, "cross-entropy of 8000 words", 512 * 8000, &[variable(&[512, 8000])?], |t| {

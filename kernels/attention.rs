@@ -10,7 +10,7 @@ use std::ops::Range;
 use candle_core::{D, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::Spans;
+use super::{Dropout, Spans};
 
 use super::mask::{Mask, Visible};
 use super::operation::{Operand, Operation, Slot, apply1, apply2, apply3};
@@ -26,24 +26,37 @@ const TILE: usize = 1 << 16;
 
 /// Attention of `heads` heads: q (B,Tq,D), k and v (B,Tk,D), result (B,Tq,D); scores are divided by sqrt(D/heads).
 ///
-/// A query that sees no key yields zeros and zero gradients. With [`Mask::Spans`] the operands have any leading
+/// A query that sees no key yields zeros and zero gradients. With `dropout` weights are dropped after the softmax. With [`Mask::Spans`] the operands have any leading
 /// dimensions, and the result those of q.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: &Mask) -> Result<Tensor> {
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    mask: &Mask,
+    dropout: Option<Dropout>,
+) -> Result<Tensor> {
     if k.dims() != v.dims() {
         bail!("attention: k {:?}, v {:?}", k.shape(), v.shape());
     }
-    let heads = Heads::new((q, 1), (k, 1), heads, mask)?;
+    let heads = Heads::new((q, 1), (k, 1), heads, mask, dropout)?;
     apply3(heads, &q.contiguous()?, &k.contiguous()?, &v.contiguous()?)
 }
 
 /// [`attention`] on one packed tensor (B,T,3D) = [q|k|v]; result (B,T,D).
-pub fn self_attention(qkv: &Tensor, heads: usize, mask: &Mask) -> Result<Tensor> {
-    apply1(Heads::new((qkv, 3), (qkv, 3), heads, mask)?, &qkv.contiguous()?)
+pub fn self_attention(qkv: &Tensor, heads: usize, mask: &Mask, dropout: Option<Dropout>) -> Result<Tensor> {
+    apply1(Heads::new((qkv, 3), (qkv, 3), heads, mask, dropout)?, &qkv.contiguous()?)
 }
 
 /// [`attention`] of q (B,Tq,D) over a packed kv (B,Tk,2D) = [k|v]; result (B,Tq,D).
-pub fn cross_attention(q: &Tensor, kv: &Tensor, heads: usize, mask: &Mask) -> Result<Tensor> {
-    apply2(Heads::new((q, 1), (kv, 2), heads, mask)?, &q.contiguous()?, &kv.contiguous()?)
+pub fn cross_attention(
+    q: &Tensor,
+    kv: &Tensor,
+    heads: usize,
+    mask: &Mask,
+    dropout: Option<Dropout>,
+) -> Result<Tensor> {
+    apply2(Heads::new((q, 1), (kv, 2), heads, mask, dropout)?, &q.contiguous()?, &kv.contiguous()?)
 }
 
 struct Heads {
@@ -53,6 +66,7 @@ struct Heads {
     width: usize,
     heads: usize,
     visible: Visible,
+    dropout: Option<Dropout>,
     /// Of the result.
     dims: Vec<usize>,
 }
@@ -93,7 +107,9 @@ impl Heads {
         (kv, kv_parts): (&Tensor, usize),
         heads: usize,
         mask: &Mask,
+        dropout: Option<Dropout>,
     ) -> Result<Self> {
+        dropout.iter().try_for_each(Dropout::check)?;
         let (shape, width) = (q.shape(), q.dim(D::Minus1)? / parts);
         if q.dim(D::Minus1)? != parts * width || kv.dim(D::Minus1)? != kv_parts * width {
             bail!("attention: q {shape:?} in {parts} parts, keys {:?} in {kv_parts}", kv.shape());
@@ -124,7 +140,7 @@ impl Heads {
         }
         keys.groups(rows(kv))?;
         let visible = mask.visible(queries.ranges().len(), queries.longest(), keys.longest())?;
-        Ok(Self { queries, keys, width, heads, visible, dims })
+        Ok(Self { queries, keys, width, heads, visible, dropout, dims })
     }
 
     fn columns(&self) -> usize {
@@ -199,6 +215,17 @@ impl Heads {
         Ok(())
     }
 
+    /// Drops what is dropped of the rows of weights, or of their gradients, of a tile of queries of one head. Each row has
+    /// words of its own, whose number does not depend on the tiles.
+    fn drop<T: Real>(&self, example: usize, first: usize, head: usize, rows: &mut [T]) {
+        let Some(dropout) = self.dropout else { return };
+        let (keys, stride) = (self.size(example).1, self.keys.longest().next_multiple_of(4));
+        let first = self.queries.ranges()[example].start + first;
+        for (row, weights) in rows.chunks_exact_mut(keys.max(1)).enumerate() {
+            dropout.mask(((first + row) * self.heads + head) * stride, weights);
+        }
+    }
+
     /// The outcome of one example, (Tq, D).
     fn attend<const N: usize, T: Real>(
         &self,
@@ -219,6 +246,7 @@ impl Heads {
             for (first, rows) in Self::tiles((queries, keys)) {
                 let q = of_q.head(&data, (first, rows), head, columns)?;
                 self.weigh(example, (first, rows), q, k, weights)?;
+                self.drop(example, first, head, &mut weights[..rows * keys]);
                 let weights = Matrix::new(weights, rows, keys, keys)?;
                 let out = &mut out[first * self.width + head * columns..];
                 multiply(out, self.width, T::one(), weights, v, Write::Replace, Threads::One)?;
@@ -228,14 +256,14 @@ impl Heads {
     }
 
     /// The gradients of one example: with dP = do v' and D_i = sum_j p_ij dP_ij, dS = p (dP - D), dq = dS k,
-    /// dk = dS' q, dv = p' do.
+    /// dk = dS' q, dv = p' do. Dropout stands between p and v: it acts on the p of dv and on dP.
     fn differentiate<const N: usize, T: Real>(
         &self,
         example: usize,
         data: [&[T]; N],
         grad: &[T],
         into: &mut Targets<'_, T, N>,
-        [weights, slopes]: &mut [Vec<T>; 2],
+        [weights, slopes]: [&mut [T]; 2],
     ) -> Result<()> {
         let (columns, places) = (self.columns(), self.places::<N>());
         let (queries, keys) = self.size(example);
@@ -250,21 +278,32 @@ impl Heads {
                 let grad = of_grad.head(&[grad], (first, rows), head, columns)?;
                 self.weigh(example, (first, rows), q, k, weights)?;
                 // Tiles share keys and values, so later ones add to what the first wrote.
-                let mut write = |place: Place, row, scale, a, b| match &mut into[place.operand] {
-                    None => Ok(()),
-                    Some(slot) => {
-                        let write = if row == first { slot.write } else { Write::Add };
-                        let target = &mut slot.data[place.at(row, head, columns)..];
-                        multiply(target, place.stride, scale, a, b, write, Threads::One)
-                    }
-                };
-                let p = Matrix::new(weights, rows, keys, keys)?;
-                write(of_v, 0, T::one(), p.t(), grad)?;
+                let mut write =
+                    |place: Place, row: usize, scale, a: Matrix<'_, T>, b: Matrix<'_, T>| match &mut into
+                        [place.operand]
+                    {
+                        None => Ok(()),
+                        Some(slot) => {
+                            let write = if row == first { slot.write } else { Write::Add };
+                            let target = &mut slot.data[place.at(row, head, columns)..];
+                            multiply(target, place.stride, scale, a, b, write, Threads::One)
+                        }
+                    };
+                let (weights, slopes) = (&mut weights[..rows * keys], &mut slopes[..rows * keys]);
+                let mut dropped = &*weights;
+                if self.dropout.is_some() {
+                    // The slopes' place serves the dropped weights first.
+                    slopes.copy_from_slice(weights);
+                    self.drop(example, first, head, slopes);
+                    dropped = &*slopes;
+                }
+                write(of_v, 0, T::one(), Matrix::new(dropped, rows, keys, keys)?.t(), grad)?;
                 if !wanted[0] && !wanted[1] {
                     continue;
                 }
                 multiply(slopes, keys, T::one(), grad, v.t(), Write::Replace, Threads::One)?;
-                through_softmax(keys, &weights[..rows * keys], slopes);
+                self.drop(example, first, head, slopes);
+                through_softmax(keys, weights, slopes);
                 let slopes = Matrix::new(slopes, rows, keys, keys)?;
                 write(of_q, first, self.scale(), slopes, k)?;
                 write(of_k, 0, self.scale(), slopes.t(), q)?;
@@ -399,6 +438,7 @@ impl<const N: usize> Operation<N> for Heads {
                         let unwritten = into.iter_mut().flatten().filter(|slot| !slot.adds());
                         unwritten.for_each(|slot| slot.data.fill(T::zero()));
                     } else {
+                        let scratch = scratch.each_mut().map(Vec::as_mut_slice);
                         self.differentiate(
                             example,
                             self.own(data, example),

@@ -10,9 +10,6 @@
 //!
 //! Deviation: weights begin at random, matrices with a standard deviation of 0.02 at width 768 and more in narrower
 //! models; the paper's image tower begins as DeiT and its text layers as BERT.
-//!
-//! Deviation: attention weights are not dropped (the paper's text layers drop one in ten), since the fused kernel never
-//! holds them; the outcome of each half layer is dropped as in the paper.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +45,8 @@ pub struct Config {
     pub patch: usize,
     /// E: width of the shared space.
     pub embed: usize,
-    /// Probability of dropping the outcome of each part of a text or fusion layer; the image tower drops nothing.
+    /// Probability of dropping attention weights and the outcome of each part of a text or fusion layer; the image tower
+    /// drops nothing.
     pub dropout: f64,
 }
 

@@ -20,15 +20,16 @@ WORDS = 8000
 
 
 class Attention(nn.Module):
-    def __init__(self, width, heads):
+    def __init__(self, width, heads, drop=0.0):
         super().__init__()
-        self.heads = heads
+        self.heads, self.drop = heads, drop
         self.q, self.kv, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
 
     def forward(self, x, memory=None, mask=None, causal=False):
         split = lambda t: t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = self.kv(x if memory is None else memory).chunk(2, -1)
-        y = F.scaled_dot_product_attention(split(self.q(x)), split(k), split(v), attn_mask=mask, is_causal=causal)
+        options = {"attn_mask": mask, "is_causal": causal, "dropout_p": self.drop if self.training else 0.0}
+        y = F.scaled_dot_product_attention(split(self.q(x)), split(k), split(v), **options)
         return self.out(y.transpose(1, 2).flatten(2))
 
 
@@ -58,8 +59,9 @@ class PostNorm(nn.Module):
 
     def __init__(self, width, heads, cross, drop):
         super().__init__()
-        self.attention, self.n1 = Attention(width, heads), nn.LayerNorm(width, eps=1e-12)
-        self.cross, self.nc = (Attention(width, heads), nn.LayerNorm(width, eps=1e-12)) if cross else (None, None)
+        self.attention, self.n1 = Attention(width, heads, drop), nn.LayerNorm(width, eps=1e-12)
+        self.cross = Attention(width, heads, drop) if cross else None
+        self.nc = nn.LayerNorm(width, eps=1e-12) if cross else None
         self.mlp, self.n2 = Mlp(width, nn.GELU()), nn.LayerNorm(width, eps=1e-12)
         self.drop = nn.Dropout(drop)
 

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{Linear, One, Residual, Spec, Start};
-use crate::kernels::{self, Mask};
+use crate::kernels::{self, Dropout, Mask};
 use crate::models::{Init, Vars};
 
 const ZERO: Option<Init> = Some(Init::Constant(0.0));
@@ -28,22 +28,29 @@ impl SelfAttention {
         })
     }
 
-    /// (.., D) to (.., D), joined to the residual path; the mask tells which rows are one sequence.
+    /// (.., D) to (.., D), joined to the residual path; the mask tells which rows are one sequence, and `dropout` is that
+    /// of the weights.
     ///
     /// # Errors
     /// When the mask is of another shape.
-    pub fn forward(&self, x: &Tensor, mask: &Mask, to: Residual) -> Result<Tensor> {
-        self.out.join(&kernels::self_attention(&self.qkv.forward(x)?, self.heads, mask)?, to)
+    pub fn forward(&self, x: &Tensor, mask: &Mask, dropout: Option<Dropout>, to: Residual) -> Result<Tensor> {
+        self.out.join(&kernels::self_attention(&self.qkv.forward(x)?, self.heads, mask, dropout)?, to)
     }
 
     /// What one token of each example finds in x (.., D): (B,D).
     ///
     /// # Errors
     /// When x has other rows.
-    pub fn forward_one(&self, x: &Tensor, one: &One, to: Residual) -> Result<Tensor> {
+    pub fn forward_one(
+        &self,
+        x: &Tensor,
+        one: &One,
+        dropout: Option<Dropout>,
+        to: Residual,
+    ) -> Result<Tensor> {
         let q = self.qkv.part(0, self.width)?.forward(&one.pick(x)?)?;
         let kv = self.qkv.part(self.width, 2 * self.width)?.forward(x)?;
-        self.out.join(&kernels::cross_attention(&q, &kv, self.heads, &one.mask())?, to)
+        self.out.join(&kernels::cross_attention(&q, &kv, self.heads, &one.mask(), dropout)?, to)
     }
 }
 
@@ -82,7 +89,14 @@ impl CrossAttention {
     ///
     /// # Errors
     /// When a shape does not fit.
-    pub fn forward(&self, x: &Tensor, kv: &Tensor, mask: &Mask, to: Residual) -> Result<Tensor> {
-        self.out.join(&kernels::cross_attention(&self.q.forward(x)?, kv, self.heads, mask)?, to)
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        (kv, mask): (&Tensor, &Mask),
+        dropout: Option<Dropout>,
+        to: Residual,
+    ) -> Result<Tensor> {
+        let q = self.q.forward(x)?;
+        self.out.join(&kernels::cross_attention(&q, kv, self.heads, mask, dropout)?, to)
     }
 }

@@ -3,8 +3,7 @@
 //!
 //! Layers are normalised after the residual sum: `x <- LN(x + attention(x))`, then `x <- LN(x + mlp(x))`.
 //!
-//! The outcome of each part of a layer is dropped as in BERT. Attention weights are not, since the fused kernel never
-//! holds them: a paper whose text layers drop them says so among its deviations.
+//! Attention weights and the outcome of each part of a layer are dropped with one probability, as in BERT.
 
 use candle_core::{Result, Tensor, bail};
 
@@ -116,7 +115,8 @@ impl Layer {
         keys: Option<(&Tensor, &Mask)>,
         noise: Option<Key>,
     ) -> Result<Tensor> {
-        let seen = self.attention.forward(x, mask, self.residual(x, noise, 0))?;
+        let seen =
+            self.attention.forward(x, mask, drops(self.dropout, noise, 3), self.residual(x, noise, 0))?;
         self.finish(&seen, keys, noise)
     }
 
@@ -133,7 +133,8 @@ impl Layer {
         noise: Option<Key>,
     ) -> Result<Tensor> {
         let own = one.pick(x)?;
-        let seen = self.attention.forward_one(x, one, self.residual(&own, noise, 0))?;
+        let dropout = drops(self.dropout, noise, 3);
+        let seen = self.attention.forward_one(x, one, dropout, self.residual(&own, noise, 0))?;
         self.finish(&seen, keys, noise)
     }
 
@@ -141,8 +142,9 @@ impl Layer {
     fn finish(&self, seen: &Tensor, keys: Option<(&Tensor, &Mask)>, noise: Option<Key>) -> Result<Tensor> {
         let mut x = self.norm1.forward(seen)?;
         match (&self.cross, keys) {
-            (Some((cross, norm)), Some((keys, mask))) => {
-                x = norm.forward(&cross.forward(&x, keys, mask, self.residual(&x, noise, 1))?)?;
+            (Some((cross, norm)), Some(keys)) => {
+                let dropout = drops(self.dropout, noise, 4);
+                x = norm.forward(&cross.forward(&x, keys, dropout, self.residual(&x, noise, 1))?)?;
             }
             (None, Some(_)) => bail!("this layer has no cross-attention"),
             (_, None) => {}

@@ -69,13 +69,13 @@ impl Layer {
 
     fn forward(&self, x: &Tensor, mask: &Mask, noise: Option<Key>) -> Result<Tensor> {
         let normed = self.norm1.forward(x)?;
-        let x = self.attention.forward(&normed, mask, self.residual(x, noise, 0))?;
+        let x = self.attention.forward(&normed, mask, None, self.residual(x, noise, 0))?;
         self.mlp.forward(&self.norm2.forward(&x)?, self.residual(&x, noise, 1))
     }
 
     fn forward_one(&self, x: &Tensor, one: &One, noise: Option<Key>) -> Result<Tensor> {
         let (normed, x) = (self.norm1.forward(x)?, one.pick(x)?);
-        let x = self.attention.forward_one(&normed, one, self.residual(&x, noise, 0))?;
+        let x = self.attention.forward_one(&normed, one, None, self.residual(&x, noise, 0))?;
         self.mlp.forward(&self.norm2.forward(&x)?, self.residual(&x, noise, 1))
     }
 

@@ -1,6 +1,6 @@
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use proptest::prelude::*;
-use vlp_bench::kernels::{self, Mask, Spans, Tape, random::Key};
+use vlp_bench::kernels::{self, Dropout, Mask, Spans, Tape, random::Key};
 
 use super::{agrees, assert_close, check_gradients, flat, loss_and_gradients, normal};
 
@@ -66,13 +66,13 @@ fn check(b: usize, queries: usize, keys: usize, heads: usize, columns: usize) {
         let (_, gradients) = loss_and_gradients(&inputs, &reference).unwrap();
         for (dtype, tolerance) in [(DType::F64, 1e-7), (DType::F32, 2e-5)] {
             let typed: Vec<Tensor> = inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
-            let fused = |t: &[Tensor]| kernels::attention(&t[0], &t[1], &t[2], heads, &mask);
+            let fused = |t: &[Tensor]| kernels::attention(&t[0], &t[1], &t[2], heads, &mask, None);
             assert_close(&fused(&typed).unwrap(), &expected, tolerance);
             for (got, expected) in loss_and_gradients(&typed, &fused).unwrap().1.iter().zip(&gradients) {
                 assert_close(got, expected, tolerance);
             }
             let packed = |t: &[Tensor]| {
-                kernels::cross_attention(&t[0], &Tensor::cat(&[&t[1], &t[2]], 2)?, heads, &mask)
+                kernels::cross_attention(&t[0], &Tensor::cat(&[&t[1], &t[2]], 2)?, heads, &mask, None)
             };
             assert_close(&packed(&typed).unwrap(), &expected, tolerance);
             for (got, expected) in loss_and_gradients(&typed, &packed).unwrap().1.iter().zip(&gradients) {
@@ -80,7 +80,7 @@ fn check(b: usize, queries: usize, keys: usize, heads: usize, columns: usize) {
             }
             if queries == keys {
                 let packed = |t: &[Tensor]| {
-                    kernels::self_attention(&Tensor::cat(&[&t[0], &t[1], &t[2]], 2)?, heads, &mask)
+                    kernels::self_attention(&Tensor::cat(&[&t[0], &t[1], &t[2]], 2)?, heads, &mask, None)
                 };
                 assert_close(&packed(&typed).unwrap(), &expected, tolerance);
                 for (got, expected) in loss_and_gradients(&typed, &packed).unwrap().1.iter().zip(&gradients) {
@@ -117,7 +117,7 @@ fn attention_gradients_agree_with_finite_differences() {
     let inputs: Vec<Tensor> =
         ["q", "k", "v"].iter().map(|name| normal(name, &shape, DType::F64).unwrap()).collect();
     for mask in masks(2, 4, 4) {
-        check_gradients(&inputs, &|t| kernels::attention(&t[0], &t[1], &t[2], 3, &mask));
+        check_gradients(&inputs, &|t| kernels::attention(&t[0], &t[1], &t[2], 3, &mask, None));
     }
 }
 
@@ -126,7 +126,8 @@ fn a_query_without_a_visible_key_yields_zeros_and_zero_gradients() {
     let visible = Tensor::new(&[[0u8, 0, 0], [0, 1, 1]], &Device::Cpu).unwrap();
     let inputs: Vec<Tensor> =
         ["q", "k", "v"].iter().map(|name| normal(name, &[2, 3, 4], DType::F32).unwrap()).collect();
-    let f = |t: &[Tensor]| kernels::attention(&t[0], &t[1], &t[2], 2, &Mask::CausalKeys(visible.clone()));
+    let f =
+        |t: &[Tensor]| kernels::attention(&t[0], &t[1], &t[2], 2, &Mask::CausalKeys(visible.clone()), None);
     let y = flat(&f(&inputs).unwrap());
     // The first example sees nothing; the first query of the second sees only a hidden key.
     assert!(y[..16].iter().all(|&y| y == 0.0) && y[16..].iter().all(|&y| y != 0.0));
@@ -136,7 +137,7 @@ fn a_query_without_a_visible_key_yields_zeros_and_zero_gradients() {
         assert!(gradient.iter().all(|g| g.is_finite()));
     }
     let hidden = Tensor::full(f32::NEG_INFINITY, (1, 3, 3), &Device::Cpu).unwrap();
-    let y = kernels::attention(&inputs[0], &inputs[1], &inputs[2], 2, &Mask::Additive(hidden)).unwrap();
+    let y = kernels::attention(&inputs[0], &inputs[1], &inputs[2], 2, &Mask::Additive(hidden), None).unwrap();
     assert!(flat(&y).iter().all(|&y| y == 0.0));
 }
 
@@ -146,8 +147,9 @@ fn a_causal_query_does_not_depend_on_later_keys() {
     let mut changed = qkv.to_vec3::<f32>().unwrap();
     changed[0][8] = vec![100.0; 12];
     let changed = Tensor::new(changed, &Device::Cpu).unwrap();
-    let first_eight =
-        |x: &Tensor| flat(&kernels::self_attention(x, 2, &Mask::Causal).unwrap().narrow(1, 0, 8).unwrap());
+    let first_eight = |x: &Tensor| {
+        flat(&kernels::self_attention(x, 2, &Mask::Causal, None).unwrap().narrow(1, 0, 8).unwrap())
+    };
     assert_eq!(first_eight(&qkv), first_eight(&changed));
 }
 
@@ -163,11 +165,11 @@ fn sequences_without_padding_attend_as_each_would_alone() {
             let each = spans.ranges().iter().map(|range| {
                 let own = t[0].narrow(0, range.start, range.len())?.unsqueeze(0)?;
                 let mask = if causal { Mask::Causal } else { Mask::None };
-                kernels::self_attention(&own, 2, &mask)?.squeeze(0)
+                kernels::self_attention(&own, 2, &mask, None)?.squeeze(0)
             });
             Tensor::cat(&each.collect::<Result<Vec<_>>>()?, 0)
         };
-        let fused = |t: &[Tensor]| kernels::self_attention(&t[0], 2, &mask);
+        let fused = |t: &[Tensor]| kernels::self_attention(&t[0], 2, &mask, None);
         agrees(std::slice::from_ref(&qkv), &fused, &alone);
     }
 }
@@ -181,32 +183,50 @@ fn examples_may_share_their_keys() {
     let alone = |t: &[Tensor]| {
         let each = queries.ranges().iter().zip(images).map(|(range, image)| {
             let q = t[0].narrow(0, range.start, range.len())?.unsqueeze(0)?;
-            kernels::cross_attention(&q, &t[1].narrow(0, image as usize, 1)?, 3, &Mask::None)?.squeeze(0)
+            kernels::cross_attention(&q, &t[1].narrow(0, image as usize, 1)?, 3, &Mask::None, None)?
+                .squeeze(0)
         });
         Tensor::cat(&each.collect::<Result<Vec<_>>>()?, 0)
     };
     let mask = Mask::across(queries.clone(), keys.clone());
-    agrees(&[q.clone(), kv.clone()], &|t| kernels::cross_attention(&t[0], &t[1], 3, &mask), &alone);
+    agrees(&[q.clone(), kv.clone()], &|t| kernels::cross_attention(&t[0], &t[1], 3, &mask, None), &alone);
     // An image that nobody looks at has a gradient of zeros, not one that was never written.
     let vars = [Var::from_tensor(&q).unwrap(), Var::from_tensor(&kv).unwrap()];
     let tape = Tape::record();
-    let y = kernels::cross_attention(&vars[0], &vars[1], 3, &mask).unwrap();
+    let y = kernels::cross_attention(&vars[0], &vars[1], 3, &mask, None).unwrap();
     let gradients = tape.backward(&y.sqr().unwrap().sum_all().unwrap()).unwrap();
     let unseen = gradients.get(&vars[1]).unwrap().get(1).unwrap();
     assert!(flat(&unseen).iter().all(|&g| g == 0.0));
 }
 
 #[test]
+fn weights_are_dropped_after_the_softmax_with_one_mask_forwards_and_backwards() {
+    let dropout = Some(Dropout { p: 0.3, key: Key::new(1, 2, "weights") });
+    let inputs = [3, 7, 7].map(|rows| normal(&format!("{rows}"), &[2, rows, 6], DType::F64).unwrap());
+    check_gradients(&inputs, &|t| kernels::attention(&t[0], &t[1], &t[2], 2, &Mask::None, dropout));
+    // With identity matrices for values the outcome is the weights themselves.
+    let (q, k) =
+        (normal("q", &[5, 64, 8], DType::F32).unwrap(), normal("k", &[5, 8, 8], DType::F32).unwrap());
+    let eye = Tensor::eye(8, DType::F32, &Device::Cpu).unwrap().broadcast_as((5, 8, 8)).unwrap();
+    let weights = |dropout| flat(&kernels::attention(&q, &k, &eye, 1, &Mask::None, dropout).unwrap());
+    let (kept, all) = (weights(dropout), weights(None));
+    let zeros = kept.iter().filter(|&&w| w == 0.0).count() as f64 / kept.len() as f64;
+    assert!((zeros - 0.3).abs() < 0.03, "{zeros}");
+    assert!(kept.iter().zip(all).all(|(kept, all)| *kept == 0.0 || (kept * 0.7 - all).abs() < 1e-5));
+}
+
+#[test]
 fn sequences_that_do_not_fit_the_rows_are_refused() {
     let x = normal("x", &[6, 12], DType::F64).unwrap();
-    let message =
-        |spans: Spans| kernels::self_attention(&x, 2, &Mask::itself(&spans, false)).unwrap_err().to_string();
+    let message = |spans: Spans| {
+        kernels::self_attention(&x, 2, &Mask::itself(&spans, false), None).unwrap_err().to_string()
+    };
     assert!(message(Spans::of([2, 3])).contains("are not those of q"));
     assert!(message(Spans::of([2, 5])).contains("are not those of q"));
     assert!(Spans::of([2, 3]).take(&[2]).unwrap_err().to_string().contains("of 2"));
     let kv = normal("kv", &[6, 8], DType::F64).unwrap();
     let mask = Mask::across(Spans::of([6]), Spans::of([7]));
-    let beyond = kernels::cross_attention(&x.narrow(1, 0, 4).unwrap(), &kv, 2, &mask).unwrap_err();
+    let beyond = kernels::cross_attention(&x.narrow(1, 0, 4).unwrap(), &kv, 2, &mask, None).unwrap_err();
     assert!(beyond.to_string().contains("of 6"), "{beyond}");
 }
 
@@ -214,7 +234,7 @@ fn sequences_that_do_not_fit_the_rows_are_refused() {
 fn frozen_keys_and_values_receive_no_gradient() {
     let q = candle_core::Var::from_tensor(&normal("q", &[2, 3, 4], DType::F32).unwrap()).unwrap();
     let kv = normal("kv", &[2, 5, 8], DType::F32).unwrap();
-    let y = kernels::cross_attention(q.as_tensor(), &kv, 2, &Mask::None).unwrap();
+    let y = kernels::cross_attention(q.as_tensor(), &kv, 2, &Mask::None, None).unwrap();
     let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
     assert!(grads.get(&kv).is_none() && grads.get(q.as_tensor()).is_some());
 }

@@ -27,7 +27,7 @@ fn large_and_tiny_inputs_give_finite_values_and_gradients() {
         finite(one, &|t| kernels::l2_normalize(&t[0], 1e-12));
         finite(one, &|t| kernels::cross_entropy(&t[0], &targets, 0.1));
         let qkv = x.reshape((2, 3, 12)).unwrap();
-        finite(&[qkv], &|t| kernels::self_attention(&t[0], 2, &Mask::Causal));
+        finite(&[qkv], &|t| kernels::self_attention(&t[0], 2, &Mask::Causal, None));
     }
 }
 
@@ -87,5 +87,7 @@ fn bad_operands_are_refused_in_words() {
         message(kernels::dropout(&x, Dropout { p: 1.0, key: Key::new(0, 0, "") })).contains("not in [0, 1)")
     );
     let qkv = normal("qkv", &[1, 3, 15], DType::F32).unwrap();
-    assert!(message(kernels::self_attention(&qkv, 2, &Mask::None)).contains("does not divide into 2 heads"));
+    assert!(
+        message(kernels::self_attention(&qkv, 2, &Mask::None, None)).contains("does not divide into 2 heads")
+    );
 }

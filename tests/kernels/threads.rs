@@ -67,7 +67,7 @@ fn row_kernels_give_equal_bits_at_any_number_of_threads() {
 fn attention_gives_equal_bits_at_any_number_of_threads() {
     for (batch, length, heads, columns) in [(1, 17, 2, 8), (7, 65, 6, 32), (3, 197, 2, 64)] {
         let qkv = normal("qkv", &[batch, length, 3 * heads * columns], DType::F32).unwrap();
-        equal_bits(&[qkv], |t| kernels::self_attention(&t[0], heads, &Mask::Causal));
+        equal_bits(&[qkv], |t| kernels::self_attention(&t[0], heads, &Mask::Causal, None));
     }
 }
 
