@@ -40,11 +40,12 @@ impl Dropout {
         let (p, scale) = (self.p as f32, T::from_f64(1.0 / (1.0 - self.p)));
         let mut words = [0; DRAWN];
         for (index, x) in x.chunks_mut(DRAWN).enumerate() {
-            self.key.fill(((first + index * DRAWN) / 4) as u64, &mut words);
+            let words = &mut words[..x.len().next_multiple_of(4)];
+            self.key.fill(((first + index * DRAWN) / 4) as u64, words);
             vectorised(
                 #[inline(always)]
                 || {
-                    for (x, &word) in x.iter_mut().zip(&words) {
+                    for (x, &word) in x.iter_mut().zip(&*words) {
                         *x = if unit(word) < p { T::zero() } else { *x * scale };
                     }
                 },
