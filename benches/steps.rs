@@ -1,5 +1,5 @@
-//! Whole training steps: a small CLIP, one of the size of ViT-B/32, and a small ALBEF with momentum contrast, hard negatives
-//! and distilled words.
+//! Whole training steps: a small CLIP, the same with gradient checkpointing, one of the size of ViT-B/32, and a small ALBEF
+//! with momentum contrast, hard negatives and distilled words.
 //!
 //! `cargo bench -- steps` prints pairs a second and the peak memory of each step, taken in a process of its own;
 //! `benches/peers/compare.py` runs the same steps in PyTorch in turn with these.
@@ -21,7 +21,7 @@ use vlp_bench::token::{CLS, SEP, SPECIAL};
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// The steps that can be timed: two small ones, and CLIP at the size of ViT-B/32.
-pub const NAMES: [&str; 3] = ["clip", "clip_b32", "albef"];
+pub const NAMES: [&str; 4] = ["clip", "clip_checkpointed", "clip_b32", "albef"];
 const SMALL: Inputs = Inputs { size: 64, words: 24, vocabulary: 8000, region_features: 0, region_classes: 0 };
 /// Steps before the clock starts: the first fills the allocator.
 const WARM: u64 = 2;
@@ -29,7 +29,7 @@ const WARM: u64 = 2;
 fn run(name: &str) -> Result<(Run, Inputs)> {
     let tower = json!({"width": 192, "depth": 6, "heads": 6});
     let (inputs, batch, model, objectives, teacher) = match name {
-        "clip" => (
+        "clip" | "clip_checkpointed" => (
             SMALL,
             64,
             json!({"clip": {"image": tower, "text": tower, "patch": 8, "embed": 192}}),
@@ -67,7 +67,14 @@ fn run(name: &str) -> Result<(Run, Inputs)> {
         )?,
         model: serde_json::from_value(model)?,
         objectives: serde_json::from_value(objectives)?,
-        train: Train { batch, rate: 1e-3, warmup: 0.0, teacher, ..Train::default() },
+        train: Train {
+            batch,
+            rate: 1e-3,
+            warmup: 0.0,
+            teacher,
+            gradient_checkpointing: name == "clip_checkpointed",
+            ..Train::default()
+        },
         evaluate: Vec::new(),
         select: Select::default(),
     };
@@ -155,7 +162,7 @@ pub fn all() -> Result<()> {
         let figures: serde_json::Value = serde_json::from_slice(&output.stdout)?;
         let number = |key: &str| figures[key].as_f64().unwrap_or(f64::NAN);
         println!(
-            "step {name:<8} {:7.1} pairs/s, {:5.1} GFLOP/s, peak memory {:5.0} MiB, {:.1} million parameters",
+            "step {name:<17} {:7.1} pairs/s, {:5.1} GFLOP/s, peak memory {:5.0} MiB, {:.1} million parameters",
             number("per_second"),
             number("gigaflops_per_second"),
             number("peak_memory_mib"),

@@ -113,6 +113,10 @@ pub struct Train {
     pub teacher: Option<Teacher>,
     /// Parameters that keep their values, by name; `*` stands for any run of characters.
     pub freeze: Vec<String>,
+    /// Whether what a layer computes on the way is computed again in the backward pass instead of kept: less memory for
+    /// about a third more time, and the same results.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub gradient_checkpointing: bool,
     /// Updates whose metrics are averaged into one record.
     pub log: u64,
     /// Evaluates every so many updates; null: at the end alone.
@@ -136,6 +140,7 @@ impl Default for Train {
             clip: Some(1.0),
             teacher: None,
             freeze: Vec::new(),
+            gradient_checkpointing: false,
             log: 20,
             evaluate_every: None,
             checkpoint: Checkpointing::default(),

@@ -93,7 +93,7 @@ impl Trainer {
     /// # Errors
     /// When a loss or the gradient is not finite; the weights are as before then.
     pub fn update(&mut self, batch: &Batch) -> Result<Figures> {
-        let tape = Tape::record();
+        let tape = self.tape();
         let step = look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
         let losses = self.losses(&step)?;
         let total = self.total(&losses)?;
@@ -121,10 +121,14 @@ impl Trainer {
     /// # Errors
     /// When the device fails.
     pub fn flops(&self, batch: &Batch) -> Result<f64> {
-        let (before, tape) = (kernels::flops(), Tape::record());
+        let (before, tape) = (kernels::flops(), self.tape());
         let step = look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
         self.gradients(tape, &self.total(&self.losses(&step)?)?)?;
         Ok(kernels::flops() - before)
+    }
+
+    fn tape(&self) -> Tape {
+        if self.config.gradient_checkpointing { Tape::checkpoint() } else { Tape::record() }
     }
 
     fn progress(&self) -> Progress {

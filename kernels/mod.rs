@@ -46,4 +46,4 @@ pub use product::flops;
 pub use residual::{add, add_table, residual};
 pub use softmax::{log_softmax, softmax};
 pub use spans::Spans;
-pub use tape::{Gradients, Tape};
+pub use tape::{Gradients, Tape, block};

@@ -9,6 +9,7 @@ use crate::models::{Init, Vars};
 const ZERO: Option<Init> = Some(Init::Constant(0.0));
 
 /// A sequence attends to itself. Query, key and value maps are one: the rows of `qkv` are [q|k|v].
+#[derive(Clone)]
 pub struct SelfAttention {
     qkv: Linear,
     out: Linear,
@@ -55,6 +56,7 @@ impl SelfAttention {
 }
 
 /// Queries of one sequence over keys and values of another. The rows of `kv` are [k|v].
+#[derive(Clone)]
 pub struct CrossAttention {
     q: Linear,
     kv: Linear,

@@ -62,6 +62,7 @@ impl Embeddings {
 }
 
 /// One layer; with cross-attention it also looks at another sequence.
+#[derive(Clone)]
 pub struct Layer {
     attention: SelfAttention,
     norm1: LayerNorm,
@@ -115,8 +116,27 @@ impl Layer {
         keys: Option<(&Tensor, &Mask)>,
         noise: Option<Key>,
     ) -> Result<Tensor> {
-        let seen =
-            self.attention.forward(x, mask, drops(self.dropout, noise, 3), self.residual(x, noise, 0))?;
+        let (layer, mask) = (self.clone(), mask.clone());
+        match keys {
+            None => kernels::block(&[x], move |inputs| layer.compute(&inputs[0], &mask, None, noise)),
+            Some((keys, across)) => {
+                let across = across.clone();
+                kernels::block(&[x, keys], move |inputs| {
+                    layer.compute(&inputs[0], &mask, Some((&inputs[1], &across)), noise)
+                })
+            }
+        }
+    }
+
+    fn compute(
+        &self,
+        x: &Tensor,
+        mask: &Mask,
+        keys: Option<(&Tensor, &Mask)>,
+        noise: Option<Key>,
+    ) -> Result<Tensor> {
+        let dropout = drops(self.dropout, noise, 3);
+        let seen = self.attention.forward(x, mask, dropout, self.residual(x, noise, 0))?;
         self.finish(&seen, keys, noise)
     }
 

@@ -8,6 +8,7 @@ use crate::models::{Init, Vars};
 use super::{Residual, Spec, Start};
 
 /// `x W' + b`.
+#[derive(Clone)]
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
@@ -75,6 +76,7 @@ pub fn deviation(width: usize) -> f64 {
 }
 
 /// Normalises each row, then scales by a gain and adds a bias.
+#[derive(Clone)]
 pub struct LayerNorm {
     gain: Tensor,
     bias: Tensor,
@@ -101,6 +103,7 @@ impl LayerNorm {
 }
 
 /// The feed-forward half of a layer: `down(activation(up(x)))`, joined to the residual path.
+#[derive(Clone)]
 pub struct Mlp {
     up: Linear,
     down: Linear,

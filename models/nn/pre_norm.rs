@@ -5,7 +5,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{LayerNorm, Mlp, One, Residual, SelfAttention, Spec, Start, drops, within};
-use crate::kernels::{Mask, random::Key};
+use crate::kernels::{self, Mask, random::Key};
 use crate::models::Vars;
 
 /// A stack of such layers, without the normalisation that follows the last.
@@ -13,6 +13,7 @@ pub struct PreNorm {
     layers: Vec<Layer>,
 }
 
+#[derive(Clone)]
 struct Layer {
     norm1: LayerNorm,
     attention: SelfAttention,
@@ -36,7 +37,7 @@ impl PreNorm {
     pub fn forward(&self, x: Tensor, mask: &Mask, noise: Option<Key>) -> Result<Tensor> {
         let mut x = x;
         for (layer, index) in self.layers.iter().zip(0..) {
-            x = layer.forward(&x, mask, within(noise, index))?;
+            x = layer.block(&x, mask, within(noise, index))?;
         }
         Ok(x)
     }
@@ -50,7 +51,7 @@ impl PreNorm {
         let Some((layer, earlier)) = self.layers.split_last() else { return one.pick(&x) };
         let mut x = x;
         for (layer, index) in earlier.iter().zip(0..) {
-            x = layer.forward(&x, mask, within(noise, index))?;
+            x = layer.block(&x, mask, within(noise, index))?;
         }
         layer.forward_one(&x, one, within(noise, earlier.len() as u64))
     }
@@ -65,6 +66,11 @@ impl Layer {
             mlp: Mlp::new(&vars.at("mlp"), spec, start)?,
             dropout: spec.dropout,
         })
+    }
+
+    fn block(&self, x: &Tensor, mask: &Mask, noise: Option<Key>) -> Result<Tensor> {
+        let (layer, mask) = (self.clone(), mask.clone());
+        kernels::block(&[x], move |inputs| layer.forward(&inputs[0], &mask, noise))
     }
 
     fn forward(&self, x: &Tensor, mask: &Mask, noise: Option<Key>) -> Result<Tensor> {

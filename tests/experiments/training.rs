@@ -70,6 +70,22 @@ fn a_bound_on_the_gradient_shortens_it_and_leaves_its_direction() {
 }
 
 #[test]
+fn gradient_checkpointing_changes_no_bit() {
+    let after = |gradient_checkpointing| {
+        let train = Train { gradient_checkpointing, ..albef_run().train };
+        let (mut trainer, mut next) = trainer(&Run { train, ..albef_run() });
+        let flops = trainer.flops(&next()).unwrap();
+        for _ in 0..3 {
+            trainer.update(&next()).unwrap();
+        }
+        (values(&trainer), flops)
+    };
+    let ((kept, once), (again, twice)) = (after(false), after(true));
+    assert!(kept == again);
+    assert!(twice > 1.15 * once && twice < 1.34 * once, "{once} {twice}");
+}
+
+#[test]
 fn one_thread_and_two_give_equal_bits() {
     let digest = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
