@@ -17,7 +17,7 @@ use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use super::nn::{
-    LayerNorm, Linear, One, Packing, PatchStart, Patches, PreNorm, Spec, Start, Tower, bert, deviation,
+    LayerNorm, Linear, One, Packing, PatchStart, Patches, PreNorm, Seen, Spec, Start, Tower, bert, deviation,
     dropout_faults, fan_in, first, unit, within,
 };
 use super::view::joint_noise;
@@ -25,7 +25,7 @@ use super::{
     Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Model, ModelConfig, Text, Tokens,
     Vars, View,
 };
-use crate::kernels::{self, Activation, Mask, Spans, random::Key};
+use crate::kernels::{self, Activation, Mask, random::Key};
 
 const TEMPERATURE: f64 = 0.07;
 const BOUNDS: [f64; 2] = [0.001, 0.5];
@@ -163,31 +163,8 @@ impl Model for Albef {
 }
 
 impl Albef {
-    fn seen(&self, image: &View<Image>) -> Result<Seen> {
-        let (whole, examples) = image.whole()?;
-        let tokens = self.image_tokens(&whole)?.hidden;
-        let (batch, length, _) = tokens.dims3()?;
-        let spans = Spans::even(batch, length);
-        let spans = examples.map_or(Ok(spans.clone()), |examples| spans.take(&examples.to_vec1::<u32>()?))?;
-        Ok(Seen { view: whole, tokens, spans })
-    }
-}
-
-/// The images that words look at.
-struct Seen {
-    /// Where keys and values of each layer are kept: they are those of the whole batch, whichever of its images are
-    /// looked at, and however often.
-    view: View<Image>,
-    /// (B,N,D').
-    tokens: Tensor,
-    /// The rows of the image that belongs to each text.
-    spans: Spans,
-}
-
-impl Seen {
-    fn keys(&self, layer: &bert::Layer, number: u64) -> Result<Tensor> {
-        let keys = |_: &View<Image>| Ok(Tokens { hidden: layer.keys(&self.tokens)?, mask: None });
-        Ok(self.view.memo(&format!("keys.{number}"), keys)?.hidden)
+    fn seen(&self, image: &View<Image>) -> Result<Seen<Image>> {
+        Seen::new(image, |whole| self.image_tokens(whole))
     }
 }
 
@@ -257,21 +234,21 @@ impl TextTower {
     }
 
     /// Words (B,T,D) look at images.
-    fn fuse(&self, words: Tokens, image: &Seen, noise: Option<Key>) -> Result<Tokens> {
+    fn fuse(&self, words: Tokens, image: &Seen<Image>, noise: Option<Key>) -> Result<Tokens> {
         let packing = packing(&words)?;
         let hidden = self.fuse_before(self.layers.len(), &words, &packing, image, noise)?;
         Ok(Tokens { hidden: packing.unpack(&hidden)?, ..words })
     }
 
     /// The first token (B,D) of [`TextTower::fuse`]: the last layer computes no other.
-    fn pool(&self, words: Tokens, image: &Seen, noise: Option<Key>) -> Result<Tensor> {
+    fn pool(&self, words: Tokens, image: &Seen<Image>, noise: Option<Key>) -> Result<Tensor> {
         // A configuration without a fusing layer was refused.
         let Some((layer, earlier)) = self.layers.split_last() else { return first(&words.hidden) };
         let packing = packing(&words)?;
         let hidden = self.fuse_before(earlier.len(), &words, &packing, image, noise)?;
         let (number, class) = (self.layers.len() as u64, One::first(packing.spans(), &hidden)?);
-        let keys = image.keys(layer, number)?;
-        layer.forward_one(&hidden, &class, Some((&keys, &class.across(&image.spans))), within(noise, number))
+        let keys = image.keys(number, |tokens| layer.keys(tokens))?;
+        layer.forward_one(&hidden, &class, Some((&keys, &class.across(image.spans()))), within(noise, number))
     }
 
     /// What the fusing layers before number `end` make of the words (R,D).
@@ -280,14 +257,15 @@ impl TextTower {
         end: usize,
         words: &Tokens,
         packing: &Packing,
-        image: &Seen,
+        image: &Seen<Image>,
         noise: Option<Key>,
     ) -> Result<Tensor> {
         let spans = packing.spans();
-        let (itself, across) = (Mask::itself(spans, false), Mask::across(spans.clone(), image.spans.clone()));
+        let (itself, across) =
+            (Mask::itself(spans, false), Mask::across(spans.clone(), image.spans().clone()));
         let mut hidden = packing.pack(&words.hidden)?;
         for (layer, number) in self.layers.iter().zip(1..).take(end).skip(self.alone) {
-            let keys = image.keys(layer, number)?;
+            let keys = image.keys(number, |tokens| layer.keys(tokens))?;
             hidden = layer.forward(&hidden, &itself, Some((&keys, &across)), within(noise, number))?;
         }
         Ok(hidden)

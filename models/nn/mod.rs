@@ -10,6 +10,7 @@ mod embed;
 mod linear;
 mod packed;
 mod pre_norm;
+mod seen;
 mod tower;
 
 pub use attention::{CrossAttention, SelfAttention};
@@ -18,4 +19,5 @@ pub use embed::{PatchStart, Patches, Words, first, unit};
 pub use linear::{LayerNorm, Linear, Mlp, deviation, fan_in};
 pub use packed::{One, Packing};
 pub use pre_norm::PreNorm;
+pub use seen::Seen;
 pub use tower::{Spec, Start, Tower};
