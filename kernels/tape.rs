@@ -108,6 +108,9 @@ pub fn block(inputs: &[&Tensor], compute: impl Fn(&[Tensor]) -> Result<Tensor> +
     let inner = Tape::record();
     let output = compute(&inputs)?;
     drop(inner);
+    if !output.track_op() {
+        return Ok(output);
+    }
     // What candle computed last is cut from its graph; the outcome of a kernel is a variable as it is.
     let output = if output.is_variable() { output } else { Var::from_tensor(&output.detach())?.into_inner() };
     push(&inputs, Block { inputs: inputs.clone(), output: output.clone(), compute: Box::new(compute) });

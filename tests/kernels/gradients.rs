@@ -1,6 +1,6 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use proptest::prelude::*;
-use vlp_bench::kernels::{self, Activation, Dropout, random::Key};
+use vlp_bench::kernels::{self, Activation, Dropout, Tape, random::Key};
 
 use super::{agrees, check_gradients, normal};
 
@@ -231,6 +231,30 @@ fn a_second_backward_pass_gives_the_same_gradients() {
     let y = kernels::linear_of(Activation::Gelu, &x, w.as_tensor(), None).unwrap().sum_all().unwrap();
     let gradient = || y.backward().unwrap().get(w.as_tensor()).unwrap().to_vec2::<f32>().unwrap();
     assert_eq!(gradient(), gradient());
+}
+
+#[test]
+fn a_block_is_computed_again_with_the_same_gradients_and_a_frozen_one_is_no_step() {
+    let w = candle_core::Var::from_tensor(&normal("w", &[6, 6], DType::F32).unwrap()).unwrap();
+    let (x, v) = (normal("x", &[4, 6], DType::F32).unwrap(), normal("v", &[6, 6], DType::F32).unwrap());
+    let runs = std::rc::Rc::new(std::cell::Cell::new(0));
+    let gradient = |tape: Tape| {
+        runs.set(0);
+        let (weight, frozen, counter) = (w.as_tensor().clone(), v.clone(), runs.clone());
+        let fixed = kernels::block(&[&x], move |t| kernels::linear(&t[0], &frozen, None)).unwrap();
+        assert!(!fixed.track_op());
+        let y = kernels::block(&[&fixed, w.as_tensor()], move |t| {
+            counter.set(counter.get() + 1);
+            // The parameter is used within the block, as an input of it, and by candle.
+            let y = kernels::linear_of(Activation::Gelu, &t[0], &weight, None)?;
+            kernels::linear(&kernels::dropout(&y, drops())?, &t[1], None)? + y
+        });
+        let gradients = tape.backward(&y.unwrap().sqr().unwrap().sum_all().unwrap()).unwrap();
+        (gradients.get(&w).unwrap().to_vec2::<f32>().unwrap(), runs.get())
+    };
+    let ((kept, once), (again, twice)) = (gradient(Tape::record()), gradient(Tape::checkpoint()));
+    assert_eq!((once, twice), (1, 2));
+    assert_eq!(kept, again);
 }
 
 #[test]
