@@ -10,8 +10,6 @@ use std::ops::Range;
 use candle_core::{D, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::{Dropout, Spans};
-
 use super::mask::{Mask, Visible};
 use super::operation::{Operand, Operation, Slot, apply1, apply2, apply3};
 use super::product::{Matrix, Threads, Write, count, multiply};
@@ -20,14 +18,15 @@ use super::rows::scratch;
 use super::simd::{sum_pairs, vectorised};
 use super::softmax::softmax_row;
 use super::spans::cut;
+use super::{Dropout, Spans};
 
 /// Scores held at once for one head; a tile is as many whole rows of queries as fit.
 const TILE: usize = 1 << 16;
 
 /// Attention of `heads` heads: q (B,Tq,D), k and v (B,Tk,D), result (B,Tq,D); scores are divided by sqrt(D/heads).
 ///
-/// A query that sees no key yields zeros and zero gradients. With `dropout` weights are dropped after the softmax. With [`Mask::Spans`] the operands have any leading
-/// dimensions, and the result those of q.
+/// A query that sees no key yields zeros and zero gradients. With `dropout` weights are dropped after the softmax. With
+/// [`Mask::Spans`] the operands have any leading dimensions, and the result those of q.
 pub fn attention(
     q: &Tensor,
     k: &Tensor,

@@ -1,9 +1,10 @@
 //! Fused, differentiable tensor operations with their own backward passes, optimiser sweeps and a counter-based
 //! random generator: what candle lacks for training, or does slowly, or cannot seed.
 //!
-//! Every function takes and returns candle tensors and takes part in candle's autograd. Gradients are computed only
-//! for operands that are tracked: frozen weights, masks and images cost nothing in the backward pass. Nothing here
-//! knows what a model or an objective is.
+//! Every function takes and returns candle tensors. While a [`Tape`] records, it leads their gradients back; without
+//! one they take part in candle's own autograd, more slowly and with the same result. Gradients are computed only for
+//! operands that are tracked: frozen weights, masks and images cost nothing in the backward pass. Nothing here knows
+//! what a model or an objective is.
 
 mod activate;
 mod attention;

@@ -57,7 +57,10 @@ impl Embeddings {
     pub fn forward(&self, text: &Text, noise: Option<Key>) -> Result<Tensor> {
         let segments = kernels::embedding(&self.segments, &text.segments)?;
         let sum = self.norm.forward(&kernels::add(&self.words.forward(&text.ids)?, &segments)?)?;
-        drops(self.dropout, noise, 0).map_or(Ok(sum.clone()), |dropout| kernels::dropout(&sum, dropout))
+        match drops(self.dropout, noise, 0) {
+            Some(dropout) => kernels::dropout(&sum, dropout),
+            None => Ok(sum),
+        }
     }
 }
 
