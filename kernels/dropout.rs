@@ -52,6 +52,17 @@ impl Dropout {
             );
         }
     }
+
+    /// What is left of a whole tensor.
+    pub(crate) fn kept<T: Real>(&self, from: &[T]) -> Vec<T> {
+        let mut kept = scratch(from.len());
+        // Pieces begin at multiples of four, where a block of the generator begins.
+        for_pieces(&mut kept, 4, |block, kept| {
+            kept.copy_from_slice(&from[4 * block..4 * block + kept.len()]);
+            self.mask(4 * block, kept);
+        });
+        kept
+    }
 }
 
 impl Operation<1> for Dropout {
@@ -60,13 +71,7 @@ impl Operation<1> for Dropout {
     }
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
-        let from = x.dense()?;
-        let mut out = scratch(from.len());
-        for_pieces(&mut out, 4, |block, out| {
-            out.copy_from_slice(&from[4 * block..4 * block + out.len()]);
-            self.mask(4 * block, out);
-        });
-        Ok((out, x.layout.shape().clone()))
+        Ok((self.kept(x.dense()?), x.layout.shape().clone()))
     }
 
     fn backward<T: Real>(
@@ -76,18 +81,9 @@ impl Operation<1> for Dropout {
         grad: &[T],
         [dx]: [Option<Slot<'_, T>>; 1],
     ) -> Result<()> {
-        let Some(dx) = dx else { return Ok(()) };
-        let adds = dx.adds();
-        for_pieces(dx.data, 4, |block, dx| {
-            let grad = &grad[4 * block..4 * block + dx.len()];
-            if !adds {
-                dx.copy_from_slice(grad);
-                return self.mask(4 * block, dx);
-            }
-            let mut kept = grad.to_vec();
-            self.mask(4 * block, &mut kept);
-            dx.iter_mut().zip(kept).for_each(|(dx, kept)| *dx += kept);
-        });
+        if let Some(dx) = dx {
+            dx.put(&self.kept(grad));
+        }
         Ok(())
     }
 }

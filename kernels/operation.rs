@@ -123,6 +123,16 @@ fn cpu<'a>(name: &str, storage: &'a StorageRef<'_>) -> Result<&'a CpuStorage> {
     }
 }
 
+/// What lies behind the operands, on the CPU.
+fn stored<'a, const N: usize>(
+    name: &str,
+    guards: &'a [(StorageRef<'_>, &'a Layout); N],
+) -> Result<[(&'a CpuStorage, &'a Layout); N]> {
+    let pairs = guards.iter().map(|(storage, layout)| Ok((cpu(name, storage)?, *layout)));
+    let pairs = pairs.collect::<Result<Vec<_>>>()?;
+    pairs.try_into().map_err(|_| candle_core::Error::Msg("wrong number of operands".into()))
+}
+
 /// Runs the backward pass into `buffers`, one for each input that gets a slot.
 fn backward<const N: usize, O: Operation<N>, T: Real>(
     operation: &O,
@@ -133,17 +143,12 @@ fn backward<const N: usize, O: Operation<N>, T: Real>(
 ) -> Result<()> {
     let name = operation.name();
     let guards = inputs.map(Tensor::storage_and_layout);
-    let mut pairs = Vec::with_capacity(N);
-    for (storage, layout) in &guards {
-        pairs.push((cpu(name, storage)?, *layout));
-    }
-    let Ok(pairs) = <[_; N]>::try_from(pairs) else { bail!("{name}: wrong number of operands") };
     let (storage, layout) = output.storage_and_layout();
     let output = Operand::<T>::new(cpu(name, &storage)?, layout)?.dense()?;
     let into = buffers
         .each_mut()
         .map(|buffer| buffer.as_mut().map(|(data, write)| Slot { data: data.as_mut_slice(), write: *write }));
-    operation.backward(operands(pairs)?, output, grad, into)
+    operation.backward(operands(stored(name, &guards)?)?, output, grad, into)
 }
 
 /// A function of N tensors that a tape has recorded.
@@ -207,12 +212,7 @@ fn record<const N: usize, O: Operation<N>>(
     }
     let (storage, shape) = {
         let guards = inputs.map(Tensor::storage_and_layout);
-        let mut pairs = Vec::with_capacity(N);
-        for (storage, layout) in &guards {
-            pairs.push((cpu(operation.name(), storage)?, *layout));
-        }
-        let Ok(pairs) = <[_; N]>::try_from(pairs) else { bail!("wrong number of operands") };
-        forward(&operation, pairs)?
+        forward(&operation, stored(operation.name(), &guards)?)?
     };
     // To candle the outcome is a variable: what candle makes of it, candle can lead a gradient back to.
     let output = Tensor::from_storage(Storage::Cpu(storage), shape, BackpropOp::none(), true);

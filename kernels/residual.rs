@@ -106,12 +106,7 @@ impl Residual {
         let grad = match self.dropout {
             None => grad,
             Some(dropout) => {
-                let mut kept = scratch(grad.len());
-                for_pieces(&mut kept, 4, |block, kept| {
-                    kept.copy_from_slice(&grad[4 * block..4 * block + kept.len()]);
-                    dropout.mask(4 * block, kept);
-                });
-                masked = kept;
+                masked = dropout.kept(grad);
                 &masked
             }
         };
