@@ -8,7 +8,7 @@ use vlp_bench::kernels::optim::{AdamW, adamw_, sum_of_squares};
 use vlp_bench::kernels::random::Key;
 use vlp_bench::kernels::{self, Activation, Ipot, Mask, Tape};
 use vlp_bench::models::Store;
-use vlp_bench::models::nn::{Spec, bert};
+use vlp_bench::models::nn::{Tower, bert};
 use vlp_bench::models::store::Role;
 
 use super::steps::peak_memory;
@@ -70,7 +70,8 @@ fn gemm() -> Result<Box<dyn FnMut() -> Result<()>>> {
 
 /// A layer of BERT-base on 8 sequences of 197 tokens, forward and backward, without dropout.
 fn layer() -> Result<Box<dyn FnMut() -> Result<()>>> {
-    let spec = Spec { width: 768, heads: 12, activation: Activation::Gelu, eps: bert::EPS, dropout: 0.0 };
+    let tower = Tower { width: 768, depth: 1, heads: 12, mlp: None };
+    let spec = tower.spec(Activation::Gelu, bert::EPS, 0.0);
     let store = Store::new(&Device::Cpu, 0, &[]);
     let layer = bert::Layer::new(&store.student(), &spec, None)?;
     let x = Var::from_tensor(&normal("x", &[8, 197, 768])?)?;

@@ -176,8 +176,8 @@ struct ImageTower {
 
 impl ImageTower {
     fn new(vars: &Vars, config: &Config, inputs: &Inputs) -> Result<Self> {
-        let Tower { width, depth, heads } = config.image;
-        let spec = Spec { width, heads, activation: Activation::Gelu, eps: IMAGE_EPS, dropout: 0.0 };
+        let Tower { width, depth, .. } = config.image;
+        let spec = config.image.spec(Activation::Gelu, IMAGE_EPS, 0.0);
         // The released code cuts this normal at -2 and 2, a hundred deviations away.
         let init = Init::Normal { std: deviation(width) };
         let map = fan_in(3 * config.patch * config.patch);
@@ -206,9 +206,7 @@ struct TextTower {
 
 impl TextTower {
     fn new(vars: &Vars, config: &Config, inputs: &Inputs) -> Result<Self> {
-        let Tower { width, depth, heads } = config.text;
-        let (eps, dropout) = (bert::EPS, config.dropout);
-        let spec = Spec { width, heads, activation: Activation::Gelu, eps, dropout };
+        let spec = config.text.spec(Activation::Gelu, bert::EPS, config.dropout);
         let sizes = [inputs.vocabulary, inputs.words];
         let layer = |index| {
             let seen = (index >= config.fusion).then_some(config.image.width);
@@ -216,7 +214,7 @@ impl TextTower {
         };
         Ok(Self {
             embed: bert::Embeddings::new(&vars.at("embed"), sizes, &spec)?,
-            layers: (0..depth).map(layer).collect::<Result<_>>()?,
+            layers: (0..config.text.depth).map(layer).collect::<Result<_>>()?,
             alone: config.fusion,
             spec,
         })

@@ -60,13 +60,7 @@ impl Default for Config {
 
 impl Config {
     fn spec(&self, tower: &Tower) -> Spec {
-        Spec {
-            width: tower.width,
-            heads: tower.heads,
-            activation: self.activation,
-            eps: EPS,
-            dropout: self.dropout,
-        }
+        tower.spec(self.activation, EPS, self.dropout)
     }
 }
 
@@ -238,7 +232,7 @@ impl TextTower {
 }
 
 fn image_start(spec: &Spec) -> Start {
-    let (narrow, wide) = (fan_in(spec.width), fan_in(spec.hidden()));
+    let (narrow, wide) = (fan_in(spec.width), fan_in(spec.mlp));
     // Glorot's start: the bound is the root of 6 / (inputs + outputs).
     let qkv = Init::Uniform { bound: (1.5 / spec.width as f64).sqrt() };
     Start { qkv, out: narrow, up: narrow, up_bias: narrow, down: wide, down_bias: wide }

@@ -30,6 +30,8 @@ pub struct Image {
     pub pixels: Option<Tensor>,
     /// Detected regions.
     pub regions: Option<Regions>,
+    /// 1 on regions or patches that are hidden from the model, which puts its mask vector there, f32 (B,N); none without.
+    pub masked: Option<Tensor>,
 }
 
 impl Image {
@@ -128,7 +130,8 @@ impl Rows for Image {
                 mask: take(&regions.mask, rows)?,
             }),
         };
-        Ok(Self { pixels: take_some(self.pixels.as_ref(), rows)?, regions })
+        let masked = take_some(self.masked.as_ref(), rows)?;
+        Ok(Self { pixels: take_some(self.pixels.as_ref(), rows)?, regions, masked })
     }
 }
 

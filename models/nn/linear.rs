@@ -111,12 +111,12 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Through `spec.hidden()` features and back.
+    /// Through `spec.mlp` features and back.
     ///
     /// # Errors
     /// As [`Vars::get`].
     pub fn new(vars: &Vars, spec: &Spec, start: &Start) -> Result<Self> {
-        let (width, hidden) = (spec.width, spec.hidden());
+        let (width, hidden) = (spec.width, spec.mlp);
         Ok(Self {
             up: Linear::new(&vars.at("up"), [width, hidden], start.up, Some(start.up_bias))?,
             down: Linear::new(&vars.at("down"), [hidden, width], start.down, Some(start.down_bias))?,

@@ -15,18 +15,21 @@ pub struct Tower {
     pub depth: usize,
     /// Attention heads H; they divide the width among them.
     pub heads: usize,
+    /// Width of the feed-forward half; 4 D, as in all papers, unless it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mlp: Option<usize>,
 }
 
 impl Default for Tower {
     fn default() -> Self {
-        Self { width: 128, depth: 4, heads: 4 }
+        Self { width: 128, depth: 4, heads: 4, mlp: None }
     }
 }
 
 impl Tower {
     /// What is wrong with it, one sentence a fault; `name` is its key in the file.
     pub fn faults(&self, name: &str) -> Vec<String> {
-        let Self { width, depth, heads } = *self;
+        let Self { width, depth, heads, mlp } = *self;
         let mut faults = Vec::new();
         if width == 0 || heads == 0 {
             faults.push(format!("{name} needs a width and heads above 0"));
@@ -36,7 +39,16 @@ impl Tower {
         if depth == 0 {
             faults.push(format!("{name}.depth is 0: give it at least one layer"));
         }
+        if mlp == Some(0) {
+            faults.push(format!("{name}.mlp is 0: the feed-forward half needs a width"));
+        }
         faults
+    }
+
+    /// What its layers have in common.
+    pub fn spec(&self, activation: Activation, eps: f64, dropout: f64) -> Spec {
+        let Self { width, heads, mlp, .. } = *self;
+        Spec { width, heads, mlp: mlp.unwrap_or(4 * width), activation, eps, dropout }
     }
 }
 
@@ -47,19 +59,14 @@ pub struct Spec {
     pub width: usize,
     /// Attention heads.
     pub heads: usize,
+    /// Width of the feed-forward half.
+    pub mlp: usize,
     /// The non-linearity of the feed-forward half.
     pub activation: Activation,
     /// Added to the variance in layer normalisation.
     pub eps: f64,
     /// Probability with which the outcome of each half of a layer is dropped.
     pub dropout: f64,
-}
-
-impl Spec {
-    /// Width of the feed-forward half: four times D in all papers.
-    pub fn hidden(&self) -> usize {
-        4 * self.width
-    }
 }
 
 /// How the weights of a layer begin. Gains begin at 1, biases not named here at 0.

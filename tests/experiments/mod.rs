@@ -51,7 +51,7 @@ fn words() -> Words {
 }
 
 fn tower(depth: usize) -> Tower {
-    Tower { width: 32, depth, heads: 2 }
+    Tower { width: 32, depth, heads: 2, mlp: None }
 }
 
 fn scenes(pairs: usize) -> data::Sources {
