@@ -4,6 +4,7 @@ mod golden;
 mod gradients;
 mod passes;
 mod published;
+mod refusals;
 mod sizes;
 mod start;
 mod store;
