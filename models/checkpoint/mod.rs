@@ -19,11 +19,14 @@ macro_rules! refuse {
     ($($words:tt)*) => { return Err(candle_core::Error::Msg(format!($($words)*))) };
 }
 
+mod albef;
+mod bert;
 mod clip;
 mod file;
 mod given;
 mod layout;
 mod settings;
+mod vit;
 
 pub use given::Given;
 pub use layout::Layout;
@@ -175,7 +178,6 @@ macro_rules! systems {
         ) -> Result<()> {
             match config {
                 $(Config::$Variant(config) => save_as(config, inputs, class, store, folder),)*
-                _ => refuse!("{} is not read or written in a published form", config.name()),
             }
         }
     };
@@ -183,6 +185,7 @@ macro_rules! systems {
 
 systems! {
     Clip(clip),
+    Albef(albef),
 }
 
 fn save_as<C: Published>(

@@ -1,6 +1,5 @@
 //! Models against reference values, their gradients, and the store and the views beneath them.
 
-mod golden;
 mod gradients;
 mod passes;
 mod published;

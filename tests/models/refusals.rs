@@ -94,7 +94,7 @@ fn pickled_tensors_are_read_and_pickled_code_is_not_run() {
     let pickled = |name: &str| {
         let folder = changed(|_| {}, |text| text);
         fs::remove_file(folder.path().join("model.safetensors")).unwrap();
-        fs::copy(golden("pickle").join(name), folder.path().join("pytorch_model.bin")).unwrap();
+        fs::copy(golden("pickled").join(name), folder.path().join("pytorch_model.bin")).unwrap();
         folder
     };
     let read = |folder: &Path| Opened::read(folder, &Device::Cpu).unwrap().store.tensors();

@@ -1,7 +1,7 @@
 """Weights as PyTorch pickles them: those of clip/gelu, and a file that holds an object of a class of its own.
 
-Run in this folder after clip.py: python -P pickle.py. Made with torch 2.15; writes pickle/weights.bin and
-pickle/foreign.bin.
+Run in this folder after clip.py: python pickled.py. Made with torch 2.15; writes pickled/weights.bin and
+pickled/foreign.bin.
 """
 
 import os
@@ -16,7 +16,7 @@ class Foreign:
         return (os.getcwd, ())
 
 
-os.makedirs("pickle", exist_ok=True)
+os.makedirs("pickled", exist_ok=True)
 weights = load_file("clip/gelu/model.safetensors")
-torch.save(OrderedDict(weights), "pickle/weights.bin")
-torch.save({"weights": Foreign()}, "pickle/foreign.bin")
+torch.save(OrderedDict(weights), "pickled/weights.bin")
+torch.save({"weights": Foreign()}, "pickled/foreign.bin")
