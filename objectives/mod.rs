@@ -14,6 +14,7 @@ pub mod itc;
 pub mod itc_momentum;
 pub mod itc_sigmoid;
 pub mod itm;
+pub mod lm;
 pub mod masking;
 pub mod mlm;
 pub mod negatives;
@@ -135,5 +136,6 @@ objectives! {
     ItcMomentum(itc_momentum),
     ItcSigmoid(itc_sigmoid),
     Itm(itm),
+    Lm(lm),
     Mlm(mlm),
 }

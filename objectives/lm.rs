@@ -1,0 +1,85 @@
+//! Captioning: each word must be named from the image and the words before it.
+//!
+//! BLIP, Li et al., arXiv:2201.12086, section 3.2 (with label smoothing 0.1); CoCa, Yu et al., arXiv:2205.01917, equation
+//! 2; BLIP-2, Li et al., arXiv:2301.12597, section 3.2, image-grounded text generation. Mean over words, the `[SEP]` that
+//! ends a text included: `-log p(word t | image, words before t)`. `[CLS]` is given, never asked for.
+
+use candle_core::{Result, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::{Loss, Needs, Objective, ObjectiveConfig, Step};
+use crate::kernels;
+use crate::models::{Ability, Attend, Dims, Text, Vars};
+
+/// `lm: {label_smoothing: 0.1}`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The share of each target that is spread over the whole vocabulary.
+    pub label_smoothing: f64,
+    /// Share in the sum of losses.
+    pub weight: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { label_smoothing: 0.0, weight: 1.0 }
+    }
+}
+
+impl ObjectiveConfig for Config {
+    fn needs(&self) -> Needs {
+        Needs { abilities: [Ability::Generate, Ability::PredictWords].into(), batch: 1, ..Needs::default() }
+    }
+
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let smoothing = self.label_smoothing;
+        let fault = format!("label_smoothing {smoothing} is not in [0, 1)");
+        if (0.0..1.0).contains(&smoothing) { Vec::new() } else { vec![fault] }
+    }
+
+    fn build(&self, _: &Vars, _: &Dims) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(Lm { label_smoothing: self.label_smoothing }))
+    }
+}
+
+struct Lm {
+    label_smoothing: f64,
+}
+
+/// Places (M) among the B T of a batch that have a visible word after them, and those words (M).
+fn next_words(text: &Text) -> Result<[Vec<u32>; 2]> {
+    let (ids, mask) = (text.ids.to_vec2::<u32>()?, text.mask.to_vec2::<f32>()?);
+    let (mut places, mut words) = (Vec::new(), Vec::new());
+    let mut start = 0;
+    for (ids, mask) in ids.iter().zip(&mask) {
+        for (place, (&word, &seen)) in (start..).zip(ids.iter().zip(mask).skip(1)) {
+            if seen != 0.0 {
+                places.push(place);
+                words.push(word);
+            }
+        }
+        start += ids.len() as u32;
+    }
+    Ok([places, words])
+}
+
+impl Objective for Lm {
+    fn loss(&self, step: &Step) -> Result<Loss> {
+        let student = &step.student;
+        let [places, words] = next_words(&step.batch.text)?;
+        let hidden = student.model.fuse(&student.image, &student.text, Attend::Causal)?.text.hidden;
+        let device = hidden.device();
+        if places.is_empty() {
+            return Ok(Loss::new(Tensor::zeros((), hidden.dtype(), device)?));
+        }
+        let (places, words) = (Tensor::new(places, device)?, Tensor::new(words, device)?);
+        let logits = student.model.predict_words(&kernels::gather_vectors(&hidden, &places)?)?;
+        Loss::new(kernels::cross_entropy(&logits, &words, self.label_smoothing)?)
+            .with_accuracy("accuracy", &logits, &words)
+    }
+}
