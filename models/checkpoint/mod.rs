@@ -14,6 +14,8 @@ use serde_json::Value as Json;
 
 use super::{Config, Inputs, ModelConfig, Store, Vars};
 
+mod bert;
+mod blip;
 mod clip;
 mod file;
 mod given;
@@ -176,6 +178,7 @@ macro_rules! systems {
 
 systems! {
     Clip(clip),
+    Blip(blip),
 }
 
 fn save_as<C: Published>(
