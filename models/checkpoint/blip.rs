@@ -1,27 +1,42 @@
-//! BLIP as transformers saves it, in parts: the encoders with projections and matching head
-//! (`BlipForImageTextRetrieval`), and the decoder (`BlipForConditionalGeneration`); each has the image tower.
+//! BLIP whole, as its authors' pre-training class saves it without momentum copies and queues (`BLIP_Pretrain`), and as
+//! transformers saves it in parts: the encoders with projections and matching head (`BlipForImageTextRetrieval`), and the
+//! decoder (`BlipForConditionalGeneration`), each with the image tower.
 //!
-//! Texts are taken as they are given: who wants what the system computes begins them with [ENC], the last entry, for
-//! `itm_score`, and with [DEC], the last but one, for `logits`.
+//! The authors' files say nothing about sizes, so `config.json` has transformers' keys for every class, and beside them
+//! `sharing`, which is ours: what the decoder shares with the encoders.
 
-use candle_core::{DType, Result, bail};
+use candle_core::Result;
 use serde_json::{Value as Json, json};
 
-use super::{Class, Forward, Given, Layout, Outputs, Published, Settings, bert as names};
-use crate::models::blip::{ADDED, Config, Part, Pass, Project, Sharing, Stack};
-use crate::models::nn::{Linear, Patches, Seen, Tower, Vit, bert, fan_in, first};
-use crate::models::{Attend, Image, Inputs, Tokens, Vars, View};
+use super::{Class, Forward, Layout, Published, Settings, bert as names, vit};
+use crate::models::blip::{ADDED, Config, Part, Sharing};
+use crate::models::nn::{Linear, Patches, Tower, bert, fan_in};
+use crate::models::{Inputs, ModelConfig, Vars};
 use crate::token::{PAD, SEP};
 
+mod classes;
+
+const WHOLE: &str = "BLIP_Pretrain";
 const RETRIEVAL: &str = "BlipForImageTextRetrieval";
 const CAPTIONS: &str = "BlipForConditionalGeneration";
+/// What the released code shares.
+const DEFAULT: &str = "all_but_self_attention";
 
 impl Published for Config {
-    /// Retrieval gives what its argument `use_itm_head` asks for, 1 where it is not given: with it `itm_score` is (B,2),
-    /// logits of "no match" and "match" of each pair, and `question_embeds` has seen the images; without it `itm_score` is
-    /// (B images, B texts), the similarities of `image_feat` and `text_feat` without the temperature, and
-    /// `question_embeds` has not. `last_hidden_state` is that of the images.
     const CLASSES: &'static [Class] = &[
+        Class {
+            name: WHOLE,
+            inputs: &["image", "input_ids", "attention_mask"],
+            outputs: &[
+                "image_embeds",
+                "text_embeds",
+                "image_feat",
+                "text_feat",
+                "sim_i2t",
+                "vl_output",
+                "logits",
+            ],
+        },
         Class {
             name: RETRIEVAL,
             inputs: &["pixel_values", "input_ids", "attention_mask", "use_itm_head"],
@@ -41,23 +56,13 @@ impl Published for Config {
         text.must_be("hidden_act", "gelu")?;
         text.must_be("layer_norm_eps", bert::EPS)?;
         text.must_be("is_decoder", true)?;
-        let entries = text.usize("vocab_size", 30_524)?;
-        let Some(vocabulary) = entries.checked_sub(ADDED) else {
-            bail!("config.json: `text_config.vocab_size` is {entries}: no place for [DEC] and [ENC]")
-        };
-        let begin = text.usize("bos_token_id", 30_522)?;
-        if begin != vocabulary {
-            bail!(
-                "config.json: `text_config.bos_token_id` is {begin}; only the last entry but one is supported"
-            );
+        let vocabulary = text.usize("vocab_size", 30_524)?.saturating_sub(ADDED);
+        if text.usize("bos_token_id", 30_522)? != vocabulary {
+            refuse!("config.json: `text_config.bos_token_id` must be the last entry but one of `vocab_size`");
         }
-        let [dropout, weights] =
-            ["hidden_dropout_prob", "attention_probs_dropout_prob"].map(|key| text.f64(key, 0.0));
-        let (dropout, weights) = (dropout?, weights?);
-        if dropout != weights {
-            bail!(
-                "config.json: `text_config` drops attention weights with {weights} and states with {dropout}"
-            );
+        let dropout = text.f64("hidden_dropout_prob", 0.0)?;
+        if text.f64("attention_probs_dropout_prob", 0.0)? != dropout {
+            refuse!("config.json: `text_config.attention_probs_dropout_prob` must be `hidden_dropout_prob`");
         }
         let tower = |part: &Settings, heads| -> Result<Tower> {
             Ok(Tower {
@@ -72,7 +77,7 @@ impl Published for Config {
             text: tower(&text, 8)?,
             patch: vision.usize("patch_size", 16)?,
             embed: theirs.usize("image_text_hidden_size", 256)?,
-            sharing: Sharing::AllButSelfAttention,
+            sharing: sharing(&theirs.text("sharing", DEFAULT)?)?,
             dropout,
             image_eps: vision.f64("layer_norm_eps", 1e-5)?,
         };
@@ -86,7 +91,6 @@ impl Published for Config {
         Ok((config, inputs))
     }
 
-    /// Each class has one text transformer, so that nothing there says what the two share.
     fn write(&self, inputs: &Inputs) -> Json {
         let tower = |tower: &Tower, eps: f64| {
             json!({
@@ -113,6 +117,7 @@ impl Published for Config {
         text["attention_probs_dropout_prob"] = self.dropout.into();
         json!({
             "model_type": "blip",
+            "sharing": self.sharing,
             "image_text_hidden_size": self.embed,
             "vision_config": vision,
             "text_config": text,
@@ -120,32 +125,51 @@ impl Published for Config {
     }
 
     fn names(&self, inputs: &Inputs, class: &str, layout: &mut Layout) {
-        image_tower(self, inputs, layout);
-        if class == RETRIEVAL {
-            text_tower(self, Sharing::All, "text_encoder", layout);
+        if class == WHOLE {
+            vit::names("image", "visual_encoder", &self.image, inputs.size, self.patch, layout);
+            layout.same("temperature", "temp");
+        } else {
+            image_tower(self, inputs, layout);
+        }
+        if class != CAPTIONS {
+            text_tower(self, Sharing::All, "text_encoder", false, layout);
             layout.linear("project_image", "vision_proj");
             layout.linear("project_text", "text_proj");
             layout.linear("itm.head", "itm_head");
-        } else {
-            text_tower(self, self.sharing, "text_decoder.bert", layout);
+        }
+        if class != RETRIEVAL {
+            text_tower(self, self.sharing, "text_decoder.bert", class == WHOLE, layout);
             let table = format!("{}.embed.words", self.sharing.place(Part::Embeddings));
             names::decoder("decoder.head", &table, "text_decoder.cls.predictions", layout);
         }
     }
 
     fn open(&self, inputs: &Inputs, theirs: &Settings, vars: &Vars) -> Result<Box<dyn Forward>> {
-        let image = self.vit(vars, inputs)?;
-        if theirs.class() == Some(RETRIEVAL) {
-            let (width, itm) = (self.text.width, vars.at("itm").at("head"));
-            return Ok(Box::new(Retrieval {
-                image,
+        let itm = || {
+            let (width, init) = (self.text.width, fan_in(self.text.width));
+            Linear::new(&vars.at("itm").at("head"), [width, 2], init, Some(init))
+        };
+        Ok(match theirs.class() {
+            Some(RETRIEVAL) => Box::new(classes::Retrieval {
+                image: self.vit(vars, inputs)?,
                 text: self.encoder(vars, inputs)?,
                 project: self.project(vars)?,
-                head: Linear::new(&itm, [width, 2], fan_in(width), Some(fan_in(width)))?,
-            }));
-        }
-        let (text, head) = self.decoder(vars, inputs)?;
-        Ok(Box::new(Captions { image, text, head }))
+                head: itm()?,
+            }),
+            Some(CAPTIONS) => {
+                let (text, head) = self.decoder(vars, inputs)?;
+                Box::new(classes::Captions { image: self.vit(vars, inputs)?, text, head })
+            }
+            _ => Box::new(classes::Whole { model: self.build(vars, inputs)?, head: itm()? }),
+        })
+    }
+}
+
+/// A value of `sharing`.
+fn sharing(word: &str) -> Result<Sharing> {
+    match serde_json::from_value(word.into()) {
+        Ok(sharing) => Ok(sharing),
+        Err(fault) => refuse!("config.json: `sharing`: {fault}"),
     }
 }
 
@@ -171,77 +195,21 @@ fn image_tower(config: &Config, inputs: &Inputs, layout: &mut Layout) {
     layout.norm("image.norm", "vision_model.post_layernorm");
 }
 
-fn text_tower(config: &Config, sharing: Sharing, theirs: &str, layout: &mut Layout) {
-    let ours = |part| sharing.place(part);
-    names::embeddings(&format!("{}.embed", ours(Part::Embeddings)), &format!("{theirs}.embeddings"), layout);
-    for index in 0..config.text.depth {
-        let ours = |part| format!("{}.layers.{index}", ours(part));
-        let theirs = format!("{theirs}.encoder.layer.{index}");
-        names::self_attention(&ours(Part::SelfAttention), &theirs, layout);
-        names::cross_attention(&ours(Part::CrossAttention), &theirs, layout);
-        names::feed_forward(&ours(Part::FeedForward), &theirs, layout);
-    }
-}
-
-struct Retrieval {
-    image: Vit,
-    text: Stack,
-    project: Project,
-    head: Linear,
-}
-
-impl Forward for Retrieval {
-    fn forward(&self, given: &Given) -> Result<Outputs> {
-        let (image, text) = (given.image("pixel_values")?, given.text("input_ids", "attention_mask")?);
-        let (images, text) = (tokens(&self.image, &image)?, text.input()?);
-        let with_head = match given.get("use_itm_head") {
-            Some(flag) => flag.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? != 0.0,
-            None => true,
-        };
-        let seen = Seen::new(&image, |_| Ok(images.clone()))?;
-        let seen = with_head.then_some(&seen);
-        let pass = Pass { text, image: seen, attend: Attend::Both, noise: None };
-        let (hidden, packing) = self.text.forward(&pass)?;
-        let words = packing.unpack(&hidden)?;
-        let mut outputs = Outputs::new();
-        if with_head {
-            outputs.insert("itm_score".to_owned(), self.head.forward(&first(&words)?)?);
+/// The encoders or the decoder. What a decoder shares with encoders that are `named` has second names there.
+fn text_tower(config: &Config, sharing: Sharing, theirs: &str, named: bool, layout: &mut Layout) {
+    let mut part = |part, layer: &str, name: fn(&str, &str, &mut Layout), place: String| {
+        let ours = format!("{}.{layer}", sharing.place(part));
+        if named && sharing.shares(part) {
+            layout.copies(|layout| name(&ours, &place, layout));
         } else {
-            let image = self.project.image(&first(&images.hidden)?)?;
-            let text = self.project.text(&first(&words)?)?;
-            outputs.insert("itm_score".to_owned(), image.matmul(&text.t()?)?);
-            outputs.insert("image_feat".to_owned(), image);
-            outputs.insert("text_feat".to_owned(), text);
+            name(&ours, &place, layout);
         }
-        outputs.insert("question_embeds".to_owned(), words);
-        outputs.insert("last_hidden_state".to_owned(), images.hidden);
-        Ok(outputs)
+    };
+    part(Part::Embeddings, "embed", names::embeddings, format!("{theirs}.embeddings"));
+    for index in 0..config.text.depth {
+        let (ours, place) = (format!("layers.{index}"), format!("{theirs}.encoder.layer.{index}"));
+        part(Part::SelfAttention, &ours, names::self_attention, place.clone());
+        part(Part::CrossAttention, &ours, names::cross_attention, place.clone());
+        part(Part::FeedForward, &ours, names::feed_forward, place);
     }
-}
-
-struct Captions {
-    image: Vit,
-    text: Stack,
-    head: bert::Decoder,
-}
-
-impl Forward for Captions {
-    fn forward(&self, given: &Given) -> Result<Outputs> {
-        let (image, text) = (given.image("pixel_values")?, given.text("input_ids", "attention_mask")?);
-        let (images, text) = (tokens(&self.image, &image)?, text.input()?);
-        let seen = Seen::new(&image, |_| Ok(images.clone()))?;
-        let pass = Pass { text, image: Some(&seen), attend: Attend::Causal, noise: None };
-        let (hidden, packing) = self.text.forward(&pass)?;
-        let logits = self.head.forward(&packing.unpack(&hidden)?)?;
-        let outputs = [
-            ("logits", logits),
-            ("image_embeds", images.hidden.clone()),
-            ("last_hidden_state", images.hidden),
-        ];
-        Ok(outputs.map(|(name, tensor)| (name.to_owned(), tensor)).into())
-    }
-}
-
-fn tokens(tower: &Vit, image: &View<Image>) -> Result<Tokens> {
-    image.memo("image", |image| tower.encode(image))
 }
