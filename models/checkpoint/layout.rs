@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::{DType, Result, Shape, Tensor, bail};
+use candle_core::{DType, Result, Shape, Tensor};
 
 use crate::models::Store;
 
@@ -203,7 +203,7 @@ impl Faults {
             .collect();
         faults.extend(self.others);
         if !faults.is_empty() {
-            bail!("the weights do not fit the configuration\n  {}", faults.join("\n  "));
+            refuse!("the weights do not fit the configuration\n  {}", faults.join("\n  "));
         }
         Ok(())
     }

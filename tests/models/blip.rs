@@ -67,7 +67,8 @@ fn from_left_to_right_the_last_word_is_pooled_and_else_the_first() {
     let (model, (image, text)) = (model(), views());
     for (attend, places) in [(Attend::Both, [0, 0]), (Attend::Causal, [6, 3])] {
         let fused = model.fuse(&image, &text, attend).unwrap();
-        let (hidden, pooled) = (fused.text.hidden.to_vec3::<f32>().unwrap(), fused.pooled.to_vec2().unwrap());
+        let hidden = fused.text.hidden.to_vec3::<f32>().unwrap();
+        let pooled = fused.pooled.to_vec2::<f32>().unwrap();
         for (row, place) in places.into_iter().enumerate() {
             assert_eq!(hidden[row][place], pooled[row], "{attend:?}");
         }
