@@ -1,9 +1,12 @@
 //! The three roles of BLIP's text transformer and what they share.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use vlp_bench::kernels;
+use vlp_bench::models::checkpoint::Opened;
 use vlp_bench::models::{Attend, Config, Image, Model, Store, Text, View};
 
 use super::{INPUTS, pairs, weighed};
@@ -117,7 +120,7 @@ fn captions_train_the_encoders_only_where_the_decoder_shares_them() {
         assert_eq!(trains("text.layers.1.attention.qkv.weight"), self_attention, "{sharing}");
         assert_eq!(trains("text.layers.1.cross.kv.weight"), cross_attention, "{sharing}");
         assert_eq!(trains("text.embed.words"), words, "{sharing}");
-        assert_eq!(trains("image.patches.weight"), true, "{sharing}");
+        assert!(trains("image.patches.weight"), "{sharing}");
     }
 }
 
@@ -138,6 +141,27 @@ fn the_decoder_looks_at_the_keys_of_the_encoder_where_they_share_cross_attention
     let keys = 2.0 * (2.0 * 5.0 * 6.0 * 8.0) * 2.0;
     assert_eq!(flops("all_but_cross_attention") - flops("all_but_self_attention"), keys);
     assert_eq!(flops("none") - flops("all"), keys);
+}
+
+#[test]
+fn a_published_configuration_that_this_one_cannot_express_is_refused_by_its_key() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/blip/all_but_self_attention");
+    let text = fs::read_to_string(golden.join("config.json")).unwrap();
+    for (from, to, key) in [
+        ("\"bos_token_id\": 21", "\"bos_token_id\": 2", "text_config.bos_token_id"),
+        ("\"hidden_dropout_prob\": 0.1", "\"hidden_dropout_prob\": 0", "attention_probs_dropout_prob"),
+        ("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"relu\"", "text_config.hidden_act"),
+        ("all_but_self_attention", "all_but_embeddings", "`sharing`: unknown variant"),
+        // What is tied there must be equal.
+        ("all_but_self_attention", "all", "differs from the tensor it is tied to"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::copy(golden.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(folder.path().join("config.json"), text.replace(from, to)).unwrap();
+        let Err(fault) = Opened::read(folder.path(), &Device::Cpu) else { panic!("{to} was read") };
+        assert!(fault.to_string().contains(key), "{fault}");
+    }
 }
 
 #[test]
