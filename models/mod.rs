@@ -13,6 +13,7 @@ pub use crate::field::Field;
 use crate::source;
 
 pub mod albef;
+pub mod blip;
 pub mod checkpoint;
 pub mod clip;
 mod init;
@@ -116,7 +117,7 @@ pub struct Dims {
     pub embed: usize,
     /// Q: unit vectors an image, where [`Model::embed_image`] returns (B,Q,E); `None` where it returns (B,E).
     pub queries: Option<usize>,
-    /// V: entries of the vocabulary.
+    /// V: entries that [`Model::predict_words`] tells apart: the vocabulary, and what a model adds to it.
     pub vocabulary: usize,
 }
 
@@ -260,4 +261,5 @@ macro_rules! models {
 models! {
     Clip(clip),
     Albef(albef),
+    Blip(blip),
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::{DType, Result, Shape, Tensor, bail};
+use candle_core::{DType, Result, Shape, Tensor};
 
 use crate::models::Store;
 
@@ -55,12 +55,14 @@ impl Layout {
 
     /// Another name there for a tensor that is named already: equal to it if it is present.
     pub fn tied(&mut self, ours: &str, theirs: &str) {
-        self.pairs.push(Pair {
-            ours: ours.to_owned(),
-            theirs: vec![theirs.to_owned()],
-            dims: None,
-            copy: true,
-        });
+        self.copies(|layout| layout.same(ours, theirs));
+    }
+
+    /// Other names there, all that `name` gives, for tensors that are named already.
+    pub fn copies(&mut self, name: impl FnOnce(&mut Self)) {
+        let firsts = self.pairs.len();
+        name(self);
+        self.pairs[firsts..].iter_mut().for_each(|pair| pair.copy = true);
     }
 
     /// A tensor there that says nothing, such as a list of positions.
@@ -201,7 +203,7 @@ impl Faults {
             .collect();
         faults.extend(self.others);
         if !faults.is_empty() {
-            bail!("the weights do not fit the configuration\n  {}", faults.join("\n  "));
+            refuse!("the weights do not fit the configuration\n  {}", faults.join("\n  "));
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ macro_rules! refuse {
 
 mod albef;
 mod bert;
+mod blip;
 mod clip;
 mod file;
 mod given;
@@ -186,6 +187,7 @@ macro_rules! systems {
 systems! {
     Clip(clip),
     Albef(albef),
+    Blip(blip),
 }
 
 fn save_as<C: Published>(

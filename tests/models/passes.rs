@@ -79,6 +79,9 @@ fn what_pads_a_text_changes_nothing_that_is_visible() {
                 let fused = model.fuse(&image, text, Attend::Both).unwrap();
                 outcomes.extend([fused.pooled, seen(fused.text.hidden)]);
             }
+            if config.abilities().contains(&Ability::Generate) {
+                outcomes.push(seen(model.fuse(&image, text, Attend::Causal).unwrap().text.hidden));
+            }
             outcomes
         };
         for (got, expected) in of(&other).iter().zip(&of(&text)) {
@@ -125,8 +128,9 @@ fn a_pass_over_selected_pairs_equals_the_pass_over_pairs_given_in_that_order() {
 
 #[test]
 fn pooling_alone_gives_what_the_whole_joint_pass_pools() {
-    for fusion in [1, 2] {
-        let text = format!("albef: {{text: {{width: 12, depth: 3, heads: 2}}, fusion: {fusion}}}");
+    let tower = "text: {width: 12, depth: 3, heads: 2}";
+    let albef = [1, 2].map(|fusion| format!("albef: {{{tower}, fusion: {fusion}}}"));
+    for text in albef.into_iter().chain([format!("blip: {{{tower}}}")]) {
         let config: Config = serde_yaml::from_str(&text).unwrap();
         let model = config.build(&Store::new(&Device::Cpu, 1, &[]).detached(), &INPUTS).unwrap();
         let (image, text) = views(None);
@@ -138,7 +142,7 @@ fn pooling_alone_gives_what_the_whole_joint_pass_pools() {
 #[test]
 fn dropout_is_a_function_of_the_noise_and_none_without_it() {
     let store = Store::new(&Device::Cpu, 1, &[]);
-    for config in ["clip: {dropout: 0.2}", "albef: {dropout: 0.2}"] {
+    for config in ["clip: {dropout: 0.2}", "albef: {dropout: 0.2}", "blip: {dropout: 0.2}"] {
         let config: Config = serde_yaml::from_str(config).unwrap();
         let model = config.build(&store.student().at(config.name()), &INPUTS).unwrap();
         let of = |noise| values(&model.text_tokens(&views(noise).1).unwrap().hidden);
@@ -167,7 +171,8 @@ fn what_a_model_does_not_offer_is_refused_in_words() {
         for ability in Ability::ALL.into_iter().filter(|ability| !config.abilities().contains(ability)) {
             assert!(config.lacks(ability).starts_with(config.name()), "{ability}");
         }
-        assert!(model.fuse(&image, &text, Attend::Causal).is_err());
+        let generates = config.abilities().contains(&Ability::Generate);
+        assert_eq!(model.fuse(&image, &text, Attend::Causal).is_ok(), generates, "{}", config.name());
     }
 }
 

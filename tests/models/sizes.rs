@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use vlp_bench::experiments::Run;
 use vlp_bench::experiments::file::{Options, load};
 use vlp_bench::kernels;
+use vlp_bench::models::blip::{self, Sharing};
 use vlp_bench::models::store::Role;
 use vlp_bench::models::{Attend, Config, Inputs, Store, View};
 
@@ -96,6 +97,27 @@ fn albef_has_the_published_number_of_parameters() {
     assert_eq!(count(&["text.", "decoder."]), 123_697_722);
     assert_eq!(count(&["project_image.", "project_text.", "temperature"]), 2 * (768 * 256 + 256) + 1);
     assert_eq!(count(&[""]), 209_936_187);
+}
+
+/// The arms of the paper's Table 3 with its numbers, in millions, beside the exact ones: the model as it is pre-trained,
+/// BERT's 512 positions and the matching head included, without momentum copies and queues.
+#[test]
+fn blip_has_the_published_number_of_parameters_however_it_shares_them() {
+    let run = preset("blip-base");
+    let inputs = Inputs { words: 512, ..inputs(&run, 30_522) };
+    let head = 2 * 768 + 2;
+    for (sharing, parameters, published) in [
+        (Sharing::All, 224_075_071, 224),
+        (Sharing::AllButCrossAttention, 252_441_919, 252),
+        (Sharing::AllButSelfAttention, 252_441_919, 252),
+        (Sharing::None, 361_333_567, 361),
+    ] {
+        let Config::Blip(config) = run.model.clone() else { panic!("{:?}", run.model) };
+        let config = Config::Blip(blip::Config { sharing, ..config });
+        let count = outline(&config, &inputs).count(Role::Trainable) + head;
+        assert_eq!(count, parameters, "{sharing:?}");
+        assert_eq!((count as f64 / 1e6).round(), f64::from(published), "{sharing:?}");
+    }
 }
 
 /// Twice the multiply-adds of every matrix product, counted by hand for a model of one layer in each part.

@@ -86,3 +86,24 @@ fn albef_begins_as_its_released_code_at_the_published_width_and_wider_in_narrow_
     );
     assert!((vlp_bench::models::nn::deviation(768) - 0.02).abs() < 1e-12);
 }
+
+#[test]
+fn blip_begins_as_its_released_code_at_the_published_width_and_wider_in_narrow_layers() {
+    let (image, text) = (0.02 * 12f64.sqrt(), 0.02 * 24f64.sqrt());
+    let config = "blip: {image: {width: 64, depth: 1, heads: 2}, text: {width: 32, depth: 1, heads: 2}}";
+    begins(
+        config,
+        &[
+            ("image.patches.positions", image),
+            ("image.layers.0.attention.out.weight", image),
+            ("text.embed.words", text),
+            ("text.embed.positions", text),
+            ("text.layers.0.cross.kv.weight", text),
+            ("decoder.layers.0.attention.qkv.weight", text),
+            ("decoder.layers.0.attention.qkv.bias", 0.0),
+            ("decoder.head.transform.weight", text),
+            ("project_image.weight", uniform(64.0)),
+            ("project_text.bias", uniform(32.0)),
+        ],
+    );
+}
