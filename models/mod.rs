@@ -18,6 +18,7 @@ mod init;
 pub mod nn;
 pub mod store;
 pub mod view;
+pub mod vilt;
 
 pub use init::Init;
 pub use store::{Store, Vars};
@@ -259,4 +260,5 @@ macro_rules! models {
 models! {
     Clip(clip),
     Albef(albef),
+    Vilt(vilt),
 }

@@ -37,7 +37,8 @@ impl Golden {
         let ids = self.0["ids"].clone();
         let segments = self.0.get("segments").cloned().unwrap_or_else(|| ids.zeros_like().unwrap());
         let text = Text { ids, mask: self.0["mask"].clone(), segments };
-        let image = Image { pixels: Some(self.0["pixels"].clone()), regions: None, masked: None };
+        let image =
+            Image { pixels: Some(self.0["pixels"].clone()), regions: None, masked: None, sizes: None };
         (View::new(image, None), View::new(text, None))
     }
 

@@ -175,10 +175,10 @@ fn what_a_model_does_not_offer_is_refused_in_words() {
 fn an_image_or_a_text_of_another_size_is_refused() {
     for (_, model) in models() {
         let pixels = Tensor::zeros((2, 3, 32, 32), DType::F32, &Device::Cpu).unwrap();
-        let image = View::new(Image { pixels: Some(pixels), regions: None, masked: None }, None);
+        let image = View::new(Image { pixels: Some(pixels), regions: None, masked: None, sizes: None }, None);
         let error = model.embed_image(&image).unwrap_err().to_string();
         assert!(error.contains("images of 32 x 32 pixels for a model of 16 x 16"), "{error}");
-        let empty = View::new(Image { pixels: None, regions: None, masked: None }, None);
+        let empty = View::new(Image { pixels: None, regions: None, masked: None, sizes: None }, None);
         assert!(model.embed_image(&empty).unwrap_err().to_string().contains("holds no pixels"));
         let ids = Tensor::zeros((1, 8), DType::U32, &Device::Cpu).unwrap();
         let mask = Tensor::ones((1, 8), DType::F32, &Device::Cpu).unwrap();
