@@ -14,7 +14,6 @@
 //! Deviation: weights begin at random, matrices with a standard deviation of 0.02 at width 768 and more in narrower
 //! models; the paper's trunk and patches begin as a ViT trained to classify.
 //! Deviation: every normalisation adds 1e-12 to the variance, as in transformers; the released trunk adds 1e-6.
-//! Deviation: the word decoder is tied to the word table, as in transformers; the released code gives it its own.
 //! Deviation: dropout spares the inside of the feed-forward half, which the released code drops as well.
 //! Deviation: objectives of one step share the patches drawn from an image; the released code draws for each.
 
@@ -24,7 +23,8 @@ use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use super::nn::{
-    Joint, LayerNorm, Linear, One, Patches, PreNorm, Start, Tower, bert, deviation, dropout_faults, within,
+    Joint, LayerNorm, Linear, One, Patches, PreNorm, Spec, Start, Tower, bert, deviation, dropout_faults,
+    within,
 };
 use super::view::joint_noise;
 use super::{
@@ -36,7 +36,7 @@ use patches::VisualEmbedding;
 
 mod patches;
 
-const EPS: f64 = 1e-12;
+pub(super) const EPS: f64 = 1e-12;
 
 /// `vilt: {trunk: {width: 128, depth: 4, heads: 4}, patch: 8, sample: 12, dropout: 0.1}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,13 +48,21 @@ pub struct Config {
     pub patch: usize,
     /// How many patches of an image, drawn at random, training sees at most; all unless it is given.
     pub sample: Option<usize>,
+    /// Whether words are predicted from the table that embeds them, or from one of their own.
+    pub tied: bool,
     /// Probability of dropping the embeddings and the outcome of each half of a layer; attention weights are kept.
     pub dropout: f64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { trunk: Tower::default(), patch: 8, sample: None, dropout: 0.1 }
+        Self { trunk: Tower::default(), patch: 8, sample: None, tied: true, dropout: 0.1 }
+    }
+}
+
+impl Config {
+    pub(super) fn spec(&self) -> Spec {
+        self.trunk.spec(Activation::Gelu, EPS, self.dropout)
     }
 }
 
@@ -91,16 +99,20 @@ impl ModelConfig for Config {
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {
         let (width, depth) = (self.trunk.width, self.trunk.depth);
-        let spec = self.trunk.spec(Activation::Gelu, EPS, self.dropout);
-        let init = Init::Normal { std: deviation(width) };
+        let (spec, init) = (self.spec(), Init::Normal { std: deviation(width) });
         let words = bert::Embeddings::new(&vars.at("words"), [inputs.vocabulary, inputs.words], &spec)?;
+        let decoder = vars.at("decoder");
+        let table = match self.tied {
+            true => words.table().clone(),
+            false => decoder.get((inputs.vocabulary, width), "table", init)?,
+        };
         Ok(Box::new(Vilt {
             patches: VisualEmbedding::new(&vars.at("patches"), self, inputs)?,
             types: vars.get((2, width), "types", init)?,
             layers: PreNorm::new(&vars.at("layers"), depth, &spec, &Start::all(init))?,
             norm: LayerNorm::new(&vars.at("norm"), width, EPS)?,
             pooler: Linear::new(&vars.at("pooler"), [width, width], init, Some(Init::Constant(0.0)))?,
-            decoder: bert::Decoder::new(&vars.at("decoder"), words.table(), &spec)?,
+            decoder: bert::Decoder::new(&decoder, &table, &spec)?,
             words,
         }))
     }

@@ -53,7 +53,8 @@ impl Layout {
         }
     }
 
-    /// Another name there for a tensor that is named already: equal to it if it is present.
+    /// Another name there for a tensor that is named already: equal to it if it is present, and not written, for the
+    /// reference ties the two itself.
     pub fn tied(&mut self, ours: &str, theirs: &str) {
         self.pairs.push(Pair {
             ours: ours.to_owned(),
@@ -126,7 +127,7 @@ impl Layout {
     pub fn write(&self, store: &Store) -> Result<BTreeMap<String, Tensor>> {
         let mut tensors = BTreeMap::new();
         let values = store.tensors();
-        for pair in &self.pairs {
+        for pair in self.pairs.iter().filter(|pair| !pair.copy) {
             let Some(value) = values.get(&pair.ours) else { continue };
             let parts = if pair.theirs.len() == 1 {
                 vec![value.clone()]

@@ -19,6 +19,7 @@ mod file;
 mod given;
 mod layout;
 mod settings;
+mod vilt;
 
 pub use given::Given;
 pub use layout::Layout;
@@ -176,6 +177,7 @@ macro_rules! systems {
 
 systems! {
     Clip(clip),
+    Vilt(vilt),
 }
 
 fn save_as<C: Published>(

@@ -43,6 +43,14 @@ CASES = {
         "sizes": [(9, 9), (6, 12)],
         "words": (6, [4, 6]),
     },
+    "untied_lm": {
+        "class": ViltForMaskedLM,
+        "config": {"hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 9},
+        "image": {"image_size": 4, "patch_size": 2},
+        "canvas": (4, 4),
+        "sizes": None,
+        "words": (5, [5, 3]),
+    },
     "retrieval": {
         "class": ViltForImageAndTextRetrieval,
         "config": {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24},
@@ -101,6 +109,10 @@ def main():
             **case["config"], **case["image"], vocab_size=VOCABULARY, max_position_embeddings=case["words"][0]
         )
         model = case["class"](config).eval()
+        if name == "untied_lm":
+            # The released code does not tie the word decoder. transformers does, whatever its configuration says.
+            model.mlm_score.decoder.weight = torch.nn.Parameter(torch.empty(VOCABULARY, config.hidden_size))
+            config.tie_word_embeddings = False
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
