@@ -1,15 +1,15 @@
 //! ViLT: one transformer over words and image patches, each embedded by no more than a linear map or a table.
 //!
-//! Kim et al., arXiv:2102.03334, section 3.1, and the released code. Each sequence gets the vector of its modality, then
-//! both go through one pre-norm ViT together:
+//! Kim et al., arXiv:2102.03334, section 3.1, and the released code. Words are embedded as in BERT, patches as in ViT, each
+//! with the vector of its modality added; then both go through one pre-norm ViT together:
 //!
-//! `words = [t_class; t_1 T; ..; t_L T] + positions + type_text`, T the table of words; as in BERT, section 3.1 leaves
-//! out that segments are added too, and that the sum is normalised before the type is added;
+//! `words = LN([t_class; t_1 T; ..; t_L T] + positions + segments) + type_text`, T the table of words;
 //! `patches = [v_class; v_1 V; ..; v_N V] + positions + type_image`, V a linear map of the pixels of a patch;
-//! `z = LN(ViT([words; patches]))`, of which `p = tanh(z_0 W)`, z_0 at the class token of the text, is the pooled vector.
+//! `z = LN(ViT([words; patches]))`, `pooled = tanh(z_0 W)`, z_0 at the class token of the text.
 //!
-//! Images may have any size: see [`patches`]. In pre-training a step sees no more than `sample` patches of an image,
-//! drawn anew for each step; evaluation sees all, as the models tuned for a task do.
+//! Images may be of any size (`vilt/patches.rs`). A step of pre-training sees at most `sample` patches of each, drawn at
+//! random; evaluation sees all, as the released code does wherever it fine-tunes. For masked patch prediction a learned
+//! vector takes the place of `v_i V`.
 //!
 //! Deviation: weights begin at random, matrices with a standard deviation of 0.02 at width 768 and more in narrower
 //! models; the paper's trunk and patches begin as a ViT trained to classify.
@@ -38,7 +38,7 @@ mod patches;
 
 pub(super) const EPS: f64 = 1e-12;
 
-/// `vilt: {trunk: {width: 128, depth: 4, heads: 4}, patch: 8, sample: 12, dropout: 0.1}`
+/// `vilt: {trunk: {width: 128, depth: 4, heads: 4}, patch: 8, sample: 12, tied: true, dropout: 0.1}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -48,7 +48,7 @@ pub struct Config {
     pub patch: usize,
     /// How many patches of an image, drawn at random, training sees at most; all unless it is given.
     pub sample: Option<usize>,
-    /// Whether words are predicted from the table that embeds them, or from one of their own.
+    /// Whether the word decoder is tied to the word table, as in transformers; the released code gives it one of its own.
     pub tied: bool,
     /// Probability of dropping the embeddings and the outcome of each half of a layer; attention weights are kept.
     pub dropout: f64,

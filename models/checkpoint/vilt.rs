@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, IndexOp, Result, Tensor, bail};
 use serde_json::{Value as Json, json};
 
 use super::{Class, Forward, Given, Layout, Outputs, Published, Settings};
@@ -183,19 +183,16 @@ fn text(given: &Given) -> Result<View<Text>> {
 }
 
 fn image(given: &Given) -> Result<View<Image>> {
-    let image = given.image("pixel_values")?;
-    if !given.has("pixel_mask") {
-        return Ok(image);
-    }
-    let sizes = sizes(&given.floats("pixel_mask", 3)?)?;
-    Ok(View::new(Image { sizes: Some(sizes), ..image.input()?.clone() }, None))
+    let pixels = given.pixels("pixel_values")?;
+    let sizes = sizes(&given.mask("pixel_mask", &pixels.i((.., 0))?)?)?;
+    Ok(View::new(Image { pixels: Some(pixels), regions: None, masked: None, sizes: Some(sizes) }, None))
 }
 
-/// Heights and widths (B,2) of the images that a mask of pixels (B,H,W) shows, each in its upper left.
+/// Heights and widths (B,2) of images of which a mask (B,H,W) shows the pixels: a rectangle in the upper left.
 fn sizes(mask: &Tensor) -> Result<Tensor> {
-    let (heights, widths) = (mask.narrow(2, 0, 1)?.sum((1, 2))?, mask.narrow(1, 0, 1)?.sum((1, 2))?);
-    let shown = mask.sum((1, 2))?;
-    if (&heights * &widths)?.ne(&shown)?.max_all()?.to_scalar::<u8>()? != 0 {
+    let (heights, widths) = (mask.i((.., .., 0))?.sum(1)?, mask.i((.., 0))?.sum(1)?);
+    let differ = (&heights * &widths)?.ne(&mask.sum((1, 2))?)?;
+    if differ.max_all()?.to_scalar::<u8>()? != 0 {
         bail!("`pixel_mask` shows an image that is no rectangle in the upper left");
     }
     Tensor::stack(&[heights, widths], 1)?.to_dtype(DType::U32)

@@ -1,7 +1,11 @@
 //! ViLT's images: of any size, sampled in training, with patches masked.
 
-use candle_core::{Device, Tensor};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor, safetensors};
 use vlp_bench::kernels::random::Key;
+use vlp_bench::models::checkpoint::{Given, Opened};
 use vlp_bench::models::{Attend, Config, Fused, Image, Model, Store, Text, View};
 
 use super::passes::close;
@@ -182,4 +186,21 @@ fn images_that_do_not_lie_in_their_batch_are_refused() {
     let two = View::new(pairs(&LENGTHS[..2]).unwrap().1, None);
     let said = model.pool(&View::new(image(pixels(16, 16)), None), &two).unwrap_err().to_string();
     assert!(said.contains("2 examples joined with 3"), "{said}");
+}
+
+#[test]
+fn a_pixel_mask_that_is_no_rectangle_is_refused() {
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/vilt/unequal");
+    let opened = Opened::read(&case, &Device::Cpu).unwrap();
+    let given = safetensors::load(case.join("inputs.safetensors"), &Device::Cpu).unwrap();
+    let refused = |mask: Tensor| {
+        let mut given: BTreeMap<String, Tensor> = given.clone().into_iter().collect();
+        given.insert("pixel_mask".to_owned(), mask);
+        opened.forward(&Given::new(given)).unwrap_err().to_string()
+    };
+    let mask = &given["pixel_mask"];
+    let flipped = mask.flip(&[2]).unwrap();
+    assert!(refused(flipped).contains("no rectangle in the upper left"));
+    let said = refused(mask.narrow(2, 0, 9).unwrap());
+    assert!(said.contains("`pixel_mask` is [4, 6, 9], expected [4, 6, 10]"), "{said}");
 }
