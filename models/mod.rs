@@ -20,6 +20,7 @@ mod init;
 pub mod nn;
 pub mod store;
 pub mod view;
+pub mod vilt;
 
 pub use init::Init;
 pub use store::{Store, Vars};
@@ -262,4 +263,5 @@ models! {
     Clip(clip),
     Albef(albef),
     Blip(blip),
+    Vilt(vilt),
 }

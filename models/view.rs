@@ -32,6 +32,9 @@ pub struct Image {
     pub regions: Option<Regions>,
     /// 1 on regions or patches that are hidden from the model, which puts its mask vector there, f32 (B,N); none without.
     pub masked: Option<Tensor>,
+    /// Height and width of each image in pixels, u32 (B,2), where images of unequal sizes are padded to the right and
+    /// below; none where each fills its pixels.
+    pub sizes: Option<Tensor>,
 }
 
 impl Image {
@@ -130,8 +133,13 @@ impl Rows for Image {
                 mask: take(&regions.mask, rows)?,
             }),
         };
-        let masked = take_some(self.masked.as_ref(), rows)?;
-        Ok(Self { pixels: take_some(self.pixels.as_ref(), rows)?, regions, masked })
+        let [pixels, masked, sizes] = [&self.pixels, &self.masked, &self.sizes];
+        Ok(Self {
+            pixels: take_some(pixels.as_ref(), rows)?,
+            regions,
+            masked: take_some(masked.as_ref(), rows)?,
+            sizes: take_some(sizes.as_ref(), rows)?,
+        })
     }
 }
 

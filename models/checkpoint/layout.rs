@@ -53,7 +53,8 @@ impl Layout {
         }
     }
 
-    /// Another name there for a tensor that is named already: equal to it if it is present.
+    /// Another name there for a tensor that is named already: equal to it if it is present, and not written, for the
+    /// reference ties the two itself.
     pub fn tied(&mut self, ours: &str, theirs: &str) {
         self.copies(|layout| layout.same(ours, theirs));
     }

@@ -27,6 +27,7 @@ mod file;
 mod given;
 mod layout;
 mod settings;
+mod vilt;
 mod vit;
 
 pub use given::Given;
@@ -188,6 +189,7 @@ systems! {
     Clip(clip),
     Albef(albef),
     Blip(blip),
+    Vilt(vilt),
 }
 
 fn save_as<C: Published>(

@@ -9,6 +9,7 @@ mod sizes;
 mod start;
 mod store;
 mod view;
+mod vilt;
 
 use candle_core::{Device, Result, Tensor};
 use vlp_bench::kernels::random::Key;
@@ -37,7 +38,7 @@ pub fn pairs(lengths: &[usize]) -> Result<(Image, Text)> {
     let ids = Tensor::from_vec(drawn, shape, &Device::Cpu)?;
     let mask = Tensor::from_vec(mask, shape, &Device::Cpu)?;
     let text = Text { segments: ids.zeros_like()?, ids, mask };
-    Ok((Image { pixels: Some(pixels), regions: None, masked: None }, text))
+    Ok((Image { pixels: Some(pixels), regions: None, masked: None, sizes: None }, text))
 }
 
 /// Random numbers of the shape of `x`, to weigh its elements in a scalar.

@@ -107,3 +107,27 @@ fn blip_begins_as_its_released_code_at_the_published_width_and_wider_in_narrow_l
         ],
     );
 }
+
+#[test]
+fn vilt_begins_as_its_released_code_at_the_published_width_and_wider_in_narrow_layers() {
+    let normal = 0.02 * 12f64.sqrt();
+    begins(
+        "vilt: {trunk: {width: 64, depth: 2, heads: 2}}",
+        &[
+            ("words.words", normal),
+            ("words.segments", normal),
+            ("types", normal),
+            ("patches.weight", uniform(192.0)),
+            ("patches.bias", uniform(192.0)),
+            ("patches.class", normal),
+            ("patches.mask", normal),
+            ("patches.positions", normal),
+            ("layers.1.attention.qkv.weight", normal),
+            ("layers.1.mlp.down.weight", normal),
+            ("layers.1.mlp.up.bias", 0.0),
+            ("pooler.weight", normal),
+            ("pooler.bias", 0.0),
+            ("decoder.transform.weight", normal),
+        ],
+    );
+}

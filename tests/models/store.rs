@@ -60,7 +60,7 @@ fn matrices_decay_and_gains_biases_and_the_temperature_do_not() {
         let store = store(&[]);
         config.build(&store.student(), &INPUTS).unwrap();
         for (name, entry) in store.entries() {
-            let single = ["gain", "bias", "class", "scale", "temperature"];
+            let single = ["gain", "bias", "class", "mask", "scale", "temperature"];
             let single = single.iter().any(|end| name.ends_with(end));
             assert_eq!(entry.decays, !single, "{name} {:?}", entry.shape);
         }

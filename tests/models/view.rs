@@ -72,7 +72,11 @@ fn a_failure_is_not_remembered() {
 
 #[test]
 fn a_selection_takes_rows_of_every_part_of_its_input() {
-    let (text, image) = (text(None), image(None));
+    let text = text(None);
+    let column = |values: [u32; 3]| Tensor::new(&values, &Device::Cpu).unwrap().unsqueeze(1).unwrap();
+    let (sizes, masked) = (column([4, 9, 7]), column([1, 0, 1]).to_dtype(candle_core::DType::F32).unwrap());
+    let (given, _) = pairs(&[7, 3, 5]).unwrap();
+    let image = View::new(Image { sizes: Some(sizes), masked: Some(masked), ..given }, None);
     let (texts, images) = (text.select(&rows(&ROWS)).unwrap(), image.select(&rows(&ROWS)).unwrap());
     assert_eq!((texts.rows().unwrap(), images.rows().unwrap()), (4, 4));
     let (whole, taken) = (text.input().unwrap(), texts.input().unwrap());
@@ -85,6 +89,10 @@ fn a_selection_takes_rows_of_every_part_of_its_input() {
         assert_eq!(u32s(&taken.segments)[place], u32s(&whole.segments)[row]);
         assert_eq!(f32s(&taken.mask)[place], f32s(&whole.mask)[row]);
         assert_eq!(pixels(&images)[place], pixels(&image)[row]);
+        let marks = |view: &View<Image>| f32s(view.input().unwrap().masked.as_ref().unwrap());
+        assert_eq!(marks(&images)[place], marks(&image)[row]);
+        let sizes = |view: &View<Image>| u32s(view.input().unwrap().sizes.as_ref().unwrap());
+        assert_eq!(sizes(&images)[place], sizes(&image)[row]);
     }
     let beyond = text.select(&rows(&[3])).unwrap();
     assert!(beyond.input().is_err());

@@ -9,7 +9,7 @@ use vlp_bench::kernels::Tape;
 use vlp_bench::kernels::optim::{AdamW, adamw_};
 use vlp_bench::kernels::random::Key;
 use vlp_bench::models::store::Role;
-use vlp_bench::models::{self, Ability, Attend, Dims, Inputs, Model, Store};
+use vlp_bench::models::{self, Ability, Attend, Dims, Field, Image, Inputs, Model, Store, View};
 use vlp_bench::objectives::{self, Batch, Loss, Objective, Reading, Step, fits};
 
 use super::{at, flat, random_batch, scalar};
@@ -93,12 +93,23 @@ impl Subject {
                 vec![model.fuse(&reading.image, &reading.text, Attend::Causal)?.text.hidden]
             }
             Ability::FuseImage => match &reading.fused()?.image {
-                Some(image) => vec![image.hidden.clone()],
+                Some(image) => vec![image.hidden.clone(), self.masked(model, &image.hidden)?],
                 None => bail!("the joint pass leaves the image as it is"),
             },
             Ability::PredictWords => vec![model.predict_words(&hidden)?],
             Ability::PredictRegions => vec![model.predict_regions(&hidden)?],
         })
+    }
+
+    /// The image tokens after a joint pass that hides every other patch or region; without one they are as `tokens`.
+    fn masked(&self, model: &dyn Model, tokens: &Tensor) -> Result<Tensor> {
+        // The class token of pixels cannot be hidden.
+        let count = tokens.dim(1)? - usize::from(self.config.reads().contains(&Field::Pixels));
+        let marks = (0..PAIRS * count).map(|place| (place % 2) as f32);
+        let masked = Tensor::from_iter(marks, &Device::Cpu)?.reshape((PAIRS, count))?;
+        let image = View::new(Image { masked: Some(masked), ..self.batch.image.clone() }, None);
+        let fused = model.fuse(&image, &View::new(self.batch.text.clone(), None), Attend::Both)?;
+        fused.image.map_or_else(|| Ok(tokens.clone()), |image| Ok(image.hidden))
     }
 
     /// The parameters that an objective with a gradient through `ability` must reach, and those it may.
@@ -119,6 +130,8 @@ impl Subject {
         match ability {
             // An objective may have a scale of its own instead of the model's.
             Ability::Embed => [reached[..2].concat_names(), all],
+            // It may hide none of the image.
+            Ability::FuseImage => [reached[0].clone(), all],
             // It may read the words alone or the pooled vector alone.
             Ability::Fuse => [&reached[0] & &reached[1], all],
             _ => [all.clone(), all],
