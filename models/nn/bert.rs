@@ -31,7 +31,7 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    /// For a vocabulary and a number of positions.
+    /// For a vocabulary and a number of positions, 0 where none is added.
     ///
     /// # Errors
     /// As [`Vars::get`].

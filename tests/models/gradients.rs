@@ -20,6 +20,10 @@ fn everything(config: &Config, model: &dyn Model, image: &View<Image>, text: &Vi
                 let fused = model.fuse(image, text, Attend::Both)?;
                 weighed(&model.predict_words(&fused.text.hidden)?, "words")?
             }
+            Ability::FuseImage => match model.fuse(image, text, Attend::Both)?.image {
+                Some(image) => weighed(&image.hidden, "fused image")?,
+                None => panic!("{} leaves the image as it is", config.name()),
+            },
             other => panic!("no model here offers {other} yet"),
         });
     }
