@@ -109,6 +109,7 @@ pub fn replace(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) ->
     // The rename itself is on the disk only when the directory is; Windows has no such call.
     #[cfg(unix)]
     if let Some(directory) = path.parent() {
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         File::open(directory)
             .and_then(|directory| directory.sync_all())
             .map_err(Failure::storage(directory))?;

@@ -62,6 +62,14 @@ pub enum Failure {
         /// What is wrong with it.
         problem: String,
     },
+    /// Published weights, or tensors for them, that cannot be read or do not fit.
+    #[error("{}: {problem}", path.display())]
+    Weights {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A run that another process is training.
     #[error("{}: another process is training this run", path.display())]
     Busy {
@@ -95,9 +103,21 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Refused(_) => 2,
-            Self::Device { .. } | Self::Unwritable { .. } | Self::Checkpoint { .. } => 2,
+            Self::Device { .. } | Self::Unwritable { .. } => 2,
+            Self::Checkpoint { .. } | Self::Weights { .. } => 2,
             Self::Data(data::Error::Setting { .. } | data::Error::Pack { .. }) => 2,
             _ => 1,
+        }
+    }
+
+    /// Names the file or folder of weights that were refused.
+    pub fn weights(path: &Path) -> impl FnOnce(candle_core::Error) -> Self {
+        move |fault| {
+            let problem = match fault {
+                candle_core::Error::WithBacktrace { inner, .. } => inner.to_string(),
+                other => other.to_string(),
+            };
+            Self::Weights { path: path.to_owned(), problem }
         }
     }
 

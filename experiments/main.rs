@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use vlp_bench::experiments::doctor::{self, Finding};
 use vlp_bench::experiments::failure::{Failure, Result};
 use vlp_bench::experiments::fault::{Fault, Paint};
@@ -13,7 +13,7 @@ use vlp_bench::experiments::list::{self, Kind};
 use vlp_bench::experiments::matrix::Matrix;
 use vlp_bench::experiments::progress::Show;
 use vlp_bench::experiments::suite::Only;
-use vlp_bench::experiments::{Experiment, directory, file, load, machine, plan, run, suite, verify};
+use vlp_bench::experiments::{Experiment, directory, file, forward, load, machine, plan, run, suite, verify};
 use vlp_bench::{kernels, reports};
 
 #[global_allocator]
@@ -82,6 +82,27 @@ enum Verb {
         #[arg(long, default_value = "runs", value_name = "FOLDER")]
         out: PathBuf,
         /// What would compute: auto, cpu or cuda:N
+        #[arg(long, default_value = "auto", value_name = "DEVICE")]
+        device: String,
+    },
+    /// Run a published checkpoint on given tensors, to compare with its reference
+    Forward {
+        /// The system, one of `vlp list models`
+        #[arg(long, value_name = "NAME")]
+        model: String,
+        /// A folder with config.json and model.safetensors, as `save_pretrained` writes it
+        #[arg(long, value_name = "FOLDER")]
+        checkpoint: PathBuf,
+        /// A safetensors file of inputs under the reference's names
+        #[arg(long, value_name = "FILE")]
+        input: PathBuf,
+        /// The safetensors file of outputs to write
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        /// What is computed with
+        #[arg(long, default_value = "f32")]
+        dtype: Precision,
+        /// What computes: auto, cpu or cuda:N
         #[arg(long, default_value = "auto", value_name = "DEVICE")]
         device: String,
     },
@@ -188,8 +209,19 @@ impl Listed {
     }
 }
 
+/// Numbers that a forward pass computes with.
+#[derive(Clone, Copy, ValueEnum)]
+enum Precision {
+    F32,
+}
+
+fn parsed() -> Command {
+    let command = Command::command().mut_subcommand("forward", |verb| verb.after_help(forward::manual()));
+    Command::from_arg_matches(&command.get_matches()).unwrap_or_else(|fault| fault.exit())
+}
+
 fn main() -> ExitCode {
-    let command = Command::parse();
+    let command = parsed();
     kernels::memory::keep();
     let started = kernels::threads::init(command.threads).map_err(Failure::from);
     match started.and_then(|()| kernels::threads::inside(|| act(&command))) {
@@ -216,6 +248,10 @@ fn act(command: &Command) -> Result<u8> {
         Verb::Matrix { json: false } => say(&Matrix::new().to_string()),
         Verb::Matrix { json: true } => say(&Matrix::new().json()?),
         Verb::Doctor { out, device } => return Ok(look(out, device)),
+        Verb::Forward { model, checkpoint, input, output, dtype: Precision::F32, device } => {
+            let device = machine::device(device)?;
+            say(&forward::forward(model, checkpoint, input, output, &device)?);
+        }
         Verb::VerifyResume(meant) => return prove(meant, command.threads),
     }
     Ok(0)

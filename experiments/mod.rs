@@ -9,6 +9,7 @@ pub mod failure;
 pub mod fault;
 pub mod feed;
 pub mod file;
+pub mod forward;
 pub mod header;
 pub mod journal;
 pub mod list;

@@ -17,13 +17,12 @@ use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use super::nn::{
-    LayerNorm, Linear, One, Packing, PatchStart, Patches, PreNorm, Seen, Spec, Start, Tower, bert, deviation,
-    dropout_faults, fan_in, first, unit, within,
+    Linear, One, Packing, Patches, Seen, Spec, Tower, Vit, bert, dropout_faults, fan_in, first, unit, within,
 };
 use super::view::joint_noise;
 use super::{
-    Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Model, ModelConfig, Text, Tokens,
-    Vars, View,
+    Abilities, Ability, Attend, Dims, Field, Fused, Image, Inputs, Model, ModelConfig, Text, Tokens, Vars,
+    View,
 };
 use crate::kernels::{self, Activation, Mask, random::Key};
 
@@ -102,7 +101,7 @@ impl ModelConfig for Config {
             Linear::new(&vars.at(name), [width, self.embed], fan_in(width), Some(fan_in(width)))
         };
         Ok(Box::new(Albef {
-            image: ImageTower::new(&vars.at("image"), self, inputs)?,
+            image: Vit::new(&vars.at("image"), [inputs.size, self.patch], &self.image, IMAGE_EPS)?,
             project_image: project("project_image", self.image.width)?,
             project_text: project("project_text", self.text.width)?,
             temperature: vars.bounded("temperature", TEMPERATURE, BOUNDS[0], BOUNDS[1])?,
@@ -113,7 +112,7 @@ impl ModelConfig for Config {
 }
 
 struct Albef {
-    image: ImageTower,
+    image: Vit,
     text: TextTower,
     project_image: Linear,
     project_text: Linear,
@@ -165,34 +164,6 @@ impl Model for Albef {
 impl Albef {
     fn seen(&self, image: &View<Image>) -> Result<Seen<Image>> {
         Seen::new(image, |whole| self.image_tokens(whole))
-    }
-}
-
-struct ImageTower {
-    patches: Patches,
-    layers: PreNorm,
-    norm: LayerNorm,
-}
-
-impl ImageTower {
-    fn new(vars: &Vars, config: &Config, inputs: &Inputs) -> Result<Self> {
-        let Tower { width, depth, .. } = config.image;
-        let spec = config.image.spec(Activation::Gelu, IMAGE_EPS, 0.0);
-        // The released code cuts this normal at -2 and 2, a hundred deviations away.
-        let init = Init::Normal { std: deviation(width) };
-        let map = fan_in(3 * config.patch * config.patch);
-        let start = PatchStart { weight: map, bias: Some(map), tokens: init };
-        Ok(Self {
-            patches: Patches::new(&vars.at("patches"), inputs.size, config.patch, width, &start)?,
-            layers: PreNorm::new(&vars.at("layers"), depth, &spec, &Start::all(init))?,
-            norm: LayerNorm::new(&vars.at("norm"), width, IMAGE_EPS)?,
-        })
-    }
-
-    fn encode(&self, image: &View<Image>) -> Result<Tokens> {
-        let hidden = self.patches.forward(image.input()?.pixels()?)?;
-        let hidden = self.layers.forward(hidden, &Mask::None, image.noise())?;
-        Ok(Tokens { hidden: self.norm.forward(&hidden)?, mask: None })
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use candle_core::{Device, Error, Result, Tensor, bail, pickle, safetensors};
+use candle_core::{Device, Error, Result, Tensor, pickle, safetensors};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -38,7 +38,7 @@ pub fn tensors(folder: &Path, device: &Device) -> Result<BTreeMap<String, Tensor
     if folder.join(PICKLE).exists() {
         return pickled(&folder.join(PICKLE), device);
     }
-    bail!("{}: holds neither {ONE} nor {INDEX} nor {PICKLE}", folder.display())
+    refuse!("{}: holds neither {ONE} nor {INDEX} nor {PICKLE}", folder.display())
 }
 
 fn safe(path: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>> {
@@ -49,7 +49,7 @@ fn safe(path: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>> {
 fn pickled(path: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>> {
     let tensors = pickle::read_all(path).map_err(|fault| damaged(path, &fault))?;
     if tensors.is_empty() {
-        bail!("{}: holds no tensors that can be read without running its code", path.display());
+        refuse!("{}: holds no tensors that can be read without running its code", path.display());
     }
     tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_device(device)?))).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor};
 
 use crate::models::{Image, Text, View};
 
@@ -28,10 +28,10 @@ impl Given {
     fn wanted(&self, name: &str, rank: usize) -> Result<&Tensor> {
         match self.0.get(name) {
             Some(tensor) if tensor.rank() == rank => Ok(tensor),
-            Some(tensor) => bail!("`{name}` is {:?}, expected {rank} dimensions", tensor.dims()),
+            Some(tensor) => refuse!("`{name}` is {:?}, expected {rank} dimensions", tensor.dims()),
             None => {
                 let given: Vec<&str> = self.0.keys().map(String::as_str).collect();
-                bail!("`{name}` is missing; given were {}", given.join(", "))
+                refuse!("`{name}` is missing; given were {}", given.join(", "))
             }
         }
     }
@@ -59,7 +59,7 @@ impl Given {
     pub fn ids(&self, name: &str) -> Result<Tensor> {
         let ids = self.wanted(name, 2)?;
         if ids.to_dtype(DType::F64)?.min_all()?.to_scalar::<f64>()? < 0.0 {
-            bail!("`{name}` holds negative entries");
+            refuse!("`{name}` holds negative entries");
         }
         ids.to_dtype(DType::U32)
     }
@@ -72,7 +72,7 @@ impl Given {
         match self.0.get(name) {
             None => Tensor::ones(like.shape(), DType::F32, like.device()),
             Some(mask) if mask.dims() == like.dims() => mask.to_dtype(DType::F32),
-            Some(mask) => bail!("`{name}` is {:?}, expected {:?}", mask.dims(), like.dims()),
+            Some(mask) => refuse!("`{name}` is {:?}, expected {:?}", mask.dims(), like.dims()),
         }
     }
 

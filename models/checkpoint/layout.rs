@@ -119,14 +119,14 @@ impl Layout {
         Ok(values)
     }
 
-    /// Our values under a checkpoint's names.
+    /// Our values under a checkpoint's names, each once: `save_pretrained` leaves copies out, too.
     ///
     /// # Errors
     /// When the device fails.
     pub fn write(&self, store: &Store) -> Result<BTreeMap<String, Tensor>> {
         let mut tensors = BTreeMap::new();
         let values = store.tensors();
-        for pair in &self.pairs {
+        for pair in self.pairs.iter().filter(|pair| !pair.copy) {
             let Some(value) = values.get(&pair.ours) else { continue };
             let parts = if pair.theirs.len() == 1 {
                 vec![value.clone()]

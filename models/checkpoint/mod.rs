@@ -9,16 +9,24 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor};
 use serde_json::Value as Json;
 
 use super::{Config, Inputs, ModelConfig, Store, Vars};
 
+/// Refuses a checkpoint or an input. Unlike candle's own errors it carries no backtrace: the file is at fault.
+macro_rules! refuse {
+    ($($words:tt)*) => { return Err(candle_core::Error::Msg(format!($($words)*))) };
+}
+
+mod albef;
+mod bert;
 mod clip;
 mod file;
 mod given;
 mod layout;
 mod settings;
+mod vit;
 
 pub use given::Given;
 pub use layout::Layout;
@@ -100,8 +108,10 @@ impl Opened {
         }
         let known: Vec<&str> = classes().map(|class| class.name).collect();
         match theirs.class() {
-            Some(class) => bail!("config.json: no system here is a {class}; known are {}", known.join(", ")),
-            None => bail!("config.json: `architectures` names no class; known are {}", known.join(", ")),
+            Some(class) => {
+                refuse!("config.json: no system here is a {class}; known are {}", known.join(", "))
+            }
+            None => refuse!("config.json: `architectures` names no class; known are {}", known.join(", ")),
         }
     }
 
@@ -137,7 +147,7 @@ fn open<C: Published + ModelConfig>(
     let (config, inputs) = C::read(theirs)?;
     let faults = config.faults(&inputs);
     if !faults.is_empty() {
-        bail!("config.json: {}", faults.join("; "));
+        refuse!("config.json: {}", faults.join("; "));
     }
     let store = Store::new(device, 0, &[]);
     let forward = config.open(&inputs, theirs, &store.student())?;
@@ -168,7 +178,6 @@ macro_rules! systems {
         ) -> Result<()> {
             match config {
                 $(Config::$Variant(config) => save_as(config, inputs, class, store, folder),)*
-                _ => bail!("{} is not read or written in a published form", config.name()),
             }
         }
     };
@@ -176,6 +185,7 @@ macro_rules! systems {
 
 systems! {
     Clip(clip),
+    Albef(albef),
 }
 
 fn save_as<C: Published>(
@@ -189,7 +199,7 @@ fn save_as<C: Published>(
     let class = match class {
         None => names[0],
         Some(class) if names.contains(&class) => class,
-        Some(class) => bail!("this model can be saved as {}, not as {class}", names.join(" or ")),
+        Some(class) => refuse!("this model can be saved as {}, not as {class}", names.join(" or ")),
     };
     let mut layout = Layout::default();
     config.names(inputs, class, &mut layout);

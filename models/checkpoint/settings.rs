@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use candle_core::{Error, Result, bail};
+use candle_core::{Error, Result};
 use serde_json::{Map, Value as Json};
 
 use crate::kernels::Activation;
@@ -26,8 +26,8 @@ impl Settings {
         let text = fs::read_to_string(path).map_err(|fault| Error::msg(fault).with_path(path))?;
         match serde_json::from_str(&text) {
             Ok(Json::Object(values)) => Ok(Self { place: String::new(), values }),
-            Ok(_) => bail!("{}: is no object of settings", path.display()),
-            Err(fault) => bail!("{}: {fault}", path.display()),
+            Ok(_) => refuse!("{}: is no object of settings", path.display()),
+            Err(fault) => refuse!("{}: {fault}", path.display()),
         }
     }
 
@@ -45,7 +45,7 @@ impl Settings {
         match self.values.get(key) {
             Some(Json::Object(values)) => Ok(Self { place, values: values.clone() }),
             None | Some(Json::Null) => Ok(Self { place, values: Map::new() }),
-            Some(other) => bail!("config.json: `{}{key}` is {other}, expected settings", self.place),
+            Some(other) => refuse!("config.json: `{}{key}` is {other}, expected settings", self.place),
         }
     }
 
@@ -90,7 +90,7 @@ impl Settings {
             "gelu" => Ok(Activation::Gelu),
             "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
             "quick_gelu" => Ok(Activation::QuickGelu),
-            other => bail!("config.json: `{}{key}` is {other}, which no kernel computes", self.place),
+            other => refuse!("config.json: `{}{key}` is {other}, which no kernel computes", self.place),
         }
     }
 
@@ -105,7 +105,9 @@ impl Settings {
             Some(found) if *found == wanted || found.as_f64().is_some_and(|x| wanted.as_f64() == Some(x)) => {
                 Ok(())
             }
-            Some(found) => bail!("config.json: `{}{key}` is {found}; only {wanted} is supported", self.place),
+            Some(found) => {
+                refuse!("config.json: `{}{key}` is {found}; only {wanted} is supported", self.place)
+            }
         }
     }
 
@@ -114,7 +116,7 @@ impl Settings {
             None => Ok(default),
             Some(value) => match read(value) {
                 Some(value) => Ok(value),
-                None => bail!("config.json: `{}{key}` is {value}, expected {kind}", self.place),
+                None => refuse!("config.json: `{}{key}` is {value}, expected {kind}", self.place),
             },
         }
     }

@@ -25,7 +25,7 @@ pub const EPS: f64 = 1e-12;
 /// The sum of word, position and segment vectors, normalised.
 pub struct Embeddings {
     words: Words,
-    segments: Tensor,
+    segments: Option<Tensor>,
     norm: LayerNorm,
     dropout: f64,
 }
@@ -35,11 +35,20 @@ impl Embeddings {
     ///
     /// # Errors
     /// As [`Vars::get`].
-    pub fn new(vars: &Vars, [vocabulary, positions]: [usize; 2], spec: &Spec) -> Result<Self> {
+    pub fn new(vars: &Vars, sizes: [usize; 2], spec: &Spec) -> Result<Self> {
+        let segments = vars.get((2, spec.width), "segments", matrices(spec.width))?;
+        Ok(Self { segments: Some(segments), ..Self::unsegmented(vars, sizes, spec)? })
+    }
+
+    /// As [`Embeddings::new`], where a model takes all words for one segment and has no vectors for segments.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn unsegmented(vars: &Vars, [vocabulary, positions]: [usize; 2], spec: &Spec) -> Result<Self> {
         let init = matrices(spec.width);
         Ok(Self {
             words: Words::new(vars, [vocabulary, positions, spec.width], [init, init])?,
-            segments: vars.get((2, spec.width), "segments", init)?,
+            segments: None,
             norm: LayerNorm::new(&vars.at("norm"), spec.width, spec.eps)?,
             dropout: spec.dropout,
         })
@@ -55,13 +64,26 @@ impl Embeddings {
     /// # Errors
     /// When the text is longer than the positions or an entry lies outside the vocabulary.
     pub fn forward(&self, text: &Text, noise: Option<Key>) -> Result<Tensor> {
-        let segments = kernels::embedding(&self.segments, &text.segments)?;
-        let sum = self.norm.forward(&kernels::add(&self.words.forward(&text.ids)?, &segments)?)?;
+        let mut sum = self.words.forward(&text.ids)?;
+        if let Some(segments) = &self.segments {
+            sum = kernels::add(&sum, &kernels::embedding(segments, &text.segments)?)?;
+        }
+        let sum = self.norm.forward(&sum)?;
         match drops(self.dropout, noise, 0) {
             Some(dropout) => kernels::dropout(&sum, dropout),
             None => Ok(sum),
         }
     }
+}
+
+/// Where the parts of a layer stand in the store. Layers that name one place share what stands there.
+pub struct Places {
+    /// Self-attention and the normalisation after it.
+    pub attention: Vars,
+    /// Cross-attention and the normalisation after it.
+    pub cross: Vars,
+    /// The feed-forward half and the normalisation after it.
+    pub mlp: Vars,
 }
 
 /// One layer; with cross-attention it also looks at another sequence.
@@ -81,17 +103,27 @@ impl Layer {
     /// # Errors
     /// As [`Vars::get`].
     pub fn new(vars: &Vars, spec: &Spec, other: Option<usize>) -> Result<Self> {
+        let places = Places { attention: vars.clone(), cross: vars.clone(), mlp: vars.clone() };
+        Self::of(&places, spec, other)
+    }
+
+    /// As [`Layer::new`], of parts that stand at places of their own.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn of(places: &Places, spec: &Spec, other: Option<usize>) -> Result<Self> {
+        let Places { attention, cross, mlp } = places;
         let start = Start::all(matrices(spec.width));
-        let norm = |name| LayerNorm::new(&vars.at(name), spec.width, spec.eps);
-        let cross = other.map(|other| -> Result<_> {
-            Ok((CrossAttention::new(&vars.at("cross"), spec, other, &start)?, norm("cross_norm")?))
+        let norm = |vars: &Vars, name| LayerNorm::new(&vars.at(name), spec.width, spec.eps);
+        let seen = other.map(|other| -> Result<_> {
+            Ok((CrossAttention::new(&cross.at("cross"), spec, other, &start)?, norm(cross, "cross_norm")?))
         });
         Ok(Self {
-            attention: SelfAttention::new(&vars.at("attention"), spec, &start)?,
-            norm1: norm("norm1")?,
-            cross: cross.transpose()?,
-            mlp: Mlp::new(&vars.at("mlp"), spec, &start)?,
-            norm2: norm("norm2")?,
+            attention: SelfAttention::new(&attention.at("attention"), spec, &start)?,
+            norm1: norm(attention, "norm1")?,
+            cross: seen.transpose()?,
+            mlp: Mlp::new(&mlp.at("mlp"), spec, &start)?,
+            norm2: norm(mlp, "norm2")?,
             dropout: spec.dropout,
         })
     }
@@ -108,7 +140,7 @@ impl Layer {
     }
 
     /// x (.., D) to (.., D); the mask tells which rows are one sequence. A layer with cross-attention also sees the
-    /// [`Layer::keys`] of another sequence under a mask of their own.
+    /// [`Layer::keys`] of another sequence under a mask of their own; without keys it leaves its cross-attention out.
     ///
     /// # Errors
     /// When keys are given to a layer without cross-attention, or a shape does not fit.

@@ -12,6 +12,7 @@ mod packed;
 mod pre_norm;
 mod seen;
 mod tower;
+mod vit;
 
 pub use attention::{CrossAttention, SelfAttention};
 pub use dropout::{Residual, dropout_faults, drops, within};
@@ -21,3 +22,4 @@ pub use packed::{One, Packing};
 pub use pre_norm::PreNorm;
 pub use seen::Seen;
 pub use tower::{Spec, Start, Tower};
+pub use vit::Vit;

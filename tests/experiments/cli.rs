@@ -257,3 +257,44 @@ fn help_shows_examples_of_every_common_command() {
         assert!(out.contains(words), "{words}\n{out}");
     }
 }
+
+#[test]
+fn forward_writes_what_the_reference_would_and_refuses_another_system() {
+    let place = Place::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/clip/gelu");
+    let (folder, inputs) =
+        (golden.display().to_string(), golden.join("inputs.safetensors").display().to_string());
+    let arguments = |model: &'static str, input: String| {
+        [
+            "forward",
+            "--model",
+            model,
+            "--checkpoint",
+            &folder,
+            "--input",
+            &input,
+            "--output",
+            "out.safetensors",
+        ]
+        .map(str::to_owned)
+    };
+    let run = |arguments: [String; 9]| place.vlp(&arguments.each_ref().map(String::as_str));
+    let said = run(arguments("clip", inputs.clone()));
+    said.ends_with(0);
+    assert!(said.out().contains("logits_per_image [4, 4]"), "{}", said.out());
+    let written = safetensors(&place.path().join("out.safetensors"));
+    let expected = safetensors(&golden.join("outputs.safetensors"));
+    let difference = (&written["logits_per_image"] - &expected["logits_per_image"]).unwrap().abs().unwrap();
+    assert!(difference.max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-4);
+
+    let said = run(arguments("albef", inputs));
+    said.ends_with(2);
+    assert!(said.error().contains("holds CLIPModel, a model of clip, not of albef"), "{}", said.error());
+    let said = run(arguments("clip", golden.join("outputs.safetensors").display().to_string()));
+    said.ends_with(2);
+    assert!(said.error().contains("`pixel_values` is missing; given were "), "{}", said.error());
+}
+
+fn safetensors(path: &Path) -> std::collections::HashMap<String, candle_core::Tensor> {
+    candle_core::safetensors::load(path, &candle_core::Device::Cpu).unwrap()
+}

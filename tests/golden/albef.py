@@ -1,91 +1,96 @@
-"""What ALBEF (Li et al., arXiv:2107.07651, section 3.1) computes from random weights, for two small configurations: its
-data flow written out here, its parts taken from transformers (ViTModel; BERT's embeddings, layers and word decoder).
+"""What the released code of ALBEF (github.com/salesforce/ALBEF at b9727e4) computes from random weights, for two small
+configurations: its visual encoder, its BERT with fusing layers, projections, temperature and matching head.
 
-Run in this folder: python albef.py. Made with torch 2.15, transformers 5.24 and safetensors 0.8; writes
-albef.safetensors. Names: `<case>.weights.<part and name in transformers>`, `<case>.<input or output>`.
-tests/models/golden.rs holds the same configurations.
+Run in this folder: PYTHONPATH=<checkout>:<transformers 4.30.2> python albef.py. Made with torch 2.15, transformers
+4.30.2 and timm 1.0; writes albef/<case>/ as published_models_equal_their_references in tests/models/published.rs reads
+it. config.json joins the keys of configs/Pretrain.yaml and configs/config_bert.json; the sizes of the visual encoder,
+which the code holds fixed, stand below `vision_config` under timm's names.
 """
 
+import json
+import pathlib
+from functools import partial
+
+import timm.models.vision_transformer
 import torch
+import transformers.file_utils
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import normalize
-from transformers import BertConfig, ViTConfig, ViTModel
-from transformers.models.bert.modeling_bert import BertEmbeddings, BertLayer, BertLMPredictionHead
+
+# The code predates these: a decorator's keyword, and a table of download addresses that it never reads here.
+transformers.file_utils.add_code_sample_docstrings = lambda **_: lambda function: function
+timm.models.vision_transformer._cfg = lambda **_: {}
+
+from models.vit import VisionTransformer  # noqa: E402
+from models.xbert import BertConfig, BertForMaskedLM  # noqa: E402
 
 CLS, SEP = 2, 3
-CASES = {
-    "wide_image": {"image": (12, 2, 3, 10, 5), "text": (8, 3, 2, 9), "fusion": 2, "embed": 5, "lengths": [9, 2, 5]},
-    "wide_text": {"image": (8, 1, 1, 8, 4), "text": (12, 2, 4, 6), "fusion": 1, "embed": 7, "lengths": [3, 6, 4, 5]},
-}
 VOCABULARY = 23
+CASES = {
+    "wide_image": {
+        "image": dict(embed_dim=12, depth=2, num_heads=3, img_size=10, patch_size=5, mlp_ratio=2.5),
+        "text": dict(hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32, fusion_layer=2),
+        "words": 9,
+        "embed": 5,
+        "lengths": [9, 2, 5],
+    },
+    "wide_text": {
+        "image": dict(embed_dim=8, depth=1, num_heads=1, img_size=8, patch_size=4, mlp_ratio=4.0),
+        "text": dict(hidden_size=12, num_hidden_layers=2, num_attention_heads=4, intermediate_size=19, fusion_layer=1),
+        "words": 6,
+        "embed": 7,
+        "lengths": [3, 6, 4, 5],
+    },
+}
 
 
 class Albef(nn.Module):
-    def __init__(self, image, text, fusion, embed):
-        super().__init__()
-        width, depth, heads, size, patch = image
-        self.image = ViTModel(
-            ViTConfig(
-                hidden_size=width,
-                num_hidden_layers=depth,
-                num_attention_heads=heads,
-                intermediate_size=4 * width,
-                image_size=size,
-                patch_size=patch,
-                layer_norm_eps=1e-6,
-            ),
-            add_pooling_layer=False,
-        )
-        text_width, depth, heads, places = text
-        config = BertConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=text_width,
-            num_attention_heads=heads,
-            intermediate_size=4 * text_width,
-            max_position_embeddings=places,
-        )
-        # transformers joins cross-attention to causal decoding; an explicit mask below undoes the second.
-        fusing = BertConfig(**{**config.to_dict(), "is_decoder": True, "add_cross_attention": True})
-        config._attn_implementation = fusing._attn_implementation = "eager"
-        self.embeddings = BertEmbeddings(config)
-        self.layer = nn.ModuleList(BertLayer(config if index < fusion else fusing) for index in range(depth))
-        for layer in self.layer[fusion:]:
-            layer.crossattention.self.key = nn.Linear(width, text_width)
-            layer.crossattention.self.value = nn.Linear(width, text_width)
-        self.decoder = BertLMPredictionHead(config)
-        self.decoder.decoder.weight = self.embeddings.word_embeddings.weight
-        self.decoder.bias = self.decoder.decoder.bias
-        self.image_proj, self.text_proj = nn.Linear(width, embed), nn.Linear(text_width, embed)
-        self.temperature = nn.Parameter(torch.tensor(0.31))
-        self.fusion = fusion
+    """The parts that the authors' class of this name holds, without its momentum copies and queues."""
 
-    def forward(self, pixels, ids, mask, segments):
-        visible = torch.where(mask[:, None, None] > 0, 0.0, -1e9)
-        image_tokens = self.image(pixels).last_hidden_state
-        hidden = self.embeddings(ids, token_type_ids=segments)
-        for layer in self.layer[: self.fusion]:
-            hidden = layer(hidden, visible)
-        text_tokens = hidden
-        for layer in self.layer[self.fusion :]:
-            hidden = layer(hidden, visible, image_tokens, None)
-        image_embeds = normalize(self.image_proj(image_tokens[:, 0]), dim=-1)
-        text_embeds = normalize(self.text_proj(text_tokens[:, 0]), dim=-1)
+    def __init__(self, image, bert, embed):
+        super().__init__()
+        self.visual_encoder = VisionTransformer(
+            qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6), **image
+        )
+        self.text_encoder = BertForMaskedLM(bert)
+        self.vision_proj = nn.Linear(image["embed_dim"], embed)
+        self.text_proj = nn.Linear(bert.hidden_size, embed)
+        self.temp = nn.Parameter(torch.tensor(0.31))
+        self.itm_head = nn.Linear(bert.hidden_size, 2)
+
+    def forward(self, image, input_ids, attention_mask):
+        seen = attention_mask[..., None]
+        image_embeds = self.visual_encoder(image)
+        image_atts = torch.ones(image_embeds.shape[:2], dtype=torch.long)
+        text = self.text_encoder.bert(input_ids, attention_mask=attention_mask, return_dict=True, mode="text")
+        text_embeds = text.last_hidden_state
+        image_feat = normalize(self.vision_proj(image_embeds[:, 0]), dim=-1)
+        text_feat = normalize(self.text_proj(text_embeds[:, 0]), dim=-1)
+        fused = self.text_encoder.bert(
+            encoder_embeds=text_embeds,
+            attention_mask=attention_mask,
+            encoder_hidden_states=image_embeds,
+            encoder_attention_mask=image_atts,
+            return_dict=True,
+            mode="fusion",
+        ).last_hidden_state
         return {
-            "image_tokens": image_tokens,
-            "text_tokens": text_tokens * mask[..., None],
             "image_embeds": image_embeds,
-            "text_embeds": text_embeds,
-            "logits": image_embeds @ text_embeds.T / self.temperature,
-            "fused": hidden * mask[..., None],
-            "words": self.decoder(hidden) * mask[..., None],
+            "text_embeds": text_embeds * seen,
+            "image_feat": image_feat,
+            "text_feat": text_feat,
+            "sim_i2t": image_feat @ text_feat.T / self.temp,
+            "last_hidden_state": fused * seen,
+            "itm_logits": self.itm_head(fused[:, 0]),
+            "mlm_logits": self.text_encoder.cls(fused) * seen,
         }
 
 
 def fill(model):
     """Weights large enough that every part matters to the outcome."""
     for name, weight in model.named_parameters():
-        if name == "temperature":
+        if name == "temp":
             continue
         if "norm" in name.lower() and name.endswith("weight"):
             weight.data = 1 + 0.3 * torch.randn_like(weight)
@@ -98,23 +103,36 @@ def text(lengths, places):
     ids[:, 0] = CLS
     for row, length in zip(ids, lengths):
         row[length - 1] = SEP
-    mask = (torch.arange(places) < torch.tensor(lengths)[:, None]).float()
-    return ids, mask
+    return ids, (torch.arange(places) < torch.tensor(lengths)[:, None]).long()
 
 
 torch.manual_seed(0)
-saved = {}
 for case, sizes in CASES.items():
-    model = Albef(sizes["image"], sizes["text"], sizes["fusion"], sizes["embed"]).eval()
+    keys = dict(
+        sizes["text"],
+        encoder_width=sizes["image"]["embed_dim"],
+        hidden_act="gelu",
+        layer_norm_eps=1e-12,
+        max_position_embeddings=sizes["words"],
+        model_type="bert",
+        pad_token_id=0,
+        type_vocab_size=2,
+        vocab_size=VOCABULARY,
+    )
+    model = Albef(sizes["image"], BertConfig(**keys), sizes["embed"]).eval()
     fill(model)
-    ids, mask = text(sizes["lengths"], sizes["text"][3])
-    segments = torch.randint(0, 2, ids.shape)
-    side = sizes["image"][3]
-    pixels = torch.randn(len(ids), 3, side, side)
+    ids, mask = text(sizes["lengths"], sizes["words"])
+    side = sizes["image"]["img_size"]
+    inputs = dict(image=torch.randn(len(ids), 3, side, side), input_ids=ids, attention_mask=mask)
     with torch.no_grad():
-        out = model(pixels, ids, mask, segments)
-    tensors = {f"weights.{name}": weight for name, weight in model.named_parameters()}
-    tensors |= {"pixels": pixels, "ids": ids.to(torch.uint32), "mask": mask, "segments": segments.to(torch.uint32)} | out
-    saved |= {f"{case}.{name}": tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-
-save_file(saved, "albef.safetensors")
+        outputs = model(**inputs)
+    folder = pathlib.Path("albef", case)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"architectures": ["ALBEF"], "embed_dim": sizes["embed"], "image_res": side, "vision_width": sizes["image"]["embed_dim"]}
+    config |= {"vision_config": sizes["image"]} | keys
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    # Position numbers, and the decoder's second names for the word table and its bias, as the released files hold them.
+    weights = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+    save_file(inputs, folder / "inputs.safetensors")
+    save_file({name: tensor.contiguous() for name, tensor in outputs.items()}, folder / "outputs.safetensors")

@@ -1,9 +1,9 @@
 //! Models against reference values, their gradients, and the store and the views beneath them.
 
-mod golden;
 mod gradients;
 mod passes;
 mod published;
+mod refusals;
 mod sizes;
 mod start;
 mod store;
