@@ -181,8 +181,8 @@ impl ModelConfig for Config {
         if let Some(longest) = self.longest_text.filter(|&longest| longest < inputs.words) {
             faults.push(format!("longest_text {longest} is below the {} words of the data", inputs.words));
         }
-        if self.longest(inputs) < 2 {
-            faults.push("a text of fewer than 2 tokens has no relative positions".to_owned());
+        if self.positions == Positions::Relative && self.longest(inputs) < 2 {
+            faults.push("relative positions need texts of at least 2 tokens".to_owned());
         }
         faults.extend(dropout_faults(self.drop_path).map(|fault| fault.replace("dropout", "drop_path")));
         faults

@@ -27,6 +27,7 @@ mod given;
 mod layout;
 mod settings;
 mod vit;
+mod vlmo;
 
 pub use given::Given;
 pub use layout::Layout;
@@ -186,6 +187,7 @@ macro_rules! systems {
 systems! {
     Clip(clip),
     Albef(albef),
+    Vlmo(vlmo),
 }
 
 fn save_as<C: Published>(

@@ -142,8 +142,6 @@ def outputs(model, batch):
         scale = model.logit_scale.exp().mean()
         out["itc_i2t_logits"] = scale * image["cls_feats"] @ text["cls_feats"].t()
         if contrast:
-            for side, passed in [("image", image), ("text", text)]:
-                out[f"infer_{side}.cls_vlffn_feats"] = passed["cls_vlffn_feats"]
             scale = model.logit_vl_scale.exp().mean()
             out["itc_vl_i2t_logits"] = scale * image["cls_vlffn_feats"] @ text["cls_vlffn_feats"].t()
         out["mlm_logits"] = model.mlm_score(joint["text_feats"])

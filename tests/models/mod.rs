@@ -8,6 +8,7 @@ mod sizes;
 mod start;
 mod store;
 mod view;
+mod vlmo;
 
 use candle_core::{Device, Result, Tensor};
 use vlp_bench::kernels::random::Key;

@@ -98,6 +98,25 @@ fn albef_has_the_published_number_of_parameters() {
     assert_eq!(count(&[""]), 209_936_187);
 }
 
+/// The paper says 175 million: trunk, embeddings and pooler. The heads of pre-training come on top, of which the word
+/// decoder alone, with a table of its own, has 24 million. The released code also keeps 40 absolute positions that nothing
+/// reads, and so would have 30,720 more.
+#[test]
+fn vlmo_has_the_published_number_of_parameters() {
+    let run = preset("vlmo-base");
+    let entries = outline(&run.model, &inputs(&run, 30_522)).entries();
+    let count = |parts: &[&str]| -> usize {
+        let of = |name: &String| parts.iter().any(|part| name.starts_with(part));
+        entries.iter().filter(|(name, _)| of(name)).map(|(_, entry)| entry.shape.elem_count()).sum()
+    };
+    let (width, vocabulary) = (768, 30_522);
+    let trunk = count(&["words.", "types", "patches.", "relative.", "blocks.", "norm.", "pooler."]);
+    assert_eq!(trunk, 0);
+    assert_eq!(count(&["contrast.", "vl_contrast."]), 4 * width * width + 2);
+    assert_eq!(count(&["decoder."]), vocabulary * width + vocabulary + width * width + 3 * width);
+    assert_eq!(count(&[""]), 0);
+}
+
 /// Twice the multiply-adds of every matrix product, counted by hand for a model of one layer in each part.
 #[test]
 fn a_joint_pass_makes_the_matrix_products_that_the_paper_describes() {
