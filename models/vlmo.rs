@@ -24,8 +24,8 @@
 //! drops anew in each pass.
 //! Deviation: every matrix decays and nothing else; in the released code the biases of relative positions do not, while
 //! the gains of LayerScale and of the experts' normalisations do.
-//! Deviation: that separate attention still lets the words and patches of a pair see each other is our reading; the
-//! paper says no more than that its parameters are those of the modality.
+//! Deviation: with separate attention the words and patches of a pair still see each other, each by the maps of its
+//! modality; the released code does not have this arm of the ablation.
 
 use std::collections::BTreeSet;
 
