@@ -31,7 +31,7 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    /// For a vocabulary and a number of positions, 0 where none is added.
+    /// For a vocabulary and a number of positions.
     ///
     /// # Errors
     /// As [`Vars::get`].
@@ -49,6 +49,20 @@ impl Embeddings {
         Ok(Self {
             words: Words::new(vars, [vocabulary, positions, spec.width], [init, init])?,
             segments: None,
+            norm: LayerNorm::new(&vars.at("norm"), spec.width, spec.eps)?,
+            dropout: spec.dropout,
+        })
+    }
+
+    /// As [`Embeddings::new`], where a model tells positions in another way: no vector is added for them.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn unplaced(vars: &Vars, [vocabulary, positions]: [usize; 2], spec: &Spec) -> Result<Self> {
+        let init = matrices(spec.width);
+        Ok(Self {
+            words: Words::unplaced(vars, [vocabulary, positions, spec.width], init)?,
+            segments: Some(vars.get((2, spec.width), "segments", init)?),
             norm: LayerNorm::new(&vars.at("norm"), spec.width, spec.eps)?,
             dropout: spec.dropout,
         })

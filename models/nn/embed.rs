@@ -132,11 +132,11 @@ impl Patches {
 /// A vector for each word of the vocabulary plus one for each position.
 pub struct Words {
     words: Tensor,
-    positions: Option<Tensor>,
+    positions: Tensor,
 }
 
 impl Words {
-    /// For a vocabulary, a number of positions (0 where none is added) and a width, which begin with the two `inits`.
+    /// For a vocabulary, a number of positions and a width, which begin with the two `inits`.
     ///
     /// # Errors
     /// As [`Vars::get`].
@@ -145,8 +145,21 @@ impl Words {
         [vocabulary, positions, width]: [usize; 3],
         [words, places]: [Init; 2],
     ) -> Result<Self> {
-        let placed = (positions > 0).then(|| vars.get((positions, width), "positions", places));
-        Ok(Self { words: vars.get((vocabulary, width), "words", words)?, positions: placed.transpose()? })
+        Ok(Self {
+            words: vars.get((vocabulary, width), "words", words)?,
+            positions: vars.get((positions, width), "positions", places)?,
+        })
+    }
+
+    /// [`Words::new`] with zeros for positions, of which so many are allowed.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn unplaced(vars: &Vars, [vocabulary, positions, width]: [usize; 3], words: Init) -> Result<Self> {
+        Ok(Self {
+            words: vars.get((vocabulary, width), "words", words)?,
+            positions: Tensor::zeros((positions, width), DType::F32, vars.device())?,
+        })
     }
 
     /// The vectors of the vocabulary (V,D).
@@ -160,14 +173,11 @@ impl Words {
     /// When the text is longer than the positions or an entry lies outside the vocabulary.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         let (_, length) = ids.dims2()?;
-        let words = kernels::embedding(&self.words, ids)?;
-        match &self.positions {
-            None => Ok(words),
-            Some(table) if table.dim(0)? >= length => {
-                kernels::add_table(&words, &table.narrow(0, 0, length)?)
-            }
-            Some(table) => bail!("a text of {length} tokens for {} positions", table.dim(0)?),
+        let positions = self.positions.dim(0)?;
+        if length > positions {
+            bail!("a text of {length} tokens for {positions} positions");
         }
+        kernels::add_table(&kernels::embedding(&self.words, ids)?, &self.positions.narrow(0, 0, length)?)
     }
 }
 

@@ -52,16 +52,16 @@ impl Trunk {
             }
             Positions::Absolute => None,
         };
-        let positions = if relative.is_some() { 0 } else { length };
+        let (at, counts, spec) = (vars.at("words"), [inputs.vocabulary, length], config.spec(bert::EPS));
+        let words = match config.positions {
+            Positions::Relative => bert::Embeddings::unplaced(&at, counts, &spec)?,
+            Positions::Absolute => bert::Embeddings::new(&at, counts, &spec)?,
+        };
         let mask = config.mask_token.then(|| vars.at("patches").get(width, "mask", start));
         Ok(Self {
             patches: patches(&vars.at("patches"), config, inputs)?,
             mask: mask.transpose()?,
-            words: bert::Embeddings::new(
-                &vars.at("words"),
-                [inputs.vocabulary, positions],
-                &config.spec(bert::EPS),
-            )?,
+            words,
             types: vars.get((2, width), "types", start)?,
             blocks: blocks(&vars.at("blocks"), config, relative.as_ref())?,
             lower: depth - config.vl_experts.max(1),
@@ -150,10 +150,6 @@ impl Trunk {
     fn embed_text(&self, text: &View<Text>) -> Result<Tokens> {
         text.memo("text.words", |text| {
             let input = text.input()?;
-            let (length, positions) = (input.ids.dim(1)?, self.length);
-            if length > positions {
-                bail!("a text of {length} tokens for {positions} positions");
-            }
             let words = self.words.forward(input, within(text.noise(), WORDS))?;
             let types = kernels::embedding(&self.types, &input.ids.zeros_like()?)?;
             Ok(Tokens { hidden: kernels::add(&words, &types)?, mask: Some(input.mask.clone()) })
@@ -174,9 +170,10 @@ impl Trunk {
 
     /// Words and image tokens one after another (B,T+N,D).
     fn pairs(&self, image: &View<Image>, text: &View<Text>) -> Result<(Tokens, Pass)> {
+        let (words, patches) = (self.embed_text(text)?, self.embed_image(image)?);
         let relations = self.relative.as_ref().map(Relative::pair);
         let sequences = Sequences::pairs(&text.input()?.mask, self.tokens, self.length, relations)?;
-        let hidden = Tensor::cat(&[self.embed_text(text)?.hidden, self.embed_image(image)?.hidden], 1)?;
+        let hidden = Tensor::cat(&[words.hidden, patches.hidden], 1)?;
         let (sequences, noise) = (Rc::new(sequences), joint_noise(image, text));
         Ok((Tokens { hidden, mask: None }, Pass { sequences, route: Route::Pair, noise }))
     }
