@@ -21,6 +21,7 @@ pub mod nn;
 pub mod store;
 pub mod view;
 pub mod vilt;
+pub mod vlmo;
 
 pub use init::Init;
 pub use store::{Store, Vars};
@@ -159,6 +160,14 @@ pub trait Model {
     fn similarity(&self, _images: &Tensor, _texts: &Tensor) -> Result<Tensor> {
         lacks(Ability::Embed)
     }
+    /// Logits (images, texts) of a second contrast of the same pairs, where the paper trains one beside
+    /// [`Model::similarity`]; no evaluation reads them.
+    ///
+    /// # Errors
+    /// When a pass fails.
+    fn second_similarity(&self, _image: &View<Image>, _text: &View<Text>) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
     /// A joint pass over pairs.
     ///
     /// # Errors
@@ -264,4 +273,5 @@ models! {
     Albef(albef),
     Blip(blip),
     Vilt(vilt),
+    Vlmo(vlmo),
 }

@@ -1,11 +1,13 @@
 //! Image-text contrast within the batch: each image must find its own caption among all, and the reverse.
 //!
-//! CLIP, Radford et al., arXiv:2103.00020, figure 3: `(CE(S, i) + CE(S', i)) / 2` over the logits S (B,B).
+//! CLIP, Radford et al., arXiv:2103.00020, figure 3: `(CE(S, i) + CE(S', i)) / 2` over the logits S (B,B). A model that
+//! trains a second contrast beside the first, as VLMo does (Bao et al., arXiv:2111.02358, released code), is judged by the
+//! mean of both.
 
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Loss, Needs, Objective, ObjectiveConfig, Step};
+use super::{Loss, Needs, Objective, ObjectiveConfig, Reading, Step};
 use crate::kernels;
 use crate::models::{Ability, Dims, Vars};
 
@@ -45,11 +47,21 @@ impl Objective for Itc {
         let pairs = logits.dim(0)? as u32;
         let own = Tensor::arange(0, pairs, logits.device())?;
         let reverse = logits.t()?.contiguous()?;
-        let images = kernels::cross_entropy(&logits, &own, 0.0)?;
-        let texts = kernels::cross_entropy(&reverse, &own, 0.0)?;
-        Loss::new(((images + texts)? * 0.5)?)
+        let mut loss = contrast(&logits, &own)?;
+        let Reading { model, image, text, .. } = &step.student;
+        if let Some(second) = model.second_similarity(image, text)? {
+            loss = ((loss + contrast(&second, &own)?)? * 0.5)?;
+        }
+        Loss::new(loss)
             .with("temperature", &step.student.temperature()?)?
             .with_accuracy("image_accuracy", &logits, &own)?
             .with_accuracy("text_accuracy", &reverse, &own)
     }
+}
+
+/// The mean error of finding each image's text and each text's image.
+fn contrast(logits: &Tensor, own: &Tensor) -> Result<Tensor> {
+    let images = kernels::cross_entropy(logits, own, 0.0)?;
+    let texts = kernels::cross_entropy(&logits.t()?.contiguous()?, own, 0.0)?;
+    (images + texts)? * 0.5
 }

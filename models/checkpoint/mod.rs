@@ -29,6 +29,7 @@ mod layout;
 mod settings;
 mod vilt;
 mod vit;
+mod vlmo;
 
 pub use given::Given;
 pub use layout::Layout;
@@ -190,6 +191,7 @@ systems! {
     Albef(albef),
     Blip(blip),
     Vilt(vilt),
+    Vlmo(vlmo),
 }
 
 fn save_as<C: Published>(

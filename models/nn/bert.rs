@@ -54,6 +54,20 @@ impl Embeddings {
         })
     }
 
+    /// As [`Embeddings::new`], where a model tells positions in another way: no vector is added for them.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn unplaced(vars: &Vars, [vocabulary, positions]: [usize; 2], spec: &Spec) -> Result<Self> {
+        let init = matrices(spec.width);
+        Ok(Self {
+            words: Words::unplaced(vars, [vocabulary, positions, spec.width], init)?,
+            segments: Some(vars.get((2, spec.width), "segments", init)?),
+            norm: LayerNorm::new(&vars.at("norm"), spec.width, spec.eps)?,
+            dropout: spec.dropout,
+        })
+    }
+
     /// The table of words (V,D), to which the decoder is tied.
     pub fn table(&self) -> &Tensor {
         self.words.table()

@@ -1,6 +1,6 @@
 //! How pixels and words become vectors, and how single vectors are picked out again.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
 use super::One;
 use crate::kernels::{self, Spans};
@@ -33,12 +33,26 @@ impl Patches {
     /// # Errors
     /// As [`Vars::get`].
     pub fn new(vars: &Vars, size: usize, patch: usize, width: usize, start: &PatchStart) -> Result<Self> {
-        let tokens = Self::tokens(size, patch);
+        let positions = vars.get((Self::tokens(size, patch), width), "positions", start.tokens)?;
+        Ok(Self { positions, ..Self::unplaced(vars, size, patch, width, start)? })
+    }
+
+    /// [`Patches::new`] without learned positions.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn unplaced(
+        vars: &Vars,
+        size: usize,
+        patch: usize,
+        width: usize,
+        start: &PatchStart,
+    ) -> Result<Self> {
         Ok(Self {
             weight: vars.get((width, 3 * patch * patch), "weight", start.weight)?,
             bias: start.bias.map(|bias| vars.get(width, "bias", bias)).transpose()?,
             class: vars.get(width, "class", start.tokens)?,
-            positions: vars.get((tokens, width), "positions", start.tokens)?,
+            positions: Tensor::zeros((Self::tokens(size, patch), width), DType::F32, vars.device())?,
             size,
             patch,
         })
@@ -134,6 +148,17 @@ impl Words {
         Ok(Self {
             words: vars.get((vocabulary, width), "words", words)?,
             positions: vars.get((positions, width), "positions", places)?,
+        })
+    }
+
+    /// [`Words::new`] with zeros for positions, of which so many are allowed.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn unplaced(vars: &Vars, [vocabulary, positions, width]: [usize; 3], words: Init) -> Result<Self> {
+        Ok(Self {
+            words: vars.get((vocabulary, width), "words", words)?,
+            positions: Tensor::zeros((positions, width), DType::F32, vars.device())?,
         })
     }
 

@@ -48,6 +48,16 @@ impl Linear {
         self.joined(kernels::linear_of(activation, x, &self.weight, None)?, to)
     }
 
+    /// The same map with each of its outputs multiplied by one of these gains.
+    ///
+    /// # Errors
+    /// When there are not so many outputs.
+    pub fn scaled(&self, gains: &Tensor) -> Result<Self> {
+        // The map has fewer elements than its outcome, and its product costs nothing more.
+        let bias = self.bias.as_ref().map(|bias| bias * gains).transpose()?;
+        Ok(Self { weight: self.weight.broadcast_mul(&gains.unsqueeze(1)?)?, bias })
+    }
+
     fn joined(&self, product: Tensor, to: Residual) -> Result<Tensor> {
         kernels::residual(to.x, &product, self.bias.as_ref(), to.dropout)
     }
@@ -122,6 +132,23 @@ impl Mlp {
             down: Linear::new(&vars.at("down"), [hidden, width], start.down, Some(start.down_bias))?,
             activation: spec.activation,
         })
+    }
+
+    /// The same with each feature of its outcome multiplied by one of these gains.
+    ///
+    /// # Errors
+    /// When there are not so many features.
+    pub fn scaled(&self, gains: &Tensor) -> Result<Self> {
+        Ok(Self { down: self.down.scaled(gains)?, ..self.clone() })
+    }
+
+    /// (.., D) to (.., D), not joined to the residual path.
+    ///
+    /// # Errors
+    /// When a shape does not fit.
+    pub fn alone(&self, x: &Tensor) -> Result<Tensor> {
+        let Linear { weight, bias } = &self.down;
+        kernels::linear_of(self.activation, &self.up.forward(x)?, weight, bias.as_ref())
     }
 
     /// (.., D) to (.., D).

@@ -33,6 +33,15 @@ impl Packing {
         &self.spans
     }
 
+    /// Where each visible token stands in its padded sequence (R).
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn places(&self) -> Result<Vec<u32>> {
+        let length = self.dims[1].max(1) as u32;
+        Ok(self.rows.to_vec1::<u32>()?.into_iter().map(|row| row % length).collect())
+    }
+
     /// (B,T,D) to (R,D).
     ///
     /// # Errors

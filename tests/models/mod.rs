@@ -10,6 +10,7 @@ mod start;
 mod store;
 mod view;
 mod vilt;
+mod vlmo;
 
 use candle_core::{Device, Result, Tensor};
 use vlp_bench::kernels::random::Key;

@@ -131,3 +131,29 @@ fn vilt_begins_as_its_released_code_at_the_published_width_and_wider_in_narrow_l
         ],
     );
 }
+
+#[test]
+fn vlmo_begins_as_its_released_code_at_the_published_width_and_wider_in_narrow_layers() {
+    let start = 0.02 * 12f64.sqrt();
+    begins(
+        "vlmo: {trunk: {width: 64, depth: 3, heads: 2}, vl_contrast: true, mask_token: true}",
+        &[
+            ("patches.weight", uniform(192.0)),
+            ("patches.bias", uniform(192.0)),
+            ("patches.class", start),
+            ("patches.mask", start),
+            ("words.words", start),
+            ("types", start),
+            ("relative.table", 0.0),
+            ("blocks.2.attention.qkv", start),
+            ("blocks.2.attention.q_bias", 0.0),
+            ("blocks.2.attention_gain", 0.0),
+            ("blocks.2.experts.vl.mlp.down.weight", start),
+            ("blocks.0.experts.text.mlp.up.weight", start),
+            ("pooler.weight", start),
+            ("contrast.image.weight", start),
+            ("vl_contrast.text.weight", start),
+            ("decoder.table", start),
+        ],
+    );
+}

@@ -12,6 +12,8 @@ pub struct Given {
     pub images: Option<Tensor>,
     pub texts: Option<Tensor>,
     pub scale: Option<Tensor>,
+    /// Logits of a second contrast.
+    pub second: Option<Tensor>,
     pub image_tokens: Option<Tensor>,
     pub text_tokens: Option<Tensor>,
     pub decoder: Option<Tensor>,
@@ -34,6 +36,10 @@ impl Model for Given {
 
     fn similarity(&self, images: &Tensor, texts: &Tensor) -> Result<Tensor> {
         linear(images, texts, None)?.broadcast_mul(self.scale.as_ref().unwrap())
+    }
+
+    fn second_similarity(&self, _: &View<Image>, _: &View<Text>) -> Result<Option<Tensor>> {
+        Ok(self.second.clone())
     }
 
     /// `tanh(text * mean of the image)` where image tokens are given, else the text tokens as they are.

@@ -35,6 +35,20 @@ fn identical_embeddings_leave_a_contrast_at_the_logarithm_of_its_keys() {
 }
 
 #[test]
+fn a_second_contrast_has_half_of_the_loss() {
+    let (images, texts) = (units("images", 4, DType::F32), units("texts", 4, DType::F32));
+    let first = embedding(&images, &texts);
+    let logits = normal("second", &[4, 4], DType::F32);
+    let both = Given { second: Some(logits.clone()), ..first.clone() };
+    // Unit vectors along the axes have these logits with themselves.
+    let axes = Tensor::eye(4, DType::F32, &Device::Cpu).unwrap();
+    let second = Given { scale: Some(axes.get(0).unwrap().get(0).unwrap()), ..embedding(&logits, &axes) };
+    let value = |model: &Given| scalar(&loss("itc: {}", &store(), &batch(4, 1), model, None).value);
+    assert_near(value(&both), 0.5 * (value(&first) + value(&second)));
+    assert!((value(&both) - value(&first)).abs() > 0.1);
+}
+
+#[test]
 fn a_sigmoid_contrast_without_an_opinion_costs_ln_2_a_pair() {
     let one = units("one", 1, DType::F32).broadcast_as((4, DIMS.embed)).unwrap().contiguous().unwrap();
     // exp(ln 10) * 1 - 10 = 0 for every one of the 16 pairs, summed over pairs and divided by 4.
