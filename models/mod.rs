@@ -14,6 +14,7 @@ use crate::source;
 
 pub mod albef;
 pub mod clip;
+pub mod coca;
 mod init;
 pub mod nn;
 pub mod store;
@@ -259,4 +260,5 @@ macro_rules! models {
 models! {
     Clip(clip),
     Albef(albef),
+    Coca(coca),
 }

@@ -7,11 +7,11 @@ use crate::kernels::{self, Spans};
 use crate::models::{Init, Vars};
 
 /// Image patches as tokens (Dosovitskiy et al., arXiv:2010.11929, equation 1): a linear map of each patch, a class
-/// token before them, a learned vector for each position.
+/// token before them where the model has one, a learned vector for each position.
 pub struct Patches {
     weight: Tensor,
     bias: Option<Tensor>,
-    class: Tensor,
+    class: Option<Tensor>,
     positions: Tensor,
     size: usize,
     patch: usize,
@@ -33,11 +33,29 @@ impl Patches {
     /// # Errors
     /// As [`Vars::get`].
     pub fn new(vars: &Vars, size: usize, patch: usize, width: usize, start: &PatchStart) -> Result<Self> {
-        let tokens = Self::tokens(size, patch);
+        let class = vars.get(width, "class", start.tokens)?;
+        Self::open(vars, [size, patch, width], start, Some(class))
+    }
+
+    /// As [`Patches::new`], without a class token.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn alone(vars: &Vars, size: usize, patch: usize, width: usize, start: &PatchStart) -> Result<Self> {
+        Self::open(vars, [size, patch, width], start, None)
+    }
+
+    fn open(
+        vars: &Vars,
+        [size, patch, width]: [usize; 3],
+        start: &PatchStart,
+        class: Option<Tensor>,
+    ) -> Result<Self> {
+        let tokens = Self::tokens(size, patch) - usize::from(class.is_none());
         Ok(Self {
             weight: vars.get((width, 3 * patch * patch), "weight", start.weight)?,
             bias: start.bias.map(|bias| vars.get(width, "bias", bias)).transpose()?,
-            class: vars.get(width, "class", start.tokens)?,
+            class,
             positions: vars.get((tokens, width), "positions", start.tokens)?,
             size,
             patch,
@@ -55,7 +73,7 @@ impl Patches {
             .then(|| format!("patch {patch} does not divide images of {size} pixels"))
     }
 
-    /// Pixels (B,3,S,S) to tokens (B,N,D), the class token first.
+    /// Pixels (B,3,S,S) to tokens (B,N,D), the class token first if there is one.
     ///
     /// # Errors
     /// When the image has another size.
@@ -65,10 +83,15 @@ impl Patches {
         if [rows, columns] != [self.size; 2] {
             bail!("images of {rows} x {columns} pixels for a model of {} x {}", self.size, self.size);
         }
+        let Some(class) = &self.class else {
+            let patches = kernels::patchify(pixels, self.patch, 0)?;
+            let patches = kernels::linear(&patches, &self.weight, self.bias.as_ref())?;
+            return kernels::add_table(&patches, &self.positions);
+        };
         // A patch of zeros stands where the class token will be. Class, bias and positions are then one table added
         // to the product, and no token is copied to make room.
         let patches = kernels::patchify(pixels, self.patch, 1)?;
-        let class = self.class.reshape((1, width))?;
+        let class = class.reshape((1, width))?;
         let table = match &self.bias {
             None => class.pad_with_zeros(0, 0, tokens - 1)?,
             Some(bias) => Tensor::cat(&[&class, &bias.broadcast_as((tokens - 1, width))?], 0)?,
@@ -110,13 +133,36 @@ impl Words {
     /// # Errors
     /// When the text is longer than the positions or an entry lies outside the vocabulary.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
-        let (_, length) = ids.dims2()?;
-        let positions = self.positions.dim(0)?;
-        if length > positions {
-            bail!("a text of {length} tokens for {positions} positions");
-        }
-        kernels::add_table(&kernels::embedding(&self.words, ids)?, &self.positions.narrow(0, 0, length)?)
+        self.forward_and(ids, None)
     }
+
+    /// As [`Words::forward`] of a text that vectors (C,D) of the model's own follow, to (B,T+C,D).
+    ///
+    /// # Errors
+    /// When text and vectors together are longer than the positions or an entry lies outside the vocabulary.
+    pub fn forward_and(&self, ids: &Tensor, then: Option<&Tensor>) -> Result<Tensor> {
+        let (batch, words) = ids.dims2()?;
+        let own = then.map_or(Ok(0), |then| then.dim(0))?;
+        let positions = self.positions.dim(0)?;
+        if words + own > positions {
+            bail!("a text of {words} tokens for {} positions", positions.saturating_sub(own));
+        }
+        let mut tokens = kernels::embedding(&self.words, ids)?;
+        if let Some(then) = then {
+            tokens = Tensor::cat(&[&tokens, &each(then, batch)?], 1)?;
+        }
+        kernels::add_table(&tokens, &self.positions.narrow(0, 0, words + own)?)
+    }
+}
+
+/// The same vectors (N,D) for each of `batch` examples, (B,N,D).
+///
+/// # Errors
+/// When the vectors have another rank.
+pub fn each(vectors: &Tensor, batch: usize) -> Result<Tensor> {
+    let (count, _) = vectors.dims2()?;
+    let ids: Vec<u32> = (0..batch).flat_map(|_| 0..count as u32).collect();
+    kernels::embedding(vectors, &Tensor::from_vec(ids, (batch, count), vectors.device())?)
 }
 
 /// The first token of each example, where [CLS] and class tokens stand: (B,T,D) to (B,D).

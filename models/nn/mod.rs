@@ -15,7 +15,7 @@ mod tower;
 
 pub use attention::{CrossAttention, SelfAttention};
 pub use dropout::{Residual, dropout_faults, drops, within};
-pub use embed::{PatchStart, Patches, Words, first, unit};
+pub use embed::{PatchStart, Patches, Words, each, first, unit};
 pub use linear::{LayerNorm, Linear, Mlp, deviation, fan_in};
 pub use packed::{One, Packing};
 pub use pre_norm::PreNorm;

@@ -16,8 +16,10 @@ fn everything(config: &Config, model: &dyn Model, image: &View<Image>, text: &Vi
                 weighed(&model.similarity(&model.embed_image(image)?, &model.embed_text(text)?)?, "logits")?
             }
             Ability::Fuse => weighed(&model.fuse(image, text, Attend::Both)?.pooled, "pooled")?,
+            Ability::Generate => weighed(&model.fuse(image, text, Attend::Causal)?.pooled, "pooled")?,
             Ability::PredictWords => {
-                let fused = model.fuse(image, text, Attend::Both)?;
+                let both = config.abilities().contains(&Ability::Fuse);
+                let fused = model.fuse(image, text, if both { Attend::Both } else { Attend::Causal })?;
                 weighed(&model.predict_words(&fused.text.hidden)?, "words")?
             }
             other => panic!("no model here offers {other} yet"),

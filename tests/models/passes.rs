@@ -16,6 +16,13 @@ fn models() -> Vec<(Config, Box<dyn Model>)> {
     built.collect()
 }
 
+/// The joint passes that a model offers.
+fn joint(config: &Config) -> Vec<Attend> {
+    let all = [(Ability::Fuse, Attend::Both), (Ability::Generate, Attend::Causal)];
+    let offered = all.into_iter().filter(|(ability, _)| config.abilities().contains(ability));
+    offered.map(|(_, attend)| attend).collect()
+}
+
 fn views(noise: Option<u64>) -> (View<Image>, View<Text>) {
     let (image, text) = pairs(&LENGTHS).unwrap();
     let key = |purpose| noise.map(|seed| Key::new(seed, 0, purpose));
@@ -75,8 +82,8 @@ fn what_pads_a_text_changes_nothing_that_is_visible() {
         let of = |text: &View<Text>| {
             let mut outcomes =
                 vec![model.embed_text(text).unwrap(), seen(model.text_tokens(text).unwrap().hidden)];
-            if config.abilities().contains(&Ability::Fuse) {
-                let fused = model.fuse(&image, text, Attend::Both).unwrap();
+            for attend in joint(&config) {
+                let fused = model.fuse(&image, text, attend).unwrap();
                 outcomes.extend([fused.pooled, seen(fused.text.hidden)]);
             }
             outcomes
@@ -116,8 +123,8 @@ fn a_pass_over_selected_pairs_equals_the_pass_over_pairs_given_in_that_order() {
         let (image, text) = given(&images, &texts);
         close(&model.embed_image(&images).unwrap(), &model.embed_image(&image).unwrap());
         close(&model.embed_text(&texts).unwrap(), &model.embed_text(&text).unwrap());
-        if config.abilities().contains(&Ability::Fuse) {
-            let fused = |image, text| model.fuse(image, text, Attend::Both).unwrap().pooled;
+        for attend in joint(&config) {
+            let fused = |image, text| model.fuse(image, text, attend).unwrap().pooled;
             close(&fused(&images, &texts), &fused(&image, &text));
         }
     }
@@ -138,7 +145,7 @@ fn pooling_alone_gives_what_the_whole_joint_pass_pools() {
 #[test]
 fn dropout_is_a_function_of_the_noise_and_none_without_it() {
     let store = Store::new(&Device::Cpu, 1, &[]);
-    for config in ["clip: {dropout: 0.2}", "albef: {dropout: 0.2}"] {
+    for config in ["clip: {dropout: 0.2}", "albef: {dropout: 0.2}", "coca: {dropout: 0.2}"] {
         let config: Config = serde_yaml::from_str(config).unwrap();
         let model = config.build(&store.student().at(config.name()), &INPUTS).unwrap();
         let of = |noise| values(&model.text_tokens(&views(noise).1).unwrap().hidden);
@@ -167,7 +174,9 @@ fn what_a_model_does_not_offer_is_refused_in_words() {
         for ability in Ability::ALL.into_iter().filter(|ability| !config.abilities().contains(ability)) {
             assert!(config.lacks(ability).starts_with(config.name()), "{ability}");
         }
-        assert!(model.fuse(&image, &text, Attend::Causal).is_err());
+        for attend in [Attend::Both, Attend::Causal] {
+            assert_eq!(model.fuse(&image, &text, attend).is_ok(), joint(&config).contains(&attend));
+        }
     }
 }
 

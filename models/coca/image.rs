@@ -1,0 +1,196 @@
+//! The image half of CoCa: a vision transformer, and the poolers that make of its tokens what words look at and what is
+//! contrasted.
+
+use candle_core::{Result, Tensor};
+
+use super::{Config, EPS, Encoder, Wiring};
+use crate::kernels::{self, Mask};
+use crate::models::nn::{LayerNorm, Linear, PatchStart, Patches, PreNorm, Start, each, fan_in, first};
+use crate::models::{Image, Init, Tokens, Vars, View};
+
+/// The tower and its poolers.
+pub struct ImageHalf {
+    tower: Tower,
+    poolers: Poolers,
+    /// Of the image tokens, and of what poolers make of them.
+    widths: [usize; 2],
+}
+
+enum Poolers {
+    /// One for each objective.
+    Apart { captioning: Option<Pooler>, contrastive: Pooler, wiring: Wiring },
+    /// One sequence, of which the first token is contrasted and words look at the others: that of a pooler, normalised,
+    /// or the image tokens themselves.
+    Shared(Option<(Pooler, LayerNorm)>),
+}
+
+impl ImageHalf {
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn new(vars: &Vars, config: &Config, size: usize) -> Result<Self> {
+        let (pool, widths) = (&config.pool, [config.image.width, config.text.width]);
+        let pooler = |name: &str, queries, other| {
+            Pooler::new(&vars.at(name), queries, [other, config.text.width], pool.heads)
+        };
+        let captions = |name: &str| match pool.queries {
+            0 => Ok(None),
+            queries => pooler(name, queries, config.image.width).map(Some),
+        };
+        let poolers = match pool.wiring {
+            Wiring::Shared => Poolers::Shared(match captions("pooler")? {
+                None => None,
+                Some(pooler) => Some((pooler, LayerNorm::new(&vars.at("norm"), config.text.width, EPS)?)),
+            }),
+            wiring => {
+                let captioning = captions("captioning")?;
+                let cascades = wiring == Wiring::Cascade && captioning.is_some();
+                let contrastive = pooler("contrastive", 1, widths[usize::from(cascades)])?;
+                Poolers::Apart { captioning, contrastive, wiring }
+            }
+        };
+        let normalised = !matches!(poolers, Poolers::Shared(Some(_)));
+        Ok(Self { tower: Tower::new(vars, config, size, normalised)?, poolers, widths })
+    }
+
+    /// The width of what words look at.
+    pub fn captioning_width(&self) -> usize {
+        match &self.poolers {
+            Poolers::Apart { captioning: None, .. } | Poolers::Shared(None) => self.widths[0],
+            _ => self.widths[1],
+        }
+    }
+
+    /// The width of what is contrasted.
+    pub fn contrastive_width(&self) -> usize {
+        self.widths[usize::from(!matches!(self.poolers, Poolers::Shared(None)))]
+    }
+
+    /// The image tokens (B,N,D).
+    ///
+    /// # Errors
+    /// When the image has another size.
+    pub fn tokens(&self, image: &View<Image>) -> Result<Tokens> {
+        image.memo("image", |image| self.tower.encode(image))
+    }
+
+    /// What words look at (B,Q,D).
+    ///
+    /// # Errors
+    /// As [`ImageHalf::tokens`].
+    pub fn captioning(&self, image: &View<Image>) -> Result<Tokens> {
+        match &self.poolers {
+            Poolers::Apart { captioning: None, .. } => self.tokens(image),
+            Poolers::Apart { captioning: Some(pooler), .. } => {
+                image.memo("image.captioning", |image| all(pooler.forward(&self.tokens(image)?.hidden)?))
+            }
+            Poolers::Shared(pooler) => image.memo("image.captioning", |image| {
+                let hidden = self.shared(image, pooler.as_ref())?;
+                all(hidden.narrow(1, 1, hidden.dim(1)? - 1)?)
+            }),
+        }
+    }
+
+    /// What is contrasted (B,D).
+    ///
+    /// # Errors
+    /// As [`ImageHalf::tokens`].
+    pub fn contrastive(&self, image: &View<Image>) -> Result<Tokens> {
+        image.memo("image.contrastive", |image| {
+            let hidden = match &self.poolers {
+                Poolers::Apart { contrastive, wiring: Wiring::Cascade, .. } => {
+                    contrastive.forward(&self.captioning(image)?.hidden)?
+                }
+                Poolers::Apart { contrastive, .. } => contrastive.forward(&self.tokens(image)?.hidden)?,
+                Poolers::Shared(pooler) => self.shared(image, pooler.as_ref())?,
+            };
+            all(first(&hidden)?)
+        })
+    }
+
+    fn shared(&self, image: &View<Image>, pooler: Option<&(Pooler, LayerNorm)>) -> Result<Tensor> {
+        let Some((pooler, norm)) = pooler else { return Ok(self.tokens(image)?.hidden) };
+        let pool = |image: &View<Image>| all(norm.forward(&pooler.forward(&self.tokens(image)?.hidden)?)?);
+        Ok(image.memo("image.shared", pool)?.hidden)
+    }
+}
+
+/// Tokens of which every one is visible.
+fn all(hidden: Tensor) -> Result<Tokens> {
+    Ok(Tokens { hidden, mask: None })
+}
+
+struct Tower {
+    patches: Patches,
+    ln_pre: Option<LayerNorm>,
+    layers: PreNorm,
+    norm: Option<LayerNorm>,
+}
+
+impl Tower {
+    fn new(vars: &Vars, config: &Config, size: usize, normalised: bool) -> Result<Self> {
+        let (patch, spec) = (config.patch, config.image.spec(config.activation, EPS, config.dropout));
+        let (width, weight) = (spec.width, fan_in(3 * patch * patch));
+        let tokens = Init::Normal { std: (width as f64).powf(-0.5) };
+        let (at, norm) = (vars.at("patches"), |name: &str| LayerNorm::new(&vars.at(name), width, EPS));
+        let (patches, ln_pre) = match config.encoder {
+            Encoder::Vit => {
+                let start = PatchStart { weight, bias: Some(weight), tokens };
+                (Patches::alone(&at, size, patch, width, &start)?, None)
+            }
+            Encoder::Clip => {
+                let start = PatchStart { weight, bias: None, tokens };
+                (Patches::new(&at, size, patch, width, &start)?, Some(norm("ln_pre")?))
+            }
+        };
+        let layers = PreNorm::new(&vars.at("layers"), config.image.depth, &spec, &Start::pytorch(&spec))?;
+        Ok(Self { patches, ln_pre, layers, norm: normalised.then(|| norm("norm")).transpose()? })
+    }
+
+    fn encode(&self, image: &View<Image>) -> Result<Tokens> {
+        let mut hidden = self.patches.forward(image.input()?.pixels()?)?;
+        if let Some(norm) = &self.ln_pre {
+            hidden = norm.forward(&hidden)?;
+        }
+        hidden = self.layers.forward(hidden, &Mask::None, image.noise())?;
+        match &self.norm {
+            Some(norm) => all(norm.forward(&hidden)?),
+            None => all(hidden),
+        }
+    }
+}
+
+/// One multi-head attention of learned queries over a sequence.
+struct Pooler {
+    queries: Tensor,
+    norm_q: LayerNorm,
+    norm_k: LayerNorm,
+    q: Linear,
+    /// The rows are [k|v].
+    kv: Linear,
+    out: Linear,
+    heads: usize,
+}
+
+impl Pooler {
+    /// So many queries of width `width` over a sequence of width `other`.
+    fn new(vars: &Vars, queries: usize, [other, width]: [usize; 2], heads: usize) -> Result<Self> {
+        let glorot = |inputs: usize| Init::Uniform { bound: (6.0 / (inputs + width) as f64).sqrt() };
+        let zero = Some(Init::Constant(0.0));
+        Ok(Self {
+            queries: vars.get((queries, width), "queries", Init::Normal { std: 1.0 })?,
+            norm_q: LayerNorm::new(&vars.at("norm_q"), width, EPS)?,
+            norm_k: LayerNorm::new(&vars.at("norm_k"), other, EPS)?,
+            q: Linear::new(&vars.at("q"), [width, width], glorot(width), zero)?,
+            kv: Linear::new(&vars.at("kv"), [other, 2 * width], glorot(other), zero)?,
+            out: Linear::new(&vars.at("out"), [width, width], fan_in(width), zero)?,
+            heads,
+        })
+    }
+
+    /// (B,N,D') to (B,Q,D). Every example is asked the same, so the queries are mapped once.
+    fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
+        let q = each(&self.q.forward(&self.norm_q.forward(&self.queries)?)?, tokens.dim(0)?)?;
+        let kv = self.kv.forward(&self.norm_k.forward(tokens)?)?;
+        self.out.forward(&kernels::cross_attention(&q, &kv, self.heads, &Mask::None, None)?)
+    }
+}
