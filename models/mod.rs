@@ -13,6 +13,7 @@ pub use crate::field::Field;
 use crate::source;
 
 pub mod albef;
+pub mod checkpoint;
 pub mod clip;
 pub mod coca;
 mod init;

@@ -3,6 +3,7 @@
 mod golden;
 mod gradients;
 mod passes;
+mod published;
 mod sizes;
 mod start;
 mod store;
