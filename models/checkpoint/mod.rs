@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 use super::{Config, Inputs, ModelConfig, Store, Vars};
 
 mod clip;
+mod coca;
 mod file;
 mod given;
 mod layout;
@@ -176,6 +177,7 @@ macro_rules! systems {
 
 systems! {
     Clip(clip),
+    Coca(coca),
 }
 
 fn save_as<C: Published>(

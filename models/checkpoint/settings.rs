@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::{Error, Result, bail};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use crate::kernels::Activation;
@@ -79,6 +80,14 @@ impl Settings {
     /// When something else stands there.
     pub fn text(&self, key: &str, default: &str) -> Result<String> {
         self.get(key, default.to_owned(), "a text", |value| value.as_str().map(str::to_owned))
+    }
+
+    /// What reads as a `T`: `kind` says in words what that is.
+    ///
+    /// # Errors
+    /// When something else stands there.
+    pub fn typed<T: DeserializeOwned>(&self, key: &str, default: T, kind: &str) -> Result<T> {
+        self.get(key, default, kind, |value| T::deserialize(value).ok())
     }
 
     /// A non-linearity by its name in transformers.
