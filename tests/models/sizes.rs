@@ -98,6 +98,29 @@ fn albef_has_the_published_number_of_parameters() {
     assert_eq!(count(&[""]), 209_936_187);
 }
 
+/// The paper counts an image encoder of 86 and of 303 million parameters and a text decoder of 297 and of 484 million,
+/// and their sum: not the poolers, and not the projections, which its text does not mention.
+#[test]
+fn coca_has_the_published_number_of_parameters() {
+    for (name, [image, text], exact) in [
+        ("coca-base", [86e6, 297e6], [85_999_872, 296_861_184, 388_968_961]),
+        ("coca-large", [303e6, 484e6], [303_569_920, 483_895_296, 798_230_529]),
+    ] {
+        let run = preset(name);
+        let entries = outline(&run.model, &inputs(&run, 64_000)).entries();
+        let count = |parts: &[&str]| -> usize {
+            let of = |name: &String| parts.iter().any(|part| name.starts_with(part));
+            entries.iter().filter(|(name, _)| of(name)).map(|(_, entry)| entry.shape.elem_count()).sum()
+        };
+        let tower = count(&["image.patches.", "image.layers.", "image.norm."]);
+        let decoder = count(&["text.", "decoder.", "words"]);
+        assert_eq!([tower, decoder, count(&[""])], exact, "{name}");
+        for (part, published) in [(tower, image), (decoder, text), (tower + decoder, image + text)] {
+            assert!((part as f64 - published).abs() < 6e5, "{name}: {part}, published {published}");
+        }
+    }
+}
+
 /// Twice the multiply-adds of every matrix product, counted by hand for a model of one layer in each part.
 #[test]
 fn a_joint_pass_makes_the_matrix_products_that_the_paper_describes() {
