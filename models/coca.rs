@@ -4,9 +4,9 @@
 //! Yu et al., arXiv:2205.01917, section 3.2. A ViT encodes the image. A pooler is one multi-head attention in which
 //! learned queries look at a sequence: the captioning pooler asks 256 of them of the image, the contrastive pooler one
 //! of the captioning pooler's outcome (`cascade`) or of the image itself (`parallel`). The text is `w_1 .. w_T` and
-//! after it a learned [CLS], all of them causal: [CLS] sees every word and no word sees [CLS]. The first layers of the
-//! decoder see the text alone. The others take the words without [CLS] and also look at the captioning pooler's
-//! outcome:
+//! after it a learned [CLS], all of them causal: [CLS] sees every word and no word sees [CLS], whose position is that
+//! behind the longest text. The first layers of the decoder see the text alone. The others take the words without [CLS]
+//! and also look at the captioning pooler's outcome:
 //!
 //! `I = unit(project(contrastive))`, `T = unit(project(LN(unimodal([CLS]))))`, `similarity = exp(s) I T'`
 //!
@@ -32,8 +32,8 @@
 //! Deviation: several [CLS], or [CLS] and words, make one text embedding as the mean of their normalised outcomes; the
 //! paper compares these without saying how they are brought together.
 //!
-//! Deviation: weights begin as in `open_clip`, which draws the image tower as PyTorch does and the text as CLIP; the
-//! paper does not say.
+//! Deviation: weights begin as `open_clip` means them to, the image as in PyTorch and both halves of the text as in CLIP,
+//! though it never calls what begins its multimodal half; the paper does not say.
 
 mod image;
 mod text;
@@ -260,10 +260,10 @@ impl ModelConfig for Config {
             Linear::new(&vars.at(name), [width, self.embed], init, None)
         };
         Ok(Box::new(Coca {
-            project_image: project("project_image", image.contrastive_width())?,
+            project_image: project("project_image", image.contrastive_width)?,
             project_text: project("project_text", self.text.width)?,
             text: Unimodal::new(&vars.at("text"), self, inputs)?,
-            decoder: Multimodal::new(&vars.at("decoder"), self, image.captioning_width())?,
+            decoder: Multimodal::new(&vars.at("decoder"), self, image.captioning_width)?,
             words: project_words(vars, self.text.width, inputs.vocabulary)?,
             scale: vars.bounded("scale", SCALE.ln(), f64::NEG_INFINITY, MOST.ln())?,
             image,

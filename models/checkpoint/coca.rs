@@ -3,6 +3,11 @@
 //! What the paper has and `open_clip` lacks is said by keys of our own, absent where the two agree: `encoder` in
 //! `vision_cfg`; `classes`, `aggregate` and `class_mask` in `text_cfg`; `layout` in `multimodal_cfg`. `open_clip` refuses
 //! such a file instead of computing something else.
+//!
+//! Two things in `open_clip` look otherwise than they are. Of `multimodal_cfg` it reads width, heads, layers and length
+//! alone: the feed-forward parts have four times the width whatever `mlp_ratio` says, and the poolers are those of
+//! `vision_cfg`. And its `cascade` and `parallel`, which it calls untested, leave the axis of the one query in the image
+//! features, (B,1,E); ours have none.
 
 use candle_core::{Result, Tensor, bail};
 use serde_json::{Value as Json, json};

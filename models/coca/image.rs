@@ -12,13 +12,15 @@ use crate::models::{Image, Init, Tokens, Vars, View};
 pub struct ImageHalf {
     tower: Tower,
     poolers: Poolers,
-    /// Of the image tokens, and of what poolers make of them.
-    widths: [usize; 2],
+    /// The width of what words look at.
+    pub captioning_width: usize,
+    /// The width of what is contrasted.
+    pub contrastive_width: usize,
 }
 
 enum Poolers {
     /// One for each objective.
-    Apart { captioning: Option<Pooler>, contrastive: Pooler, wiring: Wiring },
+    Apart { captioning: Option<Pooler>, contrastive: Pooler, cascade: bool },
     /// One sequence, of which the first token is contrasted and words look at the others: that of a pooler, normalised,
     /// or the image tokens themselves.
     Shared(Option<(Pooler, LayerNorm)>),
@@ -28,41 +30,31 @@ impl ImageHalf {
     /// # Errors
     /// As [`Vars::get`].
     pub fn new(vars: &Vars, config: &Config, size: usize) -> Result<Self> {
-        let (pool, widths) = (&config.pool, [config.image.width, config.text.width]);
-        let pooler = |name: &str, queries, other| {
-            Pooler::new(&vars.at(name), queries, [other, config.text.width], pool.heads)
-        };
-        let captions = |name: &str| match pool.queries {
-            0 => Ok(None),
-            queries => pooler(name, queries, config.image.width).map(Some),
-        };
+        let (pool, own, pooled) = (&config.pool, config.image.width, config.text.width);
+        let captioning_width = if pool.queries > 0 { pooled } else { own };
+        let pooler =
+            |name: &str, queries, seen| Pooler::new(&vars.at(name), queries, [seen, pooled], pool.heads);
         let poolers = match pool.wiring {
-            Wiring::Shared => Poolers::Shared(match captions("pooler")? {
-                None => None,
-                Some(pooler) => Some((pooler, LayerNorm::new(&vars.at("norm"), config.text.width, EPS)?)),
-            }),
+            Wiring::Shared if pool.queries == 0 => Poolers::Shared(None),
+            Wiring::Shared => {
+                let norm = LayerNorm::new(&vars.at("norm"), pooled, EPS)?;
+                Poolers::Shared(Some((pooler("pooler", pool.queries, own)?, norm)))
+            }
             wiring => {
-                let captioning = captions("captioning")?;
-                let cascades = wiring == Wiring::Cascade && captioning.is_some();
-                let contrastive = pooler("contrastive", 1, widths[usize::from(cascades)])?;
-                Poolers::Apart { captioning, contrastive, wiring }
+                let cascade = wiring == Wiring::Cascade;
+                let captioning = (pool.queries > 0).then(|| pooler("captioning", pool.queries, own));
+                let seen = if cascade { captioning_width } else { own };
+                let contrastive = pooler("contrastive", 1, seen)?;
+                Poolers::Apart { captioning: captioning.transpose()?, contrastive, cascade }
             }
         };
         let normalised = !matches!(poolers, Poolers::Shared(Some(_)));
-        Ok(Self { tower: Tower::new(vars, config, size, normalised)?, poolers, widths })
-    }
-
-    /// The width of what words look at.
-    pub fn captioning_width(&self) -> usize {
-        match &self.poolers {
-            Poolers::Apart { captioning: None, .. } | Poolers::Shared(None) => self.widths[0],
-            _ => self.widths[1],
-        }
-    }
-
-    /// The width of what is contrasted.
-    pub fn contrastive_width(&self) -> usize {
-        self.widths[usize::from(!matches!(self.poolers, Poolers::Shared(None)))]
+        Ok(Self {
+            tower: Tower::new(vars, config, size, normalised)?,
+            poolers,
+            captioning_width,
+            contrastive_width: if pool.pools() { pooled } else { own },
+        })
     }
 
     /// The image tokens (B,N,D).
@@ -97,7 +89,7 @@ impl ImageHalf {
     pub fn contrastive(&self, image: &View<Image>) -> Result<Tokens> {
         image.memo("image.contrastive", |image| {
             let hidden = match &self.poolers {
-                Poolers::Apart { contrastive, wiring: Wiring::Cascade, .. } => {
+                Poolers::Apart { contrastive, cascade: true, .. } => {
                     contrastive.forward(&self.captioning(image)?.hidden)?
                 }
                 Poolers::Apart { contrastive, .. } => contrastive.forward(&self.tokens(image)?.hidden)?,

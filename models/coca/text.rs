@@ -56,14 +56,20 @@ impl Unimodal {
     /// As [`Unimodal::words`].
     pub fn feature(&self, text: &View<Text>) -> Result<Tensor> {
         let Tokens { hidden, mask } = self.sentence(text)?;
-        let classes = self.classes.dim(0)?;
-        let tail = |x: &Tensor| x.narrow(1, x.dim(1)? - classes, classes);
-        match (self.aggregate, mask) {
-            (Aggregate::Sentence, Some(mask)) => {
-                let share = mask.broadcast_div(&mask.sum_keepdim(1)?)?.unsqueeze(D::Minus1)?;
+        let of = match self.aggregate {
+            Aggregate::Classes => None,
+            Aggregate::Sentence => mask,
+        };
+        match of {
+            None => {
+                let classes = self.classes.dim(0)?;
+                let last = hidden.narrow(1, hidden.dim(1)? - classes, classes)?.contiguous()?;
+                self.norm.forward(&last)?.mean(1)
+            }
+            Some(visible) => {
+                let share = visible.broadcast_div(&visible.sum_keepdim(1)?)?.unsqueeze(D::Minus1)?;
                 self.norm.forward(&hidden)?.broadcast_mul(&share)?.sum(1)
             }
-            _ => self.norm.forward(&tail(&hidden)?.contiguous()?)?.mean(1),
         }
     }
 

@@ -1,12 +1,13 @@
 //! CoCa: what each half sees, what is computed once, and what its knobs do.
 
 use candle_core::{Device, Tensor};
-use vlp_bench::kernels;
+use vlp_bench::kernels::random::Key;
+use vlp_bench::kernels::{self, Tape};
 use vlp_bench::models::checkpoint::{Published, Settings};
-use vlp_bench::models::store::Role;
+use vlp_bench::models::store::{Entry, Role};
 use vlp_bench::models::{Attend, Config, Inputs, Model, ModelConfig, Store, Text, View, coca};
 
-use super::{INPUTS, pairs};
+use super::{INPUTS, pairs, weighed};
 
 const SIZES: &str = "image: {width: 6, depth: 1, heads: 2}, text: {width: 4, depth: 2, heads: 2}, unimodal: 1, \
                      patch: 8, embed: 3";
@@ -137,6 +138,25 @@ fn contrast_costs_no_more_than_its_pooler_and_projections_once_captions_are_pred
     assert_eq!(spent(&fuse), 2.0 * (tower + pooler(q, n, 6.0) + unimodal + itself + across));
     let embed = || drop((model.embed_image(&image).unwrap(), model.embed_text(&text).unwrap()));
     assert_eq!(spent(&embed), 2.0 * (pooler(1.0, q, 4.0) + 2.0 * 4.0 * 3.0));
+}
+
+#[test]
+fn computing_layers_again_gives_the_same_gradients() {
+    let (store, model) = store(&config("dropout: 0.3, multimodal: pairs, pool: {queries: 3, heads: 2}"));
+    let gradients = |tape: Tape| {
+        let ((image, text), noise) = (pairs(&[7, 3]).unwrap(), Some(Key::new(1, 0, "dropout")));
+        let (image, text) = (View::new(image, noise), View::new(text, noise));
+        let fused = model.fuse(&image, &text, Attend::Causal).unwrap();
+        let similarity =
+            model.similarity(&model.embed_image(&image).unwrap(), &model.embed_text(&text).unwrap()).unwrap();
+        let words = weighed(&model.predict_words(&fused.text.hidden).unwrap(), "words").unwrap();
+        let gradients = tape.backward(&(words + weighed(&similarity, "logits").unwrap()).unwrap()).unwrap();
+        let of = |(name, entry): (String, Entry)| {
+            (name, gradients.get(&entry.var).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap())
+        };
+        store.entries().into_iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(gradients(Tape::record()), gradients(Tape::checkpoint()));
 }
 
 /// The names of the parameters of a configuration below a place.
