@@ -9,6 +9,8 @@
 //! `vision_cfg`. And its `cascade` and `parallel`, which it calls untested, leave the axis of the one query in the image
 //! features, (B,1,E); ours have none.
 
+mod names;
+
 use candle_core::{Result, Tensor, bail};
 use serde_json::{Value as Json, json};
 
@@ -126,22 +128,9 @@ impl Published for Config {
     }
 
     fn names(&self, _: &Inputs, _: &str, layout: &mut Layout) {
-        self.image_names(layout);
-        layout.same("text.embed.words", "text.token_embedding.weight");
-        layout.same("text.embed.positions", "text.positional_embedding");
-        match self.classes {
-            1 => layout.shaped("text.classes", "text.cls_emb", &[self.text.width]),
-            _ => layout.same("text.classes", "text.cls_emb"),
-        }
-        layout.skip("text.attn_mask");
-        for index in 0..self.unimodal {
-            let (ours, theirs) =
-                (format!("text.layers.{index}"), format!("text.transformer.resblocks.{index}"));
-            layer([&ours, "norm1", "attention"], ["norm2", "mlp"], &theirs, layout);
-        }
-        layout.norm("text.norm", "text.ln_final");
-        layout.turned("project_text.weight", "text.text_projection");
-        self.decoder_names(layout);
+        names::image(self, layout);
+        names::text(self, layout);
+        names::decoder(self, layout);
         layout.same("scale", "logit_scale");
     }
 
@@ -227,87 +216,6 @@ fn differs(part: &mut Json, key: &str, ours: Json, theirs: Json) {
     if ours != theirs {
         part[key] = ours;
     }
-}
-
-impl Config {
-    fn image_names(&self, layout: &mut Layout) {
-        let (width, patch) = (self.image.width, self.patch);
-        layout.shaped("image.patches.weight", "visual.conv1.weight", &[width, 3, patch, patch]);
-        layout.same("image.patches.bias", "visual.conv1.bias");
-        layout.same("image.patches.class", "visual.class_embedding");
-        layout.same("image.patches.positions", "visual.positional_embedding");
-        layout.norm("image.ln_pre", "visual.ln_pre");
-        for index in 0..self.image.depth {
-            let (ours, theirs) =
-                (format!("image.layers.{index}"), format!("visual.transformer.resblocks.{index}"));
-            layer([&ours, "norm1", "attention"], ["norm2", "mlp"], &theirs, layout);
-        }
-        layout.norm("image.norm", "visual.ln_post");
-        let cascades = self.pool.wiring == Wiring::Cascade && self.pool.queries > 0;
-        let seen = if cascades { self.text.width } else { width };
-        let poolers = [
-            ("image.pooler", "visual.attn_pool", width),
-            ("image.captioning", "visual.attn_pool", width),
-            ("image.contrastive", "visual.attn_pool_contrastive", seen),
-        ];
-        for (ours, theirs, seen) in poolers {
-            layout.same(&format!("{ours}.queries"), &format!("{theirs}.query"));
-            layout.norm(&format!("{ours}.norm_q"), &format!("{theirs}.ln_q"));
-            layout.norm(&format!("{ours}.norm_k"), &format!("{theirs}.ln_k"));
-            cross(ours, &format!("{theirs}.attn"), seen == self.text.width, layout);
-        }
-        layout.turned("project_image.weight", "visual.proj");
-    }
-
-    fn decoder_names(&self, layout: &mut Layout) {
-        let whole = self.pool.queries == 0;
-        let seen = if whole { self.image.width } else { self.text.width };
-        for index in 0..self.text.depth.saturating_sub(self.unimodal) {
-            let ours = format!("decoder.layers.{index}");
-            let theirs = format!("text_decoder.resblocks.{index}");
-            layer([&ours, "norm1", "attention"], ["between_norm", "between"], &theirs, layout);
-            let theirs = format!("text_decoder.cross_attn.{index}");
-            layout.norm(&format!("{ours}.cross_norm"), &format!("{theirs}.ln_1"));
-            layout.norm(&format!("{ours}.seen_norm"), &format!("{theirs}.ln_1_kv"));
-            cross(&format!("{ours}.cross"), &format!("{theirs}.attn"), seen == self.text.width, layout);
-            feed_forward(&ours, ["norm2", "mlp"], &theirs, layout);
-        }
-        layout.skip("text_decoder.attn_mask");
-        layout.norm("decoder.norm", "text_decoder.ln_final");
-        layout.turned("words", "text_decoder.text_projection");
-    }
-}
-
-/// A layer of self-attention and what follows it.
-fn layer([ours, norm, attention]: [&str; 3], rest: [&str; 2], theirs: &str, layout: &mut Layout) {
-    let attention = format!("{ours}.{attention}");
-    layout.norm(&format!("{ours}.{norm}"), &format!("{theirs}.ln_1"));
-    layout.same(&format!("{attention}.qkv.weight"), &format!("{theirs}.attn.in_proj_weight"));
-    layout.same(&format!("{attention}.qkv.bias"), &format!("{theirs}.attn.in_proj_bias"));
-    layout.linear(&format!("{attention}.out"), &format!("{theirs}.attn.out_proj"));
-    feed_forward(ours, rest, theirs, layout);
-}
-
-fn feed_forward(ours: &str, [norm, mlp]: [&str; 2], theirs: &str, layout: &mut Layout) {
-    layout.norm(&format!("{ours}.{norm}"), &format!("{theirs}.ln_2"));
-    layout.linear(&format!("{ours}.{mlp}.up"), &format!("{theirs}.mlp.c_fc"));
-    layout.linear(&format!("{ours}.{mlp}.down"), &format!("{theirs}.mlp.c_proj"));
-}
-
-/// PyTorch keeps the maps of queries, keys and values as one where what is looked at has the width of who looks.
-fn cross(ours: &str, theirs: &str, one: bool, layout: &mut Layout) {
-    let [q, kv] = ["q", "kv"].map(|map| format!("{ours}.{map}"));
-    let weights = [format!("{q}.weight"), format!("{kv}.weight")];
-    if one {
-        let [q, kv] = &weights;
-        layout.rows([q, kv], [&format!("{theirs}.in_proj_weight")]);
-    } else {
-        let maps = ["q", "k", "v"].map(|map| format!("{theirs}.{map}_proj_weight"));
-        layout.same(&weights[0], &maps[0]);
-        layout.rows([&weights[1]], [&maps[1], &maps[2]]);
-    }
-    layout.rows([&format!("{q}.bias"), &format!("{kv}.bias")], [&format!("{theirs}.in_proj_bias")]);
-    layout.linear(&format!("{ours}.out"), &format!("{theirs}.out_proj"));
 }
 
 struct Coca {

@@ -2,11 +2,81 @@
 //! contrasted.
 
 use candle_core::{Result, Tensor};
+use serde::{Deserialize, Serialize};
 
-use super::{Config, EPS, Encoder, Wiring};
+use super::{Config, EPS};
 use crate::kernels::{self, Mask};
 use crate::models::nn::{LayerNorm, Linear, PatchStart, Patches, PreNorm, Start, each, fan_in, first};
 use crate::models::{Image, Init, Tokens, Vars, View};
+
+/// The kind of image tower.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoder {
+    /// Patches alone, mapped with a bias.
+    Vit,
+    /// That of CLIP: a class token before the patches, which are mapped without a bias, and a normalisation before the
+    /// layers.
+    Clip,
+}
+
+/// The poolers (table 8f): `{wiring: cascade, queries: 256, heads: 12}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pool {
+    /// How they follow each other.
+    pub wiring: Wiring,
+    /// `n_query` of the captioning pooler; without queries there is none, and words look at all image tokens.
+    pub queries: usize,
+    /// Attention heads of each pooler; they divide the text's width.
+    pub heads: usize,
+}
+
+/// What the contrastive pooler looks at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wiring {
+    /// The outcome of the captioning pooler.
+    Cascade,
+    /// The image tokens.
+    Parallel,
+    /// Nothing: there is no contrastive pooler, and the first token of what the words would look at is kept from them
+    /// and contrasted.
+    Shared,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { wiring: Wiring::Cascade, queries: 16, heads: 4 }
+    }
+}
+
+impl Pool {
+    /// Whether there is a pooler at all.
+    fn pools(&self) -> bool {
+        self.wiring != Wiring::Shared || self.queries > 0
+    }
+
+    /// What is wrong with them above a tower of this kind, for a text of this width; one sentence a fault.
+    pub(super) fn faults(&self, encoder: Encoder, width: usize) -> Vec<String> {
+        let mut faults = Vec::new();
+        let heads = self.heads;
+        if self.pools() && (heads == 0 || !width.is_multiple_of(heads)) {
+            faults.push(format!("pool.heads {heads} does not divide text.width {width}"));
+        }
+        match (self.wiring, self.queries) {
+            (Wiring::Shared, 1) => {
+                faults.push("pool.queries is 1: shared keeps the first query from the words".to_owned());
+            }
+            (Wiring::Shared, 0) if encoder == Encoder::Vit => faults.push(
+                "pool.queries is 0: shared then contrasts the class token, which `encoder: vit` lacks"
+                    .to_owned(),
+            ),
+            _ => {}
+        }
+        faults
+    }
+}
 
 /// The tower and its poolers.
 pub struct ImageHalf {

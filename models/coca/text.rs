@@ -1,8 +1,9 @@
 //! The text decoder of CoCa: a unimodal half that reads words alone, and a multimodal half that also looks at the image.
 
 use candle_core::{D, DType, Result, Tensor, bail};
+use serde::{Deserialize, Serialize};
 
-use super::{Aggregate, ClassMask, Config, EPS, Layers};
+use super::{Config, EPS};
 use crate::kernels::{self, Mask, Spans, random::Key};
 use crate::models::nn::{
     CrossAttention, LayerNorm, Mlp, Packing, PreNorm, Residual, Seen, SelfAttention, Spec, Start, Words,
@@ -10,6 +11,36 @@ use crate::models::nn::{
 };
 use crate::models::{Image, Init, Inputs, Text, Tokens, Vars, View};
 use crate::token::PAD;
+
+/// The tokens whose outcomes are the text embedding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregate {
+    /// [CLS] alone.
+    Classes,
+    /// [CLS] and the words.
+    Sentence,
+}
+
+/// What [CLS] sees of a text of n words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassMask {
+    /// The words and itself.
+    Words,
+    /// The words and whatever token follows them: padding, or itself where there is none.
+    Shifted,
+}
+
+/// What a multimodal layer is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layers {
+    /// Self-attention, cross-attention, feed-forward.
+    Single,
+    /// Self-attention, feed-forward, cross-attention, feed-forward.
+    Pairs,
+}
 
 /// The layers that see words alone, and the [CLS] tokens at the end of a text.
 pub struct Unimodal {
