@@ -204,7 +204,7 @@ impl TextTower {
 
     /// Words (B,T,D) look at images.
     fn fuse(&self, words: Tokens, image: &Seen<Image>, noise: Option<Key>) -> Result<Tokens> {
-        let packing = packing(&words)?;
+        let packing = Packing::of(&words)?;
         let hidden = self.fuse_before(self.layers.len(), &words, &packing, image, noise)?;
         Ok(Tokens { hidden: packing.unpack(&hidden)?, ..words })
     }
@@ -213,7 +213,7 @@ impl TextTower {
     fn pool(&self, words: Tokens, image: &Seen<Image>, noise: Option<Key>) -> Result<Tensor> {
         // A configuration without a fusing layer was refused.
         let Some((layer, earlier)) = self.layers.split_last() else { return first(&words.hidden) };
-        let packing = packing(&words)?;
+        let packing = Packing::of(&words)?;
         let hidden = self.fuse_before(earlier.len(), &words, &packing, image, noise)?;
         let (number, class) = (self.layers.len() as u64, One::first(packing.spans(), &hidden)?);
         let keys = image.keys(number, |tokens| layer.keys(tokens))?;
@@ -238,12 +238,5 @@ impl TextTower {
             hidden = layer.forward(&hidden, &itself, Some((&keys, &across)), within(noise, number))?;
         }
         Ok(hidden)
-    }
-}
-
-fn packing(words: &Tokens) -> Result<Packing> {
-    match &words.mask {
-        Some(mask) => Packing::new(mask),
-        None => bail!("words without a mask"),
     }
 }

@@ -155,7 +155,7 @@ impl ImageTower {
         Ok(Self {
             patches: Patches::new(&vars.at("patches"), inputs.size, patch, width, &start)?,
             ln_pre: LayerNorm::new(&vars.at("ln_pre"), width, EPS)?,
-            layers: PreNorm::new(&vars.at("layers"), config.image.depth, &spec, &image_start(&spec))?,
+            layers: PreNorm::new(&vars.at("layers"), config.image.depth, &spec, &Start::pytorch(&spec))?,
             ln_post: LayerNorm::new(&vars.at("ln_post"), width, EPS)?,
             project: Linear::new(&vars.at("project"), [width, config.embed], scale, None)?,
         })
@@ -199,7 +199,7 @@ impl TextTower {
         let project = Init::Normal { std: (spec.width as f64).powf(-0.5) };
         Ok(Self {
             embed: Words::new(&vars.at("embed"), sizes, inits)?,
-            layers: PreNorm::new(&vars.at("layers"), depth, &spec, &text_start(&spec, depth))?,
+            layers: PreNorm::new(&vars.at("layers"), depth, &spec, &Start::by_depth(&spec, depth))?,
             ln_final: LayerNorm::new(&vars.at("ln_final"), spec.width, EPS)?,
             project: Linear::new(&vars.at("project"), [spec.width, config.embed], project, None)?,
         })
@@ -229,19 +229,4 @@ impl TextTower {
     fn feature(&self, end: &Tensor) -> Result<Tensor> {
         unit(&self.project.forward(end)?)
     }
-}
-
-fn image_start(spec: &Spec) -> Start {
-    let (narrow, wide) = (fan_in(spec.width), fan_in(spec.mlp));
-    // Glorot's start: the bound is the root of 6 / (inputs + outputs).
-    let qkv = Init::Uniform { bound: (1.5 / spec.width as f64).sqrt() };
-    Start { qkv, out: narrow, up: narrow, up_bias: narrow, down: wide, down_bias: wide }
-}
-
-fn text_start(spec: &Spec, depth: usize) -> Start {
-    let width = spec.width as f64;
-    let normal = |std| Init::Normal { std };
-    let residual = normal((2.0 * depth as f64 * width).powf(-0.5));
-    let up = normal((2.0 * width).powf(-0.5));
-    Start { out: residual, up, down: residual, ..Start::all(normal(width.powf(-0.5))) }
 }

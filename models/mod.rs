@@ -16,6 +16,7 @@ pub mod albef;
 pub mod blip;
 pub mod checkpoint;
 pub mod clip;
+pub mod coca;
 mod init;
 pub mod nn;
 pub mod store;
@@ -274,4 +275,5 @@ models! {
     Blip(blip),
     Vilt(vilt),
     Vlmo(vlmo),
+    Coca(coca),
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::{DType, Result, Shape, Tensor};
 
 use crate::models::Store;
+use crate::models::store::Entry;
 
 /// The pairs of one class.
 #[derive(Default)]
@@ -14,24 +15,44 @@ pub struct Layout {
 }
 
 struct Pair {
-    ours: String,
-    /// Their tensors, which stand one after another along our first axis.
+    /// Our tensors, which stand one after another along the first axis.
+    ours: Vec<String>,
+    /// Their tensors, which do the same.
     theirs: Vec<String>,
-    /// Their shape, where it is another than ours.
-    dims: Option<Vec<usize>>,
+    form: Form,
     /// Whether the value has a first name there.
     copy: bool,
+}
+
+/// How a tensor of theirs lies.
+enum Form {
+    /// As ours.
+    Same,
+    /// In another shape.
+    Shaped(Vec<usize>),
+    /// A matrix with rows for our columns.
+    Turned,
 }
 
 impl Layout {
     /// The same tensor under another name.
     pub fn same(&mut self, ours: &str, theirs: &str) {
-        self.pair(ours.to_owned(), vec![theirs.to_owned()], None);
+        self.pair(vec![ours.to_owned()], vec![theirs.to_owned()], Form::Same);
     }
 
     /// The same numbers in another shape.
     pub fn shaped(&mut self, ours: &str, theirs: &str, dims: &[usize]) {
-        self.pair(ours.to_owned(), vec![theirs.to_owned()], Some(dims.to_vec()));
+        self.pair(vec![ours.to_owned()], vec![theirs.to_owned()], Form::Shaped(dims.to_vec()));
+    }
+
+    /// A matrix that stands there transposed.
+    pub fn turned(&mut self, ours: &str, theirs: &str) {
+        self.pair(vec![ours.to_owned()], vec![theirs.to_owned()], Form::Turned);
+    }
+
+    /// Tensors whose rows, one after another, are the same on both sides; theirs have equally many.
+    pub fn rows<const M: usize, const N: usize>(&mut self, ours: [&str; M], theirs: [&str; N]) {
+        self.pair(ours.map(str::to_owned).into(), theirs.map(str::to_owned).into(), Form::Same);
     }
 
     /// `weight` and, where ours has one, `bias` of a linear map.
@@ -49,7 +70,7 @@ impl Layout {
     pub fn stacked<const N: usize>(&mut self, ours: &str, theirs: [&str; N]) {
         for part in ["weight", "bias"] {
             let theirs = theirs.iter().map(|theirs| format!("{theirs}.{part}")).collect();
-            self.pair(format!("{ours}.{part}"), theirs, None);
+            self.pair(vec![format!("{ours}.{part}")], theirs, Form::Same);
         }
     }
 
@@ -71,13 +92,13 @@ impl Layout {
         self.skipped.insert(theirs.to_owned());
     }
 
-    fn pair(&mut self, ours: String, theirs: Vec<String>, dims: Option<Vec<usize>>) {
-        self.pairs.push(Pair { ours, theirs, dims, copy: false });
+    fn pair(&mut self, ours: Vec<String>, theirs: Vec<String>, form: Form) {
+        self.pairs.push(Pair { ours, theirs, form, copy: false });
     }
 
     /// The names of ours that have a pair.
     pub fn ours(&self) -> BTreeSet<&str> {
-        self.pairs.iter().map(|pair| pair.ours.as_str()).collect()
+        self.pairs.iter().flat_map(|pair| &pair.ours).map(String::as_str).collect()
     }
 
     /// A checkpoint's tensors under our names, in f32.
@@ -93,12 +114,12 @@ impl Layout {
         // A first name is read before its copies.
         let (firsts, copies): (Vec<_>, Vec<_>) = self.pairs.iter().partition(|pair| !pair.copy);
         for pair in firsts.into_iter().chain(copies) {
-            let Some(entry) = entries.get(&pair.ours) else { continue };
+            let Some(shapes) = pair.shapes(&entries) else { continue };
             let mut parts = Vec::new();
             for name in &pair.theirs {
                 match tensors.remove(name) {
                     Some(tensor) => {
-                        if let Some(part) = faults.checked(name, &tensor, &pair.part(&entry.shape))? {
+                        if let Some(part) = faults.checked(name, &tensor, &pair.part(&shapes))? {
                             parts.push(part);
                         }
                     }
@@ -109,11 +130,11 @@ impl Layout {
             if parts.len() < pair.theirs.len() {
                 continue;
             }
-            let value = Tensor::cat(&parts, 0)?.reshape(&entry.shape)?;
+            let own = pair.own(&parts, &shapes)?;
             if pair.copy {
-                faults.compare(&pair.theirs[0], &value, values.get(&pair.ours))?;
+                faults.compare(&pair.theirs[0], &own[0], values.get(&pair.ours[0]))?;
             } else {
-                values.insert(pair.ours.clone(), value);
+                values.extend(pair.ours.iter().cloned().zip(own));
             }
         }
         let left = tensors.into_keys().filter(|name| !self.skipped.contains(name));
@@ -130,16 +151,16 @@ impl Layout {
         let mut tensors = BTreeMap::new();
         let values = store.tensors();
         for pair in self.pairs.iter().filter(|pair| !pair.copy) {
-            let Some(value) = values.get(&pair.ours) else { continue };
-            let parts = if pair.theirs.len() == 1 {
-                vec![value.clone()]
-            } else {
-                value.chunk(pair.theirs.len(), 0)?
-            };
+            let own: Option<Vec<&Tensor>> = pair.ours.iter().map(|ours| values.get(ours)).collect();
+            let Some(own) = own else { continue };
+            let whole = if let [only] = own[..] { only.clone() } else { Tensor::cat(&own, 0)? };
+            let parts =
+                if pair.theirs.len() == 1 { vec![whole] } else { whole.chunk(pair.theirs.len(), 0)? };
             for (name, part) in pair.theirs.iter().zip(parts) {
-                let part = match &pair.dims {
-                    Some(dims) => part.reshape(dims.as_slice())?,
-                    None => part,
+                let part = match &pair.form {
+                    Form::Same => part,
+                    Form::Shaped(dims) => part.reshape(dims.as_slice())?,
+                    Form::Turned => part.t()?,
                 };
                 tensors.insert(name.clone(), part.contiguous()?);
             }
@@ -149,13 +170,38 @@ impl Layout {
 }
 
 impl Pair {
+    /// The shapes of ours; none where one of them does not exist.
+    fn shapes(&self, entries: &BTreeMap<String, Entry>) -> Option<Vec<Shape>> {
+        self.ours.iter().map(|ours| Some(entries.get(ours)?.shape.clone())).collect()
+    }
+
     /// The shape of each of their tensors.
-    fn part(&self, ours: &Shape) -> Vec<usize> {
-        let mut dims = self.dims.clone().unwrap_or_else(|| ours.dims().to_vec());
+    fn part(&self, ours: &[Shape]) -> Vec<usize> {
+        let mut dims = ours[0].dims().to_vec();
         if let Some(first) = dims.first_mut() {
-            *first /= self.theirs.len();
+            *first = ours.iter().map(|shape| shape.dims()[0]).sum::<usize>() / self.theirs.len();
         }
-        dims
+        match &self.form {
+            Form::Same => dims,
+            Form::Shaped(dims) => dims.clone(),
+            Form::Turned => dims.into_iter().rev().collect(),
+        }
+    }
+
+    /// Ours, made of theirs.
+    fn own(&self, parts: &[Tensor], ours: &[Shape]) -> Result<Vec<Tensor>> {
+        let whole = Tensor::cat(parts, 0)?;
+        let whole = if matches!(self.form, Form::Turned) { whole.t()?.contiguous()? } else { whole };
+        if let [shape] = ours {
+            return Ok(vec![whole.reshape(shape)?]);
+        }
+        let mut start = 0;
+        let next = |shape: &Shape| {
+            let own = whole.narrow(0, start, shape.dims()[0])?.contiguous();
+            start += shape.dims()[0];
+            own
+        };
+        ours.iter().map(next).collect()
     }
 }
 

@@ -23,6 +23,7 @@ mod albef;
 mod bert;
 mod blip;
 mod clip;
+mod coca;
 mod file;
 mod given;
 mod layout;
@@ -192,6 +193,7 @@ systems! {
     Blip(blip),
     Vilt(vilt),
     Vlmo(vlmo),
+    Coca(coca),
 }
 
 fn save_as<C: Published>(

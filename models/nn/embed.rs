@@ -7,11 +7,11 @@ use crate::kernels::{self, Spans};
 use crate::models::{Init, Vars};
 
 /// Image patches as tokens (Dosovitskiy et al., arXiv:2010.11929, equation 1): a linear map of each patch, a class
-/// token before them, a learned vector for each position.
+/// token before them where the model has one, a learned vector for each position.
 pub struct Patches {
     weight: Tensor,
     bias: Option<Tensor>,
-    class: Tensor,
+    class: Option<Tensor>,
     positions: Tensor,
     size: usize,
     patch: usize,
@@ -48,10 +48,25 @@ impl Patches {
         width: usize,
         start: &PatchStart,
     ) -> Result<Self> {
+        let class = vars.get(width, "class", start.tokens)?;
+        Ok(Self { class: Some(class), ..Self::bare(vars, size, patch, width, start)? })
+    }
+
+    /// [`Patches::new`] without a class token.
+    ///
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn alone(vars: &Vars, size: usize, patch: usize, width: usize, start: &PatchStart) -> Result<Self> {
+        let positions = vars.get((Self::tokens(size, patch) - 1, width), "positions", start.tokens)?;
+        Ok(Self { positions, ..Self::bare(vars, size, patch, width, start)? })
+    }
+
+    /// Without class token and learned positions.
+    fn bare(vars: &Vars, size: usize, patch: usize, width: usize, start: &PatchStart) -> Result<Self> {
         Ok(Self {
             weight: vars.get((width, 3 * patch * patch), "weight", start.weight)?,
             bias: start.bias.map(|bias| vars.get(width, "bias", bias)).transpose()?,
-            class: vars.get(width, "class", start.tokens)?,
+            class: None,
             positions: Tensor::zeros((Self::tokens(size, patch), width), DType::F32, vars.device())?,
             size,
             patch,
@@ -74,7 +89,7 @@ impl Patches {
         &self.positions
     }
 
-    /// Pixels (B,3,S,S) to tokens (B,N,D), the class token first.
+    /// Pixels (B,3,S,S) to tokens (B,N,D), the class token first if there is one.
     ///
     /// # Errors
     /// When the image has another size.
@@ -87,7 +102,7 @@ impl Patches {
     }
 
     /// [`Patches::forward`] of images of any size at given positions, (N,D) of all images or (B,N,D). With a vector (D)
-    /// and a mask (B,N-1), the vector stands for the patches where the mask is 1.
+    /// and a mask of patches (B,P), the vector stands for the patches where the mask is 1.
     ///
     /// # Errors
     /// When patches do not divide the image, or the positions or the mask are of other tokens.
@@ -99,13 +114,15 @@ impl Patches {
     ) -> Result<Tensor> {
         // A patch of zeros stands where the class token will be. Class, bias and positions are then one table added
         // to the product, and no token is copied to make room.
-        let patches = kernels::patchify(pixels, self.patch, 1)?;
-        let ((_, tokens, _), width) = (patches.dims3()?, self.class.elem_count());
-        let class = self.class.reshape((1, width))?;
-        let table = match &self.bias {
-            None => class.pad_with_zeros(0, 0, tokens - 1)?,
-            Some(bias) => Tensor::cat(&[&class, &bias.broadcast_as((tokens - 1, width))?], 0)?,
-        };
+        let before = usize::from(self.class.is_some());
+        let patches = kernels::patchify(pixels, self.patch, before)?;
+        let ((_, tokens, _), width) = (patches.dims3()?, self.weight.dim(0)?);
+        let mut table = Vec::from_iter(self.class.as_ref().map(|class| class.reshape((1, width))));
+        table.push(match &self.bias {
+            None => Tensor::zeros((tokens - before, width), patches.dtype(), patches.device()),
+            Some(bias) => bias.broadcast_as((tokens - before, width)),
+        });
+        let table = Tensor::cat(&table.into_iter().collect::<Result<Vec<_>>>()?, 0)?;
         let product = match masked {
             None => kernels::linear(&patches, &self.weight, None)?,
             Some((vector, mask)) => self.masked(&patches, vector, mask)?,
@@ -118,7 +135,8 @@ impl Patches {
 
     /// The product of the patches and the map; where the mask is 1, what gives the vector once the bias is added.
     fn masked(&self, patches: &Tensor, vector: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        let masked = mask.pad_with_zeros(1, 1, 0)?.unsqueeze(2)?;
+        let before = usize::from(self.class.is_some());
+        let masked = mask.pad_with_zeros(1, before, 0)?.unsqueeze(2)?;
         let seen = patches.broadcast_mul(&masked.affine(-1.0, 1.0)?)?;
         let vector = match &self.bias {
             None => vector.clone(),
@@ -172,13 +190,36 @@ impl Words {
     /// # Errors
     /// When the text is longer than the positions or an entry lies outside the vocabulary.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
-        let (_, length) = ids.dims2()?;
-        let positions = self.positions.dim(0)?;
-        if length > positions {
-            bail!("a text of {length} tokens for {positions} positions");
-        }
-        kernels::add_table(&kernels::embedding(&self.words, ids)?, &self.positions.narrow(0, 0, length)?)
+        self.forward_and(ids, None)
     }
+
+    /// As [`Words::forward`] of a text that vectors (C,D) of the model's own follow, to (B,T+C,D).
+    ///
+    /// # Errors
+    /// When text and vectors together are longer than the positions or an entry lies outside the vocabulary.
+    pub fn forward_and(&self, ids: &Tensor, then: Option<&Tensor>) -> Result<Tensor> {
+        let (batch, words) = ids.dims2()?;
+        let own = then.map_or(Ok(0), |then| then.dim(0))?;
+        let positions = self.positions.dim(0)?;
+        if words + own > positions {
+            bail!("a text of {words} tokens for {} positions", positions.saturating_sub(own));
+        }
+        let mut tokens = kernels::embedding(&self.words, ids)?;
+        if let Some(then) = then {
+            tokens = Tensor::cat(&[&tokens, &each(then, batch)?], 1)?;
+        }
+        kernels::add_table(&tokens, &self.positions.narrow(0, 0, words + own)?)
+    }
+}
+
+/// The same vectors (N,D) for each of `batch` examples, (B,N,D).
+///
+/// # Errors
+/// When the vectors have another rank.
+pub fn each(vectors: &Tensor, batch: usize) -> Result<Tensor> {
+    let (count, _) = vectors.dims2()?;
+    let ids: Vec<u32> = (0..batch).flat_map(|_| 0..count as u32).collect();
+    kernels::embedding(vectors, &Tensor::from_vec(ids, (batch, count), vectors.device())?)
 }
 
 /// The first token of each example, where [CLS] and class tokens stand: (B,T,D) to (B,D).

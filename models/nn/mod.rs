@@ -17,7 +17,7 @@ mod vit;
 
 pub use attention::{CrossAttention, SelfAttention};
 pub use dropout::{Residual, dropout_faults, drops, within};
-pub use embed::{PatchStart, Patches, Words, first, unit};
+pub use embed::{PatchStart, Patches, Words, each, first, unit};
 pub use joint::Joint;
 pub use linear::{LayerNorm, Linear, Mlp, deviation, fan_in};
 pub use packed::{One, Packing};

@@ -5,6 +5,7 @@ use std::ops::Range;
 use candle_core::{Result, Tensor, bail};
 
 use crate::kernels::{self, Mask, Spans};
+use crate::models::Tokens;
 
 /// Where the visible tokens of a batch stand, one example after another.
 pub struct Packing {
@@ -26,6 +27,17 @@ impl Packing {
         let (rows, _): (Vec<u32>, Vec<f32>) =
             (0u32..).zip(visible.into_iter().flatten()).filter(|&(_, seen)| seen != 0.0).unzip();
         Ok(Self { rows: Tensor::new(rows, mask.device())?, spans, dims: mask.dims2()?.into() })
+    }
+
+    /// Of tokens that carry such a mask.
+    ///
+    /// # Errors
+    /// When they carry none.
+    pub fn of(tokens: &Tokens) -> Result<Self> {
+        match &tokens.mask {
+            Some(mask) => Self::new(mask),
+            None => bail!("tokens without a mask"),
+        }
     }
 
     /// The rows of each example.

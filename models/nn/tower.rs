@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fan_in;
 use crate::kernels::Activation;
 use crate::models::Init;
 
@@ -91,5 +92,23 @@ impl Start {
     pub fn all(matrix: Init) -> Self {
         let zero = Init::Constant(0.0);
         Self { qkv: matrix, out: matrix, up: matrix, up_bias: zero, down: matrix, down_bias: zero }
+    }
+
+    /// As PyTorch begins its own attention and linear layers.
+    pub fn pytorch(spec: &Spec) -> Self {
+        let (narrow, wide) = (fan_in(spec.width), fan_in(spec.mlp));
+        // Glorot's start: the bound is the root of 6 / (inputs + outputs).
+        let qkv = Init::Uniform { bound: (1.5 / spec.width as f64).sqrt() };
+        Self { qkv, out: narrow, up: narrow, up_bias: narrow, down: wide, down_bias: wide }
+    }
+
+    /// As CLIP begins its text tower (Radford et al., arXiv:2103.00020, released code): the deeper the stack, the less a
+    /// layer adds to the residual path.
+    pub fn by_depth(spec: &Spec, depth: usize) -> Self {
+        let width = spec.width as f64;
+        let normal = |std| Init::Normal { std };
+        let residual = normal((2.0 * depth as f64 * width).powf(-0.5));
+        let up = normal((2.0 * width).powf(-0.5));
+        Self { out: residual, up, down: residual, ..Self::all(normal(width.powf(-0.5))) }
     }
 }

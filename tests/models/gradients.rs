@@ -18,7 +18,8 @@ fn everything(config: &Config, model: &dyn Model, image: &View<Image>, text: &Vi
             Ability::Fuse => weighed(&model.fuse(image, text, Attend::Both)?.pooled, "pooled")?,
             Ability::Generate => weighed(&model.fuse(image, text, Attend::Causal)?.text.hidden, "captions")?,
             Ability::PredictWords => {
-                let fused = model.fuse(image, text, Attend::Both)?;
+                let both = config.abilities().contains(&Ability::Fuse);
+                let fused = model.fuse(image, text, if both { Attend::Both } else { Attend::Causal })?;
                 weighed(&model.predict_words(&fused.text.hidden)?, "words")?
             }
             Ability::FuseImage => match model.fuse(image, text, Attend::Both)?.image {
@@ -31,9 +32,21 @@ fn everything(config: &Config, model: &dyn Model, image: &View<Image>, text: &Vi
     Tensor::stack(&parts, 0)?.sum_all()
 }
 
+/// Settings beside the defaults under which a model has other parameters or other ways to them.
+const VARIANTS: [&str; 5] = [
+    "coca: {pool: {wiring: parallel, queries: 5}, classes: 8, multimodal: pairs, encoder: clip}",
+    "coca: {pool: {wiring: shared, queries: 5}, class_mask: shifted}",
+    "coca: {pool: {wiring: shared, queries: 0}, encoder: clip}",
+    "coca: {pool: {wiring: cascade, queries: 0}, aggregate: sentence}",
+    "coca: {image: {width: 36, depth: 1, heads: 3}, text: {width: 24, depth: 3, heads: 2}, unimodal: 1, classes: 2, \
+     aggregate: sentence, dropout: 0.1}",
+];
+
 #[test]
 fn every_parameter_of_every_model_gets_a_finite_gradient_that_is_not_zero() {
-    for config in Config::all() {
+    let variants = VARIANTS.iter().map(|variant| serde_yaml::from_str(variant).unwrap());
+    for config in Config::all().into_iter().chain(variants) {
+        assert_eq!(config.faults(&INPUTS), [""; 0]);
         let store = Store::new(&Device::Cpu, 1, &[]);
         let model = config.build(&store.student(), &INPUTS).unwrap();
         let (image, text) = pairs(&[7, 3, 5]).unwrap();

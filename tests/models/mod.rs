@@ -1,6 +1,7 @@
 //! Models against reference values, their gradients, and the store and the views beneath them.
 
 mod blip;
+mod coca;
 mod gradients;
 mod passes;
 mod published;

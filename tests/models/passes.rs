@@ -20,6 +20,13 @@ fn models_that(ability: Ability) -> impl Iterator<Item = (Config, Box<dyn Model>
     models().into_iter().filter(move |(config, _)| config.abilities().contains(&ability))
 }
 
+/// The joint passes that a model offers.
+fn joint(config: &Config) -> Vec<Attend> {
+    let all = [(Ability::Fuse, Attend::Both), (Ability::Generate, Attend::Causal)];
+    let offered = all.into_iter().filter(|(ability, _)| config.abilities().contains(ability));
+    offered.map(|(_, attend)| attend).collect()
+}
+
 fn views(noise: Option<u64>) -> (View<Image>, View<Text>) {
     let (image, text) = pairs(&LENGTHS).unwrap();
     let key = |purpose| noise.map(|seed| Key::new(seed, 0, purpose));
@@ -82,16 +89,13 @@ fn what_pads_a_text_changes_nothing_that_is_visible() {
                 match ability {
                     Ability::Embed => outcomes.push(model.embed_text(text).unwrap()),
                     Ability::TextTokens => outcomes.push(seen(model.text_tokens(text).unwrap().hidden)),
-                    Ability::Fuse => {
-                        let fused = model.fuse(&image, text, Attend::Both).unwrap();
-                        outcomes.extend([fused.pooled, seen(fused.text.hidden)]);
-                        outcomes.extend(fused.image.map(|image| image.hidden));
-                    }
                     _ => {}
                 }
             }
-            if config.abilities().contains(&Ability::Generate) {
-                outcomes.push(seen(model.fuse(&image, text, Attend::Causal).unwrap().text.hidden));
+            for attend in joint(&config) {
+                let fused = model.fuse(&image, text, attend).unwrap();
+                outcomes.extend([fused.pooled, seen(fused.text.hidden)]);
+                outcomes.extend(fused.image.map(|image| image.hidden));
             }
             outcomes
         };
@@ -132,8 +136,8 @@ fn a_pass_over_selected_pairs_equals_the_pass_over_pairs_given_in_that_order() {
             close(&model.embed_image(&images).unwrap(), &model.embed_image(&image).unwrap());
             close(&model.embed_text(&texts).unwrap(), &model.embed_text(&text).unwrap());
         }
-        if config.abilities().contains(&Ability::Fuse) {
-            let fused = |image, text| model.fuse(image, text, Attend::Both).unwrap().pooled;
+        for attend in joint(&config) {
+            let fused = |image, text| model.fuse(image, text, attend).unwrap().pooled;
             close(&fused(&images, &texts), &fused(&image, &text));
         }
     }
@@ -155,8 +159,9 @@ fn pooling_alone_gives_what_the_whole_joint_pass_pools() {
 #[test]
 fn dropout_is_a_function_of_the_noise_and_none_without_it() {
     let store = Store::new(&Device::Cpu, 1, &[]);
-    for config in ["clip: {dropout: 0.2}", "albef: {dropout: 0.2}", "blip: {dropout: 0.2}"] {
-        let config: Config = serde_yaml::from_str(config).unwrap();
+    for model in ["clip", "albef", "blip", "coca"] {
+        let config = format!("{model}: {{dropout: 0.2}}");
+        let config: Config = serde_yaml::from_str(&config).unwrap();
         let model = config.build(&store.student().at(config.name()), &INPUTS).unwrap();
         let of = |noise| values(&model.text_tokens(&views(noise).1).unwrap().hidden);
         assert_eq!(of(Some(1)), of(Some(1)));
@@ -186,8 +191,9 @@ fn what_a_model_does_not_offer_is_refused_in_words() {
         for ability in Ability::ALL.into_iter().filter(|ability| !config.abilities().contains(ability)) {
             assert!(config.lacks(ability).starts_with(config.name()), "{ability}");
         }
-        let generates = config.abilities().contains(&Ability::Generate);
-        assert_eq!(model.fuse(&image, &text, Attend::Causal).is_ok(), generates, "{}", config.name());
+        for attend in [Attend::Both, Attend::Causal] {
+            assert_eq!(model.fuse(&image, &text, attend).is_ok(), joint(&config).contains(&attend));
+        }
     }
 }
 

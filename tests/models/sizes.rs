@@ -32,10 +32,10 @@ fn preset(name: &str) -> Run {
     experiment.unwrap_or_else(|fault| panic!("{name}: {fault}")).arms.remove(0).run
 }
 
-/// Parameters of a preset with BERT's vocabulary, summed over those whose names begin with one of some words.
-fn counted(name: &str) -> impl Fn(&[&str]) -> usize {
+/// Parameters of a preset with a vocabulary, summed over those whose names begin with one of some words.
+fn counted(name: &str, vocabulary: usize) -> impl Fn(&[&str]) -> usize {
     let run = preset(name);
-    let entries = outline(&run.model, &inputs(&run, 30_522)).entries();
+    let entries = outline(&run.model, &inputs(&run, vocabulary)).entries();
     move |parts| {
         let of = |name: &String| parts.iter().any(|part| name.starts_with(part));
         entries.iter().filter(|(name, _)| of(name)).map(|(_, entry)| entry.shape.elem_count()).sum()
@@ -142,7 +142,7 @@ fn blip_has_the_published_number_of_parameters_however_it_shares_them() {
 /// the pooler. The vector that stands for masked patches is in neither count.
 #[test]
 fn vilt_has_the_published_number_of_parameters() {
-    let count = counted("vilt-base");
+    let count = counted("vilt-base", 30_522);
     let mask = count(&["patches.mask"]);
     assert_eq!(count(&[""]) - count(&["decoder."]) - mask, 111_595_008);
     assert_eq!(count(&[""]) - count(&["decoder.table"]) - mask, 112_217_658);
@@ -158,13 +158,31 @@ fn vilt_has_the_published_number_of_parameters() {
 /// positions that nothing reads, and so has 30,720 more.
 #[test]
 fn vlmo_has_the_published_number_of_parameters() {
-    let count = counted("vlmo-base");
+    let count = counted("vlmo-base", 30_522);
     let (width, vocabulary) = (768, 30_522);
     assert_eq!(count(&["words.", "types", "patches.", "relative.", "blocks.", "norm."]), 175_399_776);
     assert_eq!(count(&["pooler."]), width * width + width);
     assert_eq!(count(&["contrast.", "vl_contrast."]), 4 * width * width + 2);
     assert_eq!(count(&["decoder."]), vocabulary * width + vocabulary + width * width + 3 * width);
     assert_eq!(count(&[""]), 202_413_212);
+}
+
+/// The paper counts an image encoder of 86 and of 303 million parameters and a text decoder of 297 and of 484 million,
+/// and their sum: not the poolers, and not the projections, which its text does not mention.
+#[test]
+fn coca_has_the_published_number_of_parameters() {
+    for (name, [image, text], exact) in [
+        ("coca-base", [86e6, 297e6], [85_999_872, 296_861_184, 388_968_961]),
+        ("coca-large", [303e6, 484e6], [303_569_920, 483_895_296, 798_230_529]),
+    ] {
+        let count = counted(name, 64_000);
+        let tower = count(&["image.patches.", "image.layers.", "image.norm."]);
+        let decoder = count(&["text.", "decoder.", "words"]);
+        assert_eq!([tower, decoder, count(&[""])], exact, "{name}");
+        for (part, published) in [(tower, image), (decoder, text), (tower + decoder, image + text)] {
+            assert!((part as f64 - published).abs() < 6e5, "{name}: {part}, published {published}");
+        }
+    }
 }
 
 /// Twice the multiply-adds of every matrix product, counted by hand for a model of one layer in each part.

@@ -157,3 +157,31 @@ fn vlmo_begins_as_its_released_code_at_the_published_width_and_wider_in_narrow_l
         ],
     );
 }
+
+#[test]
+fn coca_begins_as_open_clip_means_to() {
+    let config = "coca: {image: {width: 64, depth: 2, heads: 2}, text: {width: 64, depth: 5, heads: 2}, unimodal: 2, \
+                  embed: 48}";
+    begins(
+        config,
+        &[
+            ("text.embed.words", 0.02),
+            ("text.embed.positions", 0.01),
+            ("text.classes", 0.01),
+            ("text.layers.1.attention.out.weight", (4.0 * 64f64).powf(-0.5)),
+            ("decoder.layers.2.attention.qkv.weight", 64f64.powf(-0.5)),
+            ("decoder.layers.2.cross.kv.weight", 64f64.powf(-0.5)),
+            ("decoder.layers.2.cross.out.weight", (6.0 * 64f64).powf(-0.5)),
+            ("decoder.layers.2.mlp.up.weight", 128f64.powf(-0.5)),
+            ("words", 64f64.powf(-0.5)),
+            ("project_text.weight", 64f64.powf(-0.5)),
+            ("project_image.weight", 64f64.powf(-0.5)),
+            ("image.patches.weight", uniform(192.0)),
+            ("image.patches.positions", 64f64.powf(-0.5)),
+            ("image.layers.1.mlp.down.weight", uniform(256.0)),
+            ("image.captioning.queries", 1.0),
+            ("image.captioning.q.weight", (2.0 / 128f64).sqrt()),
+            ("image.captioning.out.weight", uniform(64.0)),
+        ],
+    );
+}
