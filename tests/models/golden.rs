@@ -188,7 +188,8 @@ fn albef(case: &str, config: &str, size: usize, words: usize) {
     golden.agrees("text_tokens", &golden.visible(&model.text_tokens(&text).unwrap().hidden));
     let fused = model.fuse(&image, &text, Attend::Both).unwrap();
     golden.agrees("fused", &golden.visible(&fused.text.hidden));
-    golden.agrees("words", &golden.visible(&model.predict_words(&fused.text.hidden).unwrap()));
+    golden
+        .agrees("words", &golden.visible(&model.predict_words(&fused.text.hidden).unwrap().dense().unwrap()));
     let pooled = fused.pooled.to_vec2::<f32>().unwrap();
     let hidden = fused.text.hidden.to_vec3::<f32>().unwrap();
     assert!(pooled.iter().zip(&hidden).all(|(pooled, hidden)| *pooled == hidden[0]));

@@ -18,7 +18,7 @@ fn everything(config: &Config, model: &dyn Model, image: &View<Image>, text: &Vi
             Ability::Fuse => weighed(&model.fuse(image, text, Attend::Both)?.pooled, "pooled")?,
             Ability::PredictWords => {
                 let fused = model.fuse(image, text, Attend::Both)?;
-                weighed(&model.predict_words(&fused.text.hidden)?, "words")?
+                weighed(&model.predict_words(&fused.text.hidden)?.dense()?, "words")?
             }
             other => panic!("no model here offers {other} yet"),
         });
