@@ -14,6 +14,7 @@ mod embedding;
 mod ipot;
 mod layer_norm;
 mod linear;
+mod linear_cross_entropy;
 mod logits;
 mod mask;
 pub mod memory;

@@ -102,6 +102,9 @@ impl Objective for Mlm {
             let teacher = predict(step.teacher()?, &text, &positions, step.rng("mlm.teacher.dropout"))?;
             logits.distilled(&targets, &teacher, alpha)?
         };
-        Loss::new(loss).with("accuracy", &accuracy)?.with_number("masked", share)?.with_number("alpha", alpha)
+        Loss::new(loss)
+            .with_number("accuracy", accuracy)?
+            .with_number("masked", share)?
+            .with_number("alpha", alpha)
     }
 }

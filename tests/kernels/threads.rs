@@ -1,5 +1,5 @@
 use candle_core::{DType, Device, Result, Tensor};
-use vlp_bench::kernels::{self, Activation, Dropout, Mask, optim, random::Key};
+use vlp_bench::kernels::{self, Activation, Dropout, Logits, Mask, optim, random::Key};
 
 use super::{flat, loss_and_gradients, normal};
 
@@ -68,6 +68,22 @@ fn attention_gives_equal_bits_at_any_number_of_threads() {
     for (batch, length, heads, columns) in [(1, 17, 2, 8), (7, 65, 6, 32), (3, 197, 2, 64)] {
         let qkv = normal("qkv", &[batch, length, 3 * heads * columns], DType::F32).unwrap();
         equal_bits(&[qkv], |t| kernels::self_attention(&t[0], heads, &Mask::Causal, None));
+    }
+}
+
+#[test]
+fn logits_in_chunks_give_equal_bits_at_any_number_of_threads() {
+    // Some of the later chunks are narrower.
+    for (rows, width, classes) in [(3, 17, 40), (333, 65, 2000), (2100, 32, 300)] {
+        let parts = ["x", "teacher"].map(|name| normal(name, &[rows, width], DType::F32).unwrap());
+        let weight = normal("weight", &[classes, width], DType::F32).unwrap();
+        let bias = normal("bias", &[classes], DType::F32).unwrap();
+        let targets = Tensor::new(Key::new(0, 0, "t").below(rows, classes as u32), &Device::Cpu).unwrap();
+        let teacher = Logits::new(parts[1].clone(), &weight, Some(&bias));
+        let inputs = [parts[0].clone(), weight.clone(), bias.clone()];
+        let logits = |t: &[Tensor]| Logits::new(t[0].clone(), &t[1], Some(&t[2]));
+        equal_bits(&inputs, |t| Ok(logits(t).cross_entropy(&targets, 0.1)?.loss));
+        equal_bits(&inputs, |t| Ok(logits(t).distilled(&targets, &teacher, 0.4)?.loss));
     }
 }
 
