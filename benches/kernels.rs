@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use candle_core::{Device, Result, Tensor, Var};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use vlp_bench::kernels::{self, Activation, Mask, Tape, optim, random::Key};
+use vlp_bench::kernels::{self, Activation, Logits, Mask, Tape, optim, random::Key};
 
 const BATCH: usize = 64;
 const TOKENS: usize = 65;
@@ -64,6 +64,15 @@ fn run(c: &mut Criterion) -> Result<()> {
     let targets = Tensor::new(Key::new(0, 0, "targets").below(512, 8000), &Device::Cpu)?;
     passes(c, "cross-entropy of 8000 words", 512 * 8000, &[variable(&[512, 8000])?], |t| {
         kernels::cross_entropy(&t[0], &targets, 0.0)
+    });
+    let operands = [variable(&[512, WIDTH])?, variable(&[8000, WIDTH])?, variable(&[8000])?];
+    let logits = |t: &[Tensor]| Logits::new(t[0].clone(), &t[1], Some(&t[2]));
+    let flops = 2 * 512 * 8000 * WIDTH as u64;
+    passes(c, "cross-entropy of a map to 8000 words", flops, &operands, |t| {
+        Ok(logits(t).cross_entropy(&targets, 0.0)?.loss)
+    });
+    passes(c, "cross-entropy of 8000 words after their map", flops, &operands, |t| {
+        kernels::cross_entropy(&logits(t).dense()?, &targets, 0.0)
     });
     let n = 5_000_000;
     let (theta, grad) = (variable(&[n])?, variable(&[n])?);

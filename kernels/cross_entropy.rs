@@ -3,10 +3,10 @@
 //! Per row `log sum exp(z) - sum_c t_c z_c` for a target distribution t; the gradient is `softmax(z) - t`, computed
 //! from the logits in one sweep.
 
-use candle_core::{CpuStorage, DType, Result, Shape, Storage, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::operation::{Operand, Operation, Slot, apply1};
+use super::operation::{Operand, Operation, Slot, apply1, elements};
 use super::real::Real;
 use super::rows::{for_pieces, rows_per_piece};
 use super::simd::{sum, sum_pairs, vectorised};
@@ -131,13 +131,7 @@ struct Soft {
 
 impl Soft {
     fn with_targets<T: Real, R>(&self, work: impl FnOnce(&[T]) -> Result<R>) -> Result<R> {
-        let (storage, layout) = self.targets.storage_and_layout();
-        let Storage::Cpu(storage) = &*storage else { bail!("soft_cross_entropy: targets on another device") };
-        let storage: &CpuStorage = storage;
-        match layout.contiguous_offsets() {
-            Some((start, end)) => work(&T::cpu_storage_as_slice(storage)?[start..end]),
-            None => bail!("soft_cross_entropy: targets of {:?} are not contiguous", DType::F32),
-        }
+        work(elements(&self.targets.storage_and_layout())?)
     }
 }
 

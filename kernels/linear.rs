@@ -125,7 +125,7 @@ fn activated<T: Real>(activation: Activation, x: &[T]) -> Vec<T> {
     out
 }
 
-fn add_bias<T: Real>(rows: &mut [T], bias: &[T]) {
+pub(super) fn add_bias<T: Real>(rows: &mut [T], bias: &[T]) {
     vectorised(
         #[inline(always)]
         || {

@@ -123,6 +123,11 @@ fn cpu<'a>(name: &str, storage: &'a StorageRef<'_>) -> Result<&'a CpuStorage> {
     }
 }
 
+/// The elements of a contiguous tensor on the CPU, while its storage is borrowed.
+pub(crate) fn elements<'a, T: Real>((storage, layout): &'a (StorageRef<'_>, &'a Layout)) -> Result<&'a [T]> {
+    Operand::new(cpu("elements", storage)?, layout)?.dense()
+}
+
 /// What lies behind the operands, on the CPU.
 fn stored<'a, const N: usize>(
     name: &str,

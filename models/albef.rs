@@ -24,7 +24,7 @@ use super::{
     Abilities, Ability, Attend, Dims, Field, Fused, Image, Inputs, Model, ModelConfig, Text, Tokens, Vars,
     View,
 };
-use crate::kernels::{self, Activation, Mask, random::Key};
+use crate::kernels::{self, Activation, Logits, Mask, random::Key};
 
 const TEMPERATURE: f64 = 0.07;
 const BOUNDS: [f64; 2] = [0.001, 0.5];
@@ -156,7 +156,7 @@ impl Model for Albef {
         self.text.pool(self.text_tokens(text)?, &self.seen(image)?, joint_noise(image, text))
     }
 
-    fn predict_words(&self, hidden: &Tensor) -> Result<Tensor> {
+    fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
         self.decoder.forward(hidden)
     }
 }

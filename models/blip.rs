@@ -28,8 +28,8 @@ use super::nn::{
 };
 use super::view::joint_noise;
 use super::{
-    Abilities, Ability, Attend, Dims, Field, Fused, Image, Inputs, Model, ModelConfig, Text, Tokens, Vars,
-    View,
+    Abilities, Ability, Attend, Dims, Field, Fused, Image, Inputs, Logits, Model, ModelConfig, Text, Tokens,
+    Vars, View,
 };
 use crate::kernels::{self, Activation};
 
@@ -233,7 +233,7 @@ impl Model for Blip {
         self.encoder.first(&Pass { text: &text, image: Some(&seen), attend: Attend::Both, noise })
     }
 
-    fn predict_words(&self, hidden: &Tensor) -> Result<Tensor> {
+    fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
         self.head.forward(hidden)
     }
 }

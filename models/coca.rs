@@ -46,8 +46,8 @@ use serde::{Deserialize, Serialize};
 use super::nn::{Linear, One, Packing, Patches, Seen, Tower, dropout_faults, unit};
 use super::view::joint_noise;
 use super::{
-    Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Model, ModelConfig, Text, Tokens,
-    Vars, View,
+    Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Logits, Model, ModelConfig, Text,
+    Tokens, Vars, View,
 };
 use crate::kernels::{self, Activation};
 use image::ImageHalf;
@@ -229,7 +229,7 @@ impl Model for Coca {
         Ok(Fused { text, image: None, pooled })
     }
 
-    fn predict_words(&self, hidden: &Tensor) -> Result<Tensor> {
-        kernels::linear(hidden, &self.words, None)
+    fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
+        Ok(Logits::new(hidden.clone(), &self.words, None))
     }
 }

@@ -10,6 +10,7 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 pub use crate::field::Field;
+use crate::kernels::Logits;
 use crate::source;
 
 pub mod albef;
@@ -184,11 +185,12 @@ pub trait Model {
     fn pool(&self, image: &View<Image>, text: &View<Text>) -> Result<Tensor> {
         Ok(self.fuse(image, text, Attend::Both)?.pooled)
     }
-    /// Vocabulary logits (..,V) of text hidden states (..,D).
+    /// Vocabulary logits (..,V) of text hidden states (..,D), stated and not computed: who asks may need no more than
+    /// their cross-entropy.
     ///
     /// # Errors
     /// When the model lacks [`Ability::PredictWords`].
-    fn predict_words(&self, _hidden: &Tensor) -> Result<Tensor> {
+    fn predict_words(&self, _hidden: &Tensor) -> Result<Logits> {
         lacks(Ability::PredictWords)
     }
     /// Region features (..,R) of image hidden states (..,D).

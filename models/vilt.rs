@@ -28,8 +28,8 @@ use super::nn::{
 };
 use super::view::joint_noise;
 use super::{
-    Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Model, ModelConfig, Text, Tokens,
-    Vars, View,
+    Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Logits, Model, ModelConfig, Text,
+    Tokens, Vars, View,
 };
 use crate::kernels::{self, Activation, random::Key};
 use patches::VisualEmbedding;
@@ -152,7 +152,7 @@ impl Model for Vilt {
         self.pooled(&self.norm.forward(&class)?)
     }
 
-    fn predict_words(&self, hidden: &Tensor) -> Result<Tensor> {
+    fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
         self.decoder.forward(hidden)
     }
 }

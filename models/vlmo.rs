@@ -34,8 +34,8 @@ use serde::{Deserialize, Serialize};
 
 use super::nn::{Linear, Patches, Spec, Tower, bert, deviation, dropout_faults, first, unit};
 use super::{
-    Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Model, ModelConfig, Text, Tokens,
-    Vars, View,
+    Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Logits, Model, ModelConfig, Text,
+    Tokens, Vars, View,
 };
 use crate::kernels::{self, Activation};
 use sequences::Route;
@@ -290,7 +290,7 @@ impl Model for Vlmo {
         self.pooled(&self.trunk.pair_class(image, text)?)
     }
 
-    fn predict_words(&self, hidden: &Tensor) -> Result<Tensor> {
+    fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
         self.decoder.forward(hidden)
     }
 }

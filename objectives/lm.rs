@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, Needs, Objective, ObjectiveConfig, Step};
-use crate::kernels;
+use crate::kernels::{self, CrossEntropy};
 use crate::models::{Ability, Attend, Dims, Text, Vars};
 
 /// `lm: {label_smoothing: 0.1}`
@@ -79,7 +79,7 @@ impl Objective for Lm {
         }
         let (places, words) = (Tensor::new(places, device)?, Tensor::new(words, device)?);
         let logits = student.model.predict_words(&kernels::gather_vectors(&hidden, &places)?)?;
-        Loss::new(kernels::cross_entropy(&logits, &words, self.label_smoothing)?)
-            .with_accuracy("accuracy", &logits, &words)
+        let CrossEntropy { loss, accuracy } = logits.cross_entropy(&words, self.label_smoothing)?;
+        Loss::new(loss).with_number("accuracy", accuracy)
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::masking::{self, Rule};
 use super::{Loss, Needs, Objective, ObjectiveConfig, Reading, Step, distillation};
-use crate::kernels::{self, random::Key};
+use crate::kernels::{self, CrossEntropy, Logits, random::Key};
 use crate::models::{Ability, Attend, Dims, Text, Vars, View};
 use crate::token::SPECIAL;
 
@@ -73,7 +73,7 @@ struct Mlm {
 }
 
 /// Vocabulary logits (M,V) at the hidden places of `text`; the others are not decoded.
-fn predict(reader: &Reading, text: &Text, positions: &Tensor, noise: Key) -> Result<Tensor> {
+fn predict(reader: &Reading, text: &Text, positions: &Tensor, noise: Key) -> Result<Logits> {
     let text = View::new(text.clone(), Some(noise));
     let hidden = reader.model.fuse(&reader.image, &text, Attend::Both)?.text.hidden;
     reader.model.predict_words(&kernels::gather_vectors(&hidden, positions)?)
@@ -96,9 +96,14 @@ impl Objective for Mlm {
 
         let alpha = distillation::alpha(self.distill, self.ramp, step.progress);
         let logits = predict(&step.student, &text, &positions, step.rng("mlm.dropout"))?;
-        let teacher = || predict(step.teacher()?, &text, &positions, step.rng("mlm.teacher.dropout"));
-        Loss::new(distillation::cross_entropy(&logits, &targets, alpha, teacher)?)
-            .with_accuracy("accuracy", &logits, &targets)?
+        let CrossEntropy { loss, accuracy } = if alpha == 0.0 {
+            logits.cross_entropy(&targets, 0.0)?
+        } else {
+            let teacher = predict(step.teacher()?, &text, &positions, step.rng("mlm.teacher.dropout"))?;
+            logits.distilled(&targets, &teacher, alpha)?
+        };
+        Loss::new(loss)
+            .with_number("accuracy", accuracy)?
             .with_number("masked", share)?
             .with_number("alpha", alpha)
     }

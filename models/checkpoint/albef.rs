@@ -127,7 +127,7 @@ impl Forward for Albef {
             ("image_feat", images),
             ("text_feat", texts),
             ("itm_logits", self.head.forward(&fused.pooled)?),
-            ("mlm_logits", self.model.predict_words(&fused.text.hidden)?),
+            ("mlm_logits", self.model.predict_words(&fused.text.hidden)?.dense()?),
             ("last_hidden_state", fused.text.hidden),
         ];
         Ok(outputs.map(|(name, tensor)| (name.to_owned(), tensor)).into())

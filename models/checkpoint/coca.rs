@@ -232,7 +232,7 @@ impl Forward for Coca {
         let outputs = [
             ("image_features", self.model.embed_image(&image)?),
             ("text_features", self.model.embed_text(&text)?),
-            ("logits", self.model.predict_words(&fused.narrow(1, 0, places)?.contiguous()?)?),
+            ("logits", self.model.predict_words(&fused.narrow(1, 0, places)?.contiguous()?)?.dense()?),
             ("logit_scale", self.scale.exp()?),
         ];
         Ok(outputs.map(|(name, tensor)| (name.to_owned(), tensor)).into())

@@ -161,7 +161,7 @@ impl Forward for Vilt {
             Head::Rank(head) => vec![("logits", head.forward(&self.model.pool(&image, &text)?)?)],
             Head::Words => {
                 let fused = self.model.fuse(&image, &text, Attend::Both)?;
-                vec![("logits", self.model.predict_words(&fused.text.hidden)?)]
+                vec![("logits", self.model.predict_words(&fused.text.hidden)?.dense()?)]
             }
             Head::None => {
                 let Fused { text, image, pooled } = self.model.fuse(&image, &text, Attend::Both)?;

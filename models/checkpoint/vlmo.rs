@@ -181,7 +181,7 @@ impl Forward for Vlmo {
             ("itc_i2t_logits", Some(self.model.similarity(&images, &texts)?)),
             ("itc_vl_i2t_logits", second),
             ("itm_logits", Some(self.head.forward(&fused.pooled)?)),
-            ("mlm_logits", Some(self.model.predict_words(&fused.text.hidden)?)),
+            ("mlm_logits", Some(self.model.predict_words(&fused.text.hidden)?.dense()?)),
             ("infer.text_feats", Some(fused.text.hidden)),
             ("infer.image_feats", fused.image.map(|image| image.hidden)),
             ("infer.cls_feats", Some(fused.pooled)),

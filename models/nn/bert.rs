@@ -11,7 +11,7 @@ use super::{
     CrossAttention, LayerNorm, Linear, Mlp, One, Residual, SelfAttention, Spec, Start, Words, deviation,
     drops,
 };
-use crate::kernels::{self, Activation, Mask, random::Key};
+use crate::kernels::{self, Activation, Logits, Mask, random::Key};
 use crate::models::{Init, Text, Vars};
 
 /// How every matrix begins (released code).
@@ -251,13 +251,12 @@ impl Decoder {
         })
     }
 
-    /// (..,D) to (..,V).
+    /// (..,D) to (..,V), which are left to be computed.
     ///
     /// # Errors
     /// When the last dimension is another.
-    pub fn forward(&self, hidden: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, hidden: &Tensor) -> Result<Logits> {
         let hidden = kernels::activate(&self.transform.forward(hidden)?, Activation::Gelu)?;
-        let hidden = self.norm.forward(&hidden)?;
-        kernels::linear(&hidden, &self.table, Some(&self.bias))
+        Ok(Logits::new(self.norm.forward(&hidden)?, &self.table, Some(&self.bias)))
     }
 }

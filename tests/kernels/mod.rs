@@ -5,6 +5,7 @@ mod golden;
 mod gradients;
 mod ipot;
 mod limits;
+mod logits;
 mod optim;
 mod random;
 mod threads;

@@ -1,5 +1,5 @@
 use candle_core::{DType, Device, Result, Tensor};
-use vlp_bench::kernels::{self, Activation, Bias, Dropout, Mask, optim, random::Key};
+use vlp_bench::kernels::{self, Activation, Bias, Dropout, Logits, Mask, optim, random::Key};
 
 use super::{flat, loss_and_gradients, normal};
 
@@ -81,6 +81,22 @@ fn the_gradient_of_a_bias_has_equal_bits_at_any_number_of_threads() {
             let bias = Bias { scores: &t[1], places: [&places, &places] };
             kernels::biased_self_attention(&t[0], bias, 2, &Mask::None, None)
         });
+    }
+}
+
+#[test]
+fn logits_in_chunks_give_equal_bits_at_any_number_of_threads() {
+    // Some of the later chunks are narrower.
+    for (rows, width, classes) in [(3, 17, 40), (333, 65, 2000), (2100, 32, 300)] {
+        let parts = ["x", "teacher"].map(|name| normal(name, &[rows, width], DType::F32).unwrap());
+        let weight = normal("weight", &[classes, width], DType::F32).unwrap();
+        let bias = normal("bias", &[classes], DType::F32).unwrap();
+        let targets = Tensor::new(Key::new(0, 0, "t").below(rows, classes as u32), &Device::Cpu).unwrap();
+        let teacher = Logits::new(parts[1].clone(), &weight, Some(&bias));
+        let inputs = [parts[0].clone(), weight.clone(), bias.clone()];
+        let logits = |t: &[Tensor]| Logits::new(t[0].clone(), &t[1], Some(&t[2]));
+        equal_bits(&inputs, |t| Ok(logits(t).cross_entropy(&targets, 0.1)?.loss));
+        equal_bits(&inputs, |t| Ok(logits(t).distilled(&targets, &teacher, 0.4)?.loss));
     }
 }
 

@@ -115,7 +115,10 @@ fn captions_train_the_encoders_only_where_the_decoder_shares_them() {
         let model = config(sharing).build(&store.student(), &INPUTS).unwrap();
         let (image, text) = views();
         let hidden = model.fuse(&image, &text, Attend::Causal).unwrap().text.hidden;
-        let gradients = weighed(&model.predict_words(&hidden).unwrap(), "words").unwrap().backward().unwrap();
+        let gradients = weighed(&model.predict_words(&hidden).unwrap().dense().unwrap(), "words")
+            .unwrap()
+            .backward()
+            .unwrap();
         let trains = |name: &str| gradients.get(store.entries()[name].var.as_tensor()).is_some();
         assert_eq!(trains("text.layers.1.attention.qkv.weight"), self_attention, "{sharing}");
         assert_eq!(trains("text.layers.1.cross.kv.weight"), cross_attention, "{sharing}");

@@ -149,7 +149,8 @@ fn computing_layers_again_gives_the_same_gradients() {
         let fused = model.fuse(&image, &text, Attend::Causal).unwrap();
         let similarity =
             model.similarity(&model.embed_image(&image).unwrap(), &model.embed_text(&text).unwrap()).unwrap();
-        let words = weighed(&model.predict_words(&fused.text.hidden).unwrap(), "words").unwrap();
+        let words =
+            weighed(&model.predict_words(&fused.text.hidden).unwrap().dense().unwrap(), "words").unwrap();
         let gradients = tape.backward(&(words + weighed(&similarity, "logits").unwrap()).unwrap()).unwrap();
         let of = |(name, entry): (String, Entry)| {
             (name, gradients.get(&entry.var).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap())

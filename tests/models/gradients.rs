@@ -20,7 +20,7 @@ fn everything(config: &Config, model: &dyn Model, image: &View<Image>, text: &Vi
             Ability::PredictWords => {
                 let both = config.abilities().contains(&Ability::Fuse);
                 let fused = model.fuse(image, text, if both { Attend::Both } else { Attend::Causal })?;
-                weighed(&model.predict_words(&fused.text.hidden)?, "words")?
+                weighed(&model.predict_words(&fused.text.hidden)?.dense()?, "words")?
             }
             Ability::FuseImage => match model.fuse(image, text, Attend::Both)?.image {
                 Some(image) => weighed(&image.hidden, "fused_image")?,

@@ -226,8 +226,11 @@ fn every_parameter_of_every_variant_gets_a_gradient() {
         let logits =
             model.similarity(&model.embed_image(&image).unwrap(), &model.embed_text(&text).unwrap()).unwrap();
         let words = model.predict_words(&fused.text.hidden).unwrap();
-        let mut parts =
-            vec![weighed(&fused.pooled, "pooled"), weighed(&logits, "logits"), weighed(&words, "words")];
+        let mut parts = vec![
+            weighed(&fused.pooled, "pooled"),
+            weighed(&logits, "logits"),
+            weighed(&words.dense().unwrap(), "words"),
+        ];
         if let Some(second) = model.second_similarity(&image, &text).unwrap() {
             parts.push(weighed(&second, "second"));
         }

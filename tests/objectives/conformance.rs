@@ -96,7 +96,7 @@ impl Subject {
                 Some(image) => vec![image.hidden.clone(), self.masked(model, &image.hidden)?],
                 None => bail!("the joint pass leaves the image as it is"),
             },
-            Ability::PredictWords => vec![model.predict_words(&hidden)?],
+            Ability::PredictWords => vec![model.predict_words(&hidden)?.dense()?],
             Ability::PredictRegions => vec![model.predict_regions(&hidden)?],
         })
     }

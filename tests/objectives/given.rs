@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use candle_core::{Result, Tensor};
-use vlp_bench::kernels::linear;
+use vlp_bench::kernels::{Logits, linear};
 use vlp_bench::models::{Attend, Fused, Image, Model, Text, Tokens, View};
 
 /// What is not given is not asked for.
@@ -53,7 +53,7 @@ impl Model for Given {
         Ok(Fused { text: Tokens { hidden, mask: None }, image: None, pooled })
     }
 
-    fn predict_words(&self, hidden: &Tensor) -> Result<Tensor> {
-        linear(hidden, self.decoder.as_ref().unwrap(), None)
+    fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
+        Ok(Logits::new(hidden.clone(), self.decoder.as_ref().unwrap(), None))
     }
 }

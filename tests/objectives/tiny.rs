@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use candle_core::{D, Result, Tensor};
-use vlp_bench::kernels::{Activation, activate, embedding, l2_normalize, linear};
+use vlp_bench::kernels::{Activation, Logits, activate, embedding, l2_normalize, linear};
 use vlp_bench::models::{Attend, Dims, Fused, Image, Init, Model, Text, Tokens, Vars, View};
 
 use super::{SIZE, VOCABULARY, WORDS};
@@ -86,7 +86,7 @@ impl Model for Tiny {
         Ok(Fused { text: Tokens { hidden, mask: text.mask }, image: None, pooled })
     }
 
-    fn predict_words(&self, hidden: &Tensor) -> Result<Tensor> {
-        linear(hidden, &self.words, None)
+    fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
+        Ok(Logits::new(hidden.clone(), &self.words, None))
     }
 }

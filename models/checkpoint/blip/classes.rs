@@ -27,7 +27,7 @@ impl Forward for Whole {
             ("image_feat", images),
             ("text_feat", texts),
             ("vl_output", self.head.forward(&self.model.pool(&image, &text)?)?),
-            ("logits", self.model.predict_words(&captions)?),
+            ("logits", self.model.predict_words(&captions)?.dense()?),
         ]))
     }
 }
@@ -94,7 +94,7 @@ impl Forward for Captions {
         let pass = Pass { text, image: Some(&seen), attend: Attend::Causal, noise: None };
         let (hidden, packing) = self.text.forward(&pass)?;
         Ok(named([
-            ("logits", self.head.forward(&packing.unpack(&hidden)?)?),
+            ("logits", self.head.forward(&packing.unpack(&hidden)?)?.dense()?),
             ("image_embeds", images.hidden.clone()),
             ("last_hidden_state", images.hidden),
         ]))

@@ -1,0 +1,431 @@
+//! Cross-entropy of a linear map towards many classes, computed in chunks of classes: no more logits are ever held than
+//! a cache holds.
+//!
+//! With z = x W' + b and a target distribution t, a row costs `log sum exp(z) - sum_c t_c z_c`; both sums are added up
+//! while the chunks pass (Milakov and Gimelshein, arXiv:1805.02867). What remains of the forward pass is the greatest
+//! logit and the sum of exponentials of each row; the backward pass computes the chunks again, and from each
+//! `dz = softmax(z) - t`, `dx += dz W`, `dW = dz' x`, and db, the column sums of dz.
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::IGNORE;
+use super::linear::add_bias;
+use super::operation::{Operand, Operation, Slot, apply2, apply3, elements};
+use super::product::{Matrix, Threads, Write, multiply};
+use super::real::Real;
+use super::rows::{column_sums, for_pieces, rows_per_piece, scratch};
+use super::simd::{maximum, sum, sum_pairs, vectorised};
+
+/// Logits in one chunk: 1 MiB, a second-level cache. From half to twice as many take the same time.
+const CHUNK: usize = 1 << 18;
+/// A chunk holds a multiple of so many classes; products with fewer grow slow.
+const NARROWEST: usize = 128;
+
+/// A target distribution for each row: `(1 - alpha) ((1 - s) [c = target] + s / C) + alpha softmax(teacher)`.
+pub(super) struct Aim {
+    /// (R); a row of [`IGNORE`] is not counted.
+    pub targets: Vec<u32>,
+    /// s
+    pub smoothing: f64,
+    /// With alpha.
+    pub teacher: Option<(Map, f64)>,
+}
+
+/// `x W' + b`: x (R, D), weight (C, D), bias (C).
+#[derive(Clone, Debug)]
+pub(super) struct Map {
+    pub x: Tensor,
+    pub weight: Tensor,
+    pub bias: Option<Tensor>,
+}
+
+impl Map {
+    /// Rows and classes, of a map without faults.
+    fn sizes(&self) -> Result<[usize; 2]> {
+        let ((rows, inputs), (classes, width)) = (self.x.dims2()?, self.weight.dims2()?);
+        let fits = self.bias.as_ref().is_none_or(|bias| bias.dims() == [classes]);
+        if inputs != width || classes == 0 || !fits {
+            let bias = self.bias.as_ref().map(Tensor::dims);
+            bail!("cross-entropy of x {:?}, weight {:?}, bias {bias:?}", self.x.shape(), self.weight.shape());
+        }
+        Ok([rows, classes])
+    }
+
+    fn each(&self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let bias = self.bias.as_ref().map(&change).transpose()?;
+        Ok(Self { x: change(&self.x)?, weight: change(&self.weight)?, bias })
+    }
+}
+
+/// The mean cost of the counted rows of `map`, and the share of them whose target is the first of the greatest logits.
+pub(super) fn linear_cross_entropy(map: &Map, aim: Aim) -> Result<(Tensor, f64)> {
+    let [rows, classes] = map.sizes()?;
+    let Aim { targets, smoothing, teacher } = aim;
+    if targets.len() != rows {
+        bail!("cross-entropy of {rows} rows towards {} targets", targets.len());
+    }
+    if !(0.0..=1.0).contains(&smoothing) {
+        bail!("cross-entropy: label smoothing {smoothing} is not in [0, 1]");
+    }
+    if let Some(target) = targets.iter().find(|&&target| target != IGNORE && target as usize >= classes) {
+        bail!("cross-entropy: target {target} of {classes} classes");
+    }
+    let teacher = match teacher {
+        None => None,
+        Some((teacher, alpha)) => {
+            let sizes = teacher.sizes()?;
+            if sizes != [rows, classes] || !(0.0..=1.0).contains(&alpha) {
+                bail!("cross-entropy of {rows} rows and {classes} classes, with share {alpha} of {sizes:?}");
+            }
+            let fixed = |t: &Tensor| t.detach().to_dtype(map.x.dtype())?.contiguous();
+            Some((teacher.each(fixed)?, alpha))
+        }
+    };
+    let count = targets.iter().filter(|&&target| target != IGNORE).count();
+    let alpha = teacher.as_ref().map_or(0.0, |(_, alpha)| *alpha);
+    let passed = Arc::new(OnceLock::new());
+    let operation = Chunked {
+        on: (1.0 - alpha) * (1.0 - smoothing),
+        off: (1.0 - alpha) * smoothing / classes as f64,
+        alpha,
+        teacher: teacher.map(|(teacher, _)| teacher),
+        targets,
+        count,
+        passed: Arc::clone(&passed),
+    };
+    let Map { x, weight, bias } = map.each(Tensor::contiguous)?;
+    let loss = match bias {
+        None => apply2(operation, &x, &weight)?,
+        Some(bias) => apply3(operation, &x, &weight, &bias)?,
+    };
+    let Some(Passed { right, .. }) = passed.get() else { bail!("cross-entropy was not computed") };
+    Ok((loss, *right as f64 / count.max(1) as f64))
+}
+
+struct Chunked {
+    targets: Vec<u32>,
+    count: usize,
+    /// The share of the target, that of every class, and that of the teacher.
+    on: f64,
+    off: f64,
+    alpha: f64,
+    teacher: Option<Map>,
+    passed: Arc<OnceLock<Passed>>,
+}
+
+/// What remains of the forward pass.
+struct Passed {
+    rows: Vec<Seen>,
+    right: usize,
+}
+
+/// What is known of a row after some chunks.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// The greatest logit, the first class that has it, and the sum of `exp(z - top)`.
+    top: f64,
+    greatest: usize,
+    total: f64,
+    /// The logit of the target.
+    target: f64,
+    /// The sum of all logits, where labels are smoothed.
+    sum: f64,
+    /// The greatest logit of the teacher, and its sum of exponentials.
+    teacher: [f64; 2],
+    /// The sum of `exp(teacher - its top) (z - top)`.
+    along: f64,
+}
+
+impl Seen {
+    /// Takes in a later chunk.
+    fn join(self, next: Self) -> Self {
+        let (top, teacher_top) = (self.top.max(next.top), self.teacher[0].max(next.teacher[0]));
+        let weights = [self, next].map(|part| (part.teacher[0] - teacher_top).exp());
+        let along = |part: Self| part.along + part.teacher[1] * (part.top - top);
+        Self {
+            top,
+            greatest: if next.top > self.top { next.greatest } else { self.greatest },
+            total: self.total * (self.top - top).exp() + next.total * (next.top - top).exp(),
+            target: self.target + next.target,
+            sum: self.sum + next.sum,
+            teacher: [teacher_top, weights[0] * self.teacher[1] + weights[1] * next.teacher[1]],
+            along: weights[0] * along(self) + weights[1] * along(next),
+        }
+    }
+}
+
+/// [`Map`] on slices.
+#[derive(Clone, Copy)]
+struct Slices<'a, T> {
+    x: &'a [T],
+    weight: &'a [T],
+    bias: Option<&'a [T]>,
+    rows: usize,
+    classes: usize,
+    width: usize,
+}
+
+impl<'a, T: Real> Slices<'a, T> {
+    fn new(x: &'a [T], weight: &'a [T], bias: Option<&'a [T]>, sizes: [usize; 3]) -> Self {
+        let [rows, classes, width] = sizes;
+        Self { x, weight, bias, rows, classes, width }
+    }
+
+    fn of(x: Operand<'a, T>, weight: Operand<'a, T>, bias: Option<Operand<'a, T>>) -> Result<Self> {
+        let (&[rows, width], &[classes, _]) = (x.dims(), weight.dims()) else {
+            bail!("cross-entropy of x {:?}, weight {:?}", x.dims(), weight.dims())
+        };
+        let bias = bias.map(|bias| bias.dense()).transpose()?;
+        Ok(Self::new(x.dense()?, weight.dense()?, bias, [rows, classes, width]))
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<T> {
+        let (classes, size) = (self.classes, chunk(self.rows));
+        (0..classes).step_by(size).map(move |first| first..classes.min(first + size))
+    }
+
+    fn x(&self) -> Result<Matrix<'a, T>> {
+        Matrix::new(self.x, self.rows, self.width, self.width)
+    }
+
+    fn weight(&self, classes: &Range<usize>) -> Result<Matrix<'a, T>> {
+        let rows = &self.weight[classes.start * self.width..classes.end * self.width];
+        Matrix::new(rows, classes.len(), self.width, self.width)
+    }
+
+    /// The logits (R, chunk) of some classes.
+    fn logits(&self, classes: &Range<usize>, into: &mut Vec<T>) -> Result<()> {
+        into.truncate(self.rows * classes.len());
+        let (x, weight) = (self.x()?, self.weight(classes)?);
+        multiply(into, classes.len(), T::one(), x, weight.t(), Write::Replace, Threads::Pool)?;
+        if let Some(bias) = self.bias {
+            let bias = &bias[classes.clone()];
+            for_pieces(into, bias.len(), |_, piece| add_bias(piece, bias));
+        }
+        Ok(())
+    }
+
+    /// Room for the widest chunk.
+    fn room(&self) -> Vec<T> {
+        scratch(self.rows * self.classes.min(chunk(self.rows)))
+    }
+}
+
+/// How many classes make a chunk of so many rows.
+fn chunk(rows: usize) -> usize {
+    (CHUNK / rows.max(1)).next_multiple_of(NARROWEST)
+}
+
+impl Chunked {
+    fn run<T: Real>(&self, map: Slices<'_, T>) -> Result<(Vec<T>, Shape)> {
+        let mut rows = vec![Seen::default(); map.rows];
+        self.with_teacher(|teacher| {
+            let (mut z, mut believed) = (map.room(), teacher.map(|teacher| teacher.room()));
+            for classes in map.chunks() {
+                map.logits(&classes, &mut z)?;
+                if let (Some(teacher), Some(believed)) = (teacher, &mut believed) {
+                    teacher.logits(&classes, believed)?;
+                }
+                self.look(&mut rows, &classes, &z, believed.as_deref());
+            }
+            Ok(())
+        })?;
+        let (mut cost, mut right) = (0.0, 0);
+        for (row, &target) in rows.iter().zip(&self.targets).filter(|(_, target)| **target != IGNORE) {
+            cost += row.total.ln() - self.on * (row.target - row.top);
+            if self.off > 0.0 {
+                cost -= self.off * (row.sum - map.classes as f64 * row.top);
+            }
+            if self.alpha > 0.0 {
+                cost -= self.alpha * row.along / row.teacher[1];
+            }
+            right += usize::from(row.greatest == target as usize);
+        }
+        // A second forward pass would find the same.
+        let _ = self.passed.set(Passed { rows, right });
+        Ok((vec![T::from_f64(cost / self.count.max(1) as f64)], ().into()))
+    }
+
+    /// Takes a chunk of logits into account.
+    fn look<T: Real>(&self, rows: &mut [Seen], classes: &Range<usize>, z: &[T], believed: Option<&[T]>) {
+        let (width, step) = (classes.len(), rows_per_piece(classes.len()));
+        rows.par_chunks_mut(step).enumerate().for_each(|(piece, rows)| {
+            for (index, row) in rows.iter_mut().enumerate() {
+                let number = piece * step + index;
+                let target = self.targets[number];
+                if target == IGNORE {
+                    continue;
+                }
+                let range = number * width..(number + 1) * width;
+                let believed = believed.map(|believed| &believed[range.clone()]);
+                let z = &z[range];
+                let mut next = vectorised(
+                    #[inline(always)]
+                    || see(z, believed, self.off > 0.0),
+                );
+                if let Some(&z) = z.get((target as usize).wrapping_sub(classes.start)) {
+                    next.target = z.to_f64();
+                }
+                let first = classes.start == 0;
+                if first || next.top > row.top {
+                    let place = z.iter().position(|&z| z.to_f64() == next.top);
+                    next.greatest = classes.start + place.unwrap_or(0);
+                }
+                *row = if first { next } else { row.join(next) };
+            }
+        });
+    }
+
+    fn gradients<T: Real>(
+        &self,
+        map: Slices<'_, T>,
+        grad: &[T],
+        [mut dx, mut dw, mut db]: [Option<Slot<'_, T>>; 3],
+    ) -> Result<()> {
+        let (Some(&grad), Some(Passed { rows, .. })) = (grad.first(), self.passed.get()) else {
+            bail!("the gradient of a cross-entropy that was not computed")
+        };
+        let scale = grad.to_f64() / self.count.max(1) as f64;
+        self.with_teacher(|teacher| {
+            let (mut z, mut believed) = (map.room(), teacher.map(|teacher| teacher.room()));
+            for classes in map.chunks() {
+                map.logits(&classes, &mut z)?;
+                if let (Some(teacher), Some(believed)) = (teacher, &mut believed) {
+                    teacher.logits(&classes, believed)?;
+                }
+                self.slopes(rows, &classes, scale, &mut z, believed.as_deref());
+                let (width, dz) = (map.width, Matrix::new(&z, map.rows, classes.len(), classes.len())?);
+                if let Some(dx) = &mut dx {
+                    multiply(dx.data, width, T::one(), dz, map.weight(&classes)?, dx.write, Threads::Pool)?;
+                    dx.write = Write::Add;
+                }
+                if let Some(dw) = &mut dw {
+                    let data = &mut dw.data[classes.start * width..classes.end * width];
+                    multiply(data, width, T::one(), dz.t(), map.x()?, dw.write, Threads::Pool)?;
+                }
+                if let Some(db) = &mut db {
+                    let data = &mut db.data[classes.clone()];
+                    Slot { data, write: db.write }.put(&column_sums(&z, classes.len()));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Turns logits into the gradient towards them.
+    fn slopes<T: Real>(
+        &self,
+        rows: &[Seen],
+        classes: &Range<usize>,
+        scale: f64,
+        z: &mut [T],
+        believed: Option<&[T]>,
+    ) {
+        let width = classes.len();
+        let real = |x: f64| T::from_f64(x);
+        for_pieces(z, width, |first, piece| {
+            for (index, z) in piece.chunks_exact_mut(width).enumerate() {
+                let (target, row) = (self.targets[first + index], &rows[first + index]);
+                if target == IGNORE {
+                    z.fill(T::zero());
+                    continue;
+                }
+                let (top, share, off) = (real(row.top), real(scale / row.total), real(scale * self.off));
+                let believed = believed.map(|believed| &believed[(first + index) * width..][..width]);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for z in z.iter_mut() {
+                            *z = (*z - top).exp() * share - off;
+                        }
+                        if let Some(believed) = believed {
+                            let (top, share) =
+                                (real(row.teacher[0]), real(scale * self.alpha / row.teacher[1]));
+                            for (z, &t) in z.iter_mut().zip(believed) {
+                                *z -= (t - top).exp() * share;
+                            }
+                        }
+                    },
+                );
+                if let Some(z) = z.get_mut((target as usize).wrapping_sub(classes.start)) {
+                    *z -= real(scale * self.on);
+                }
+            }
+        });
+    }
+
+    fn with_teacher<T: Real, R>(&self, work: impl FnOnce(Option<Slices<'_, T>>) -> Result<R>) -> Result<R> {
+        let Some(Map { x, weight, bias }) = &self.teacher else { return work(None) };
+        let ((rows, width), (classes, _)) = (x.dims2()?, weight.dims2()?);
+        let (x, weight) = (x.storage_and_layout(), weight.storage_and_layout());
+        let bias = bias.as_ref().map(Tensor::storage_and_layout);
+        let bias = bias.as_ref().map(elements).transpose()?;
+        work(Some(Slices::new(elements(&x)?, elements(&weight)?, bias, [rows, classes, width])))
+    }
+}
+
+/// What a chunk of one row's logits shows, without its target.
+#[inline(always)]
+fn see<T: Real>(z: &[T], believed: Option<&[T]>, smooth: bool) -> Seen {
+    // Classes that are ruled out have minus infinity, which has no difference to itself.
+    let lowest = T::from_f64(f64::from(f32::MIN));
+    let top = maximum(z, |z| z).most(lowest);
+    let mut seen = Seen { top: top.to_f64(), total: sum(z, |z| (z - top).exp()).to_f64(), ..Seen::default() };
+    if smooth {
+        seen.sum = sum(z, |z| z).to_f64();
+    }
+    if let Some(believed) = believed {
+        let most = maximum(believed, |t| t).most(lowest);
+        seen.teacher = [most.to_f64(), sum(believed, |t| (t - most).exp()).to_f64()];
+        let along = sum_pairs(believed, z, |t, z| {
+            let weight = (t - most).exp();
+            if weight == T::zero() { weight } else { weight * (z - top) }
+        });
+        seen.along = along.to_f64();
+    }
+    seen
+}
+
+impl Operation<2> for Chunked {
+    fn name(&self) -> &'static str {
+        "linear-cross-entropy"
+    }
+
+    fn forward<T: Real>(&self, [x, weight]: [Operand<'_, T>; 2]) -> Result<(Vec<T>, Shape)> {
+        self.run(Slices::of(x, weight, None)?)
+    }
+
+    fn backward<T: Real>(
+        &self,
+        [x, weight]: [Operand<'_, T>; 2],
+        _: &[T],
+        grad: &[T],
+        [dx, dw]: [Option<Slot<'_, T>>; 2],
+    ) -> Result<()> {
+        self.gradients(Slices::of(x, weight, None)?, grad, [dx, dw, None])
+    }
+}
+
+impl Operation<3> for Chunked {
+    fn name(&self) -> &'static str {
+        "linear-cross-entropy"
+    }
+
+    fn forward<T: Real>(&self, [x, weight, bias]: [Operand<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {
+        self.run(Slices::of(x, weight, Some(bias))?)
+    }
+
+    fn backward<T: Real>(
+        &self,
+        [x, weight, bias]: [Operand<'_, T>; 3],
+        _: &[T],
+        grad: &[T],
+        into: [Option<Slot<'_, T>>; 3],
+    ) -> Result<()> {
+        self.gradients(Slices::of(x, weight, Some(bias))?, grad, into)
+    }
+}
