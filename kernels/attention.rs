@@ -6,10 +6,12 @@
 //! in place as strided columns; nothing is permuted.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use candle_core::{D, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::cuda::Body;
 use super::mask::{Mask, Visible};
 use super::operation::{Operand, Operation, Slot, apply1, apply2, apply3};
 use super::product::{Matrix, Threads, Write, count, multiply};
@@ -19,6 +21,9 @@ use super::simd::{sum_pairs, vectorised};
 use super::softmax::softmax_row;
 use super::spans::cut;
 use super::{Dropout, Spans};
+
+#[path = "cuda/attention.rs"]
+mod on_gpu;
 
 /// Scores held at once for one head; a tile is as many whole rows of queries as fit.
 const TILE: usize = 1 << 16;
@@ -68,6 +73,8 @@ struct Heads {
     dropout: Option<Dropout>,
     /// Of the result.
     dims: Vec<usize>,
+    /// What a GPU keeps for the backward pass.
+    saved: OnceLock<on_gpu::Shared>,
 }
 
 /// Where queries, keys or values lie: in which operand, how far apart its rows are and at which column they begin.
@@ -139,7 +146,7 @@ impl Heads {
         }
         keys.groups(rows(kv))?;
         let visible = mask.visible(queries.ranges().len(), queries.longest(), keys.longest())?;
-        Ok(Self { queries, keys, width, heads, visible, dropout, dims })
+        Ok(Self { queries, keys, width, heads, visible, dropout, dims, saved: OnceLock::new() })
     }
 
     fn columns(&self) -> usize {
@@ -396,6 +403,10 @@ fn through_softmax<T: Real>(keys: usize, weights: &[T], slopes: &mut [T]) {
 impl<const N: usize> Operation<N> for Heads {
     fn name(&self) -> &'static str {
         "attention"
+    }
+
+    fn cuda(&self) -> Option<&dyn Body<N>> {
+        Some(self)
     }
 
     fn forward<T: Real>(&self, inputs: [Operand<'_, T>; N]) -> Result<(Vec<T>, Shape)> {

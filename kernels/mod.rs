@@ -9,6 +9,7 @@
 mod activate;
 mod attention;
 mod cross_entropy;
+pub mod cuda;
 mod dropout;
 mod embedding;
 mod ipot;
