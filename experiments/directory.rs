@@ -18,13 +18,19 @@ use super::record::{Done, Record};
 use super::{Arm, Checkpointing, Experiment};
 use crate::data::Split;
 use crate::data::pack::hexadecimal;
+use crate::kernels::cuda::{Products, products};
 
 /// The identity of a run: SHA-256 of its configuration, seed, program, kind of device and data.
 ///
 /// # Errors
 /// When the configuration cannot be written as JSON.
 pub fn identity(arm: &Arm, seed: u64, device: &candle_core::Device, pairs: &Pairs) -> Result<String> {
-    let device = if device.is_cpu() { "cpu" } else { "accelerator" };
+    // Which of several equal GPUs computes decides nothing, and in what precision it multiplies does.
+    let device = match (device.is_cpu(), products()) {
+        (true, _) => "cpu",
+        (false, Products::F32) => "accelerator",
+        (false, Products::Tf32) => "accelerator+tf32",
+    };
     let prints = [Split::Train, Split::Val, Split::Test]
         .map(|split| pairs.split(split).map(|dataset| dataset.fingerprint()));
     // How often the state is saved decides nothing.

@@ -11,6 +11,7 @@ use super::plan::bytes;
 use super::train::Trainer;
 use super::{Run, checkpoint, file, machine};
 use crate::data::{self, Source};
+use crate::kernels::cuda;
 
 /// A run small enough to be made twice in a second.
 const TINY: &str = "
@@ -46,6 +47,11 @@ pub fn examine(out: &Path, device: &str) -> Vec<Finding> {
         Finding::new("vectors", Ok(vectors())),
         Finding::new("threads", Ok(about.threads.to_string())),
         Finding::new("device", machine::device(device).map(|device| machine::device_word(&device))),
+        // Not wrong: a machine without a GPU runs everything.
+        Finding::new(
+            "gpu",
+            Ok(cuda::usable().unwrap_or_else(|reason| format!("none can be used: {reason}"))),
+        ),
         Finding::new("vocabulary", Words::shipped().map(|words| format!("{} pieces", words.entries))),
         Finding::new("packs", packs()),
         Finding::new("disk", Ok(disk(out))),

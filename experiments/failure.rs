@@ -31,7 +31,7 @@ pub enum Failure {
         step: u64,
     },
     /// A device that is not there.
-    #[error("device `{asked}`: {problem}\n  help: say `auto`, `cpu` or `cuda:0`")]
+    #[error("device `{asked}`: {problem}\n  help: say `cpu`, `cuda:0` or `auto`")]
     Device {
         /// As typed.
         asked: String,

@@ -11,31 +11,40 @@ use sha2::{Digest, Sha256};
 use super::failure::{Failure, Result};
 use super::record::Machine;
 use crate::data::pack::hexadecimal;
+use crate::kernels::cuda::{self, Products};
 
-/// The device that `auto`, `cpu` or `cuda:N` names; `auto` is the first accelerator, else the processor.
+/// The device that `cpu`, `cuda`, `cuda:N` or `auto` names; `auto` is the first GPU that can be used, else the processor.
+/// After `cuda` or `cuda:N`, `+tf32` has products computed in TF32.
 ///
 /// # Errors
-/// When it is not there.
+/// When it is not there or cannot be used, with the reason.
 pub fn device(word: &str) -> Result<Device> {
     let fault = |problem: String| Failure::Device { asked: word.to_owned(), problem };
-    match word {
-        "cpu" => Ok(Device::Cpu),
-        "auto" => Ok(Device::cuda_if_available(0).unwrap_or(Device::Cpu)),
+    let (name, products) = match word.strip_suffix("+tf32") {
+        Some(name) => (name, Products::Tf32),
+        None => (word, Products::F32),
+    };
+    match name {
+        "cpu" if products == Products::F32 => Ok(Device::Cpu),
+        "auto" => Ok(cuda::open(0, products).unwrap_or(Device::Cpu)),
         _ => {
-            let number = if word == "cuda" { Some("0") } else { word.strip_prefix("cuda:") };
+            let number = if name == "cuda" { Some("0") } else { name.strip_prefix("cuda:") };
             let number = number
                 .and_then(|number| number.parse().ok())
                 .ok_or_else(|| fault("no such word".to_owned()))?;
-            Device::new_cuda(number).map_err(|error| fault(format!("is not there ({error})")))
+            cuda::open(number, products).map_err(|error| fault(format!("is not there: {error}")))
         }
     }
 }
 
-/// `cpu` or `cuda:N`.
+/// `cpu`, `cuda:N` or `cuda:N+tf32`.
 pub fn device_word(device: &Device) -> String {
     match device.location() {
         candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
-        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Cuda { gpu_id } => match cuda::products() {
+            Products::F32 => format!("cuda:{gpu_id}"),
+            Products::Tf32 => format!("cuda:{gpu_id}+tf32"),
+        },
         candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
     }
 }
@@ -44,7 +53,10 @@ pub fn device_word(device: &Device) -> String {
 pub fn describe(device: &Device) -> Machine {
     Machine {
         device: device_word(device),
-        processor: processor(),
+        processor: match device {
+            Device::Cpu => processor(),
+            _ => cuda::about(device).unwrap_or_else(|_| "unknown".to_owned()),
+        },
         threads: rayon::current_num_threads(),
         system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
     }

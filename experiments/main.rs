@@ -81,8 +81,8 @@ enum Verb {
         /// The folder that would keep runs
         #[arg(long, default_value = "runs", value_name = "FOLDER")]
         out: PathBuf,
-        /// What would compute: auto, cpu or cuda:N
-        #[arg(long, default_value = "auto", value_name = "DEVICE")]
+        /// What would compute: cpu, cuda:N, cuda:N+tf32, or auto for a GPU where one can be used
+        #[arg(long, default_value = "cpu", value_name = "DEVICE")]
         device: String,
     },
     /// Run a published checkpoint on given tensors, to compare with its reference
@@ -153,8 +153,8 @@ struct Meant {
     /// The folder that keeps runs
     #[arg(long, default_value = "runs", value_name = "FOLDER")]
     out: PathBuf,
-    /// What computes: auto, cpu or cuda:N
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    /// What computes: cpu, cuda:N, cuda:N+tf32, or auto for a GPU where one can be used
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: String,
     /// Show no progress
     #[arg(long)]

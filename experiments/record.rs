@@ -160,7 +160,7 @@ pub struct DataRecord {
 /// Where a run ran.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// `cpu` or `cuda:0`.
+    /// `cpu`, `cuda:0` or `cuda:0+tf32`.
     pub device: String,
     /// The processor's name, or the accelerator's.
     pub processor: String,

@@ -5,10 +5,14 @@
 use candle_core::{Result, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply1};
 use super::real::Real;
 use super::rows::{for_pieces, scratch};
 use super::simd::vectorised;
+
+#[path = "cuda/activate.rs"]
+mod on_gpu;
 
 /// Which non-linearity follows a linear map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +125,10 @@ struct Activate(Activation);
 impl Operation<1> for Activate {
     fn name(&self) -> &'static str {
         "activate"
+    }
+
+    fn cuda(&self) -> Option<&dyn Body<1>> {
+        Some(self)
     }
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {

@@ -6,11 +6,13 @@
 //! in place as strided columns; nothing is permuted.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use candle_core::{D, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::bias::{Bias, Places};
+use super::cuda::Body;
 use super::mask::{Mask, Visible};
 use super::operation::{Operand, Operation, Slot, apply1, apply2, apply3};
 use super::product::{Matrix, Threads, Write, count, multiply};
@@ -20,6 +22,9 @@ use super::simd::{sum_pairs, vectorised};
 use super::softmax::softmax_row;
 use super::spans::cut;
 use super::{Dropout, Spans};
+
+#[path = "cuda/attention.rs"]
+mod on_gpu;
 
 /// Scores held at once for one head; a tile is as many whole rows of queries as fit.
 const TILE: usize = 1 << 16;
@@ -100,6 +105,8 @@ struct Heads {
     dropout: Option<Dropout>,
     /// Of the result.
     dims: Vec<usize>,
+    /// What a GPU keeps for the backward pass.
+    saved: OnceLock<on_gpu::Shared>,
 }
 
 /// Where queries, keys or values lie: in which operand, how far apart its rows are and at which column they begin.
@@ -170,7 +177,8 @@ impl Heads {
         }
         keys.groups(rows(kv))?;
         let visible = mask.visible(queries.ranges().len(), queries.longest(), keys.longest())?;
-        Ok(Self { queries, keys, width, heads, visible, bias: None, dropout, dims })
+        let saved = OnceLock::new();
+        Ok(Self { queries, keys, width, heads, visible, bias: None, dropout, dims, saved })
     }
 
     /// With a bias, for operands of so many rows.
@@ -523,6 +531,11 @@ impl Heads {
 impl<const N: usize> Operation<N> for Heads {
     fn name(&self) -> &'static str {
         "attention"
+    }
+
+    /// No kernel there adds a bias.
+    fn cuda(&self) -> Option<&dyn Body<N>> {
+        self.bias.is_none().then_some(self as &dyn Body<N>)
     }
 
     fn forward<T: Real>(&self, inputs: [Operand<'_, T>; N]) -> Result<(Vec<T>, Shape)> {

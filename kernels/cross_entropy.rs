@@ -6,11 +6,15 @@
 use candle_core::{Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply1, elements};
 use super::real::Real;
 use super::rows::{for_pieces, rows_per_piece};
 use super::simd::{sum, sum_pairs, vectorised};
 use super::softmax::{log_sum_exp, top_and_total};
+
+#[path = "cuda/cross_entropy.rs"]
+mod on_gpu;
 
 /// A target that is not counted.
 pub const IGNORE: u32 = u32::MAX;
@@ -62,6 +66,10 @@ struct Hard {
 impl Operation<1> for Hard {
     fn name(&self) -> &'static str {
         "cross-entropy"
+    }
+
+    fn cuda(&self) -> Option<&dyn Body<1>> {
+        Some(self)
     }
 
     fn forward<T: Real>(&self, [logits]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
@@ -138,6 +146,10 @@ impl Soft {
 impl Operation<1> for Soft {
     fn name(&self) -> &'static str {
         "soft-cross-entropy"
+    }
+
+    fn cuda(&self) -> Option<&dyn Body<1>> {
+        Some(self)
     }
 
     fn forward<T: Real>(&self, [logits]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {

@@ -5,12 +5,16 @@ use candle_core::{D, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::Spans;
+use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply1};
 use super::random::{Key, unit};
 use super::real::Real;
 use super::rows::{for_pieces, scratch};
 use super::simd::vectorised;
 use super::spans::cut;
+
+#[path = "cuda/dropout.rs"]
+mod on_gpu;
 
 /// Zeroes each element with probability `p` and scales the rest by `1/(1-p)`; the mask depends on `key` alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,6 +88,10 @@ impl Dropout {
 impl Operation<1> for Dropout {
     fn name(&self) -> &'static str {
         "dropout"
+    }
+
+    fn cuda(&self) -> Option<&dyn Body<1>> {
+        Some(self)
     }
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {

@@ -6,9 +6,13 @@
 use candle_core::{D, DType, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply1};
 use super::real::Real;
 use super::rows::{for_pieces, scratch};
+
+#[path = "cuda/embedding.rs"]
+mod on_gpu;
 
 /// Rows of `table` (V, D) named by `ids` (u32, any shape): result (.., D).
 pub fn embedding(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
@@ -74,6 +78,10 @@ impl Operation<1> for Select {
         self.name
     }
 
+    fn cuda(&self) -> Option<&dyn Body<1>> {
+        Some(self)
+    }
+
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
         let (x, width) = (x.dense()?, self.width);
         let mut out = scratch(self.rows.len() * width);
@@ -131,6 +139,10 @@ struct Spread {
 impl Operation<1> for Spread {
     fn name(&self) -> &'static str {
         "spread-vectors"
+    }
+
+    fn cuda(&self) -> Option<&dyn Body<1>> {
+        Some(self)
     }
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {

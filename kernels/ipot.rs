@@ -11,8 +11,12 @@
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
+use super::cuda::{Operand, machine_of};
 use super::real::Real;
 use super::simd::{sum_pairs, vectorised};
+
+#[path = "cuda/ipot.rs"]
+mod on_gpu;
 
 /// The settings of the method.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,6 +55,9 @@ pub fn ipot(cost: &Tensor, rows: &Tensor, columns: &Tensor, settings: Ipot) -> R
     let masks = [seen(rows)?, seen(columns)?];
     let cost = cost.detach().contiguous()?;
     let (storage, layout) = cost.storage_and_layout();
+    if let Some(machine) = machine_of(&storage)? {
+        return on_gpu::plans(&*machine, Operand::new(&storage, layout)?, &masks, settings);
+    }
     let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
         bail!("ipot: no implementation for this device")
     };

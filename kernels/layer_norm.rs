@@ -6,11 +6,15 @@
 
 use candle_core::{Result, Shape, Tensor, bail};
 
+use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply3};
 use super::product::Write;
 use super::real::Real;
 use super::rows::{for_pieces, scratch, sum_over, sum_pieces};
 use super::simd::{sum, sum_pairs, sum_triples, vectorised};
+
+#[path = "cuda/layer_norm.rs"]
+mod on_gpu;
 
 /// Normalises over the last dimension: x (.., D), gain and bias (D), result like x.
 pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
@@ -37,6 +41,10 @@ fn moments<T: Real>(row: &[T], eps: T) -> (T, T) {
 impl Operation<3> for LayerNorm {
     fn name(&self) -> &'static str {
         "layer-norm"
+    }
+
+    fn cuda(&self) -> Option<&dyn Body<3>> {
+        Some(self)
     }
 
     fn forward<T: Real>(&self, [x, gain, bias]: [Operand<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {

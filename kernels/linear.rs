@@ -6,11 +6,15 @@
 use candle_core::{Result, Shape, Tensor, bail};
 
 use super::Activation;
+use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply2, apply3};
 use super::product::{Matrix, Threads, Write, multiply};
 use super::real::Real;
 use super::rows::{column_sums, for_pieces, scratch};
 use super::simd::vectorised;
+
+#[path = "cuda/linear.rs"]
+mod on_gpu;
 
 /// `y = x W' + b`: x (.., I), weight (O, I), bias (O), result (.., O).
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -143,6 +147,10 @@ impl Operation<2> for Linear {
         "linear"
     }
 
+    fn cuda(&self) -> Option<&dyn Body<2>> {
+        Some(self)
+    }
+
     fn forward<T: Real>(&self, [x, weight]: [Operand<'_, T>; 2]) -> Result<(Vec<T>, Shape)> {
         self.run(x, weight, None)
     }
@@ -161,6 +169,10 @@ impl Operation<2> for Linear {
 impl Operation<3> for Linear {
     fn name(&self) -> &'static str {
         "linear"
+    }
+
+    fn cuda(&self) -> Option<&dyn Body<3>> {
+        Some(self)
     }
 
     fn forward<T: Real>(&self, [x, weight, bias]: [Operand<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {

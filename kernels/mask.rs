@@ -3,6 +3,7 @@
 use candle_core::{DType, Result, Tensor, bail};
 
 use super::Spans;
+use super::cuda::machine::Arg;
 use super::real::Real;
 
 /// Which keys a query may see.
@@ -87,6 +88,19 @@ impl Mask {
 }
 
 impl Visible {
+    /// Which keys are hidden, as ones and zeros, and the bits of what is added; none where nothing is.
+    pub fn words(&self) -> (Option<Vec<u32>>, Option<Vec<u32>>) {
+        let hidden = || self.hidden.iter().map(|&hidden| u32::from(hidden)).collect();
+        let added = || self.added.iter().map(|added| added.to_bits()).collect();
+        ((!self.hidden.is_empty()).then(hidden), (!self.added.is_empty()).then(added))
+    }
+
+    /// How kernels of a GPU find their way in them.
+    pub fn arguments(&self) -> Result<[Arg; 4]> {
+        let size = Arg::size;
+        Ok([Arg::flag(self.causal), size(self.keys)?, size(self.strides.0)?, size(self.strides.1)?])
+    }
+
     /// Adds the mask to the scores of one query, of so many in its example.
     #[inline(always)]
     pub fn add<T: Real>(&self, example: usize, (query, queries): (usize, usize), scores: &mut [T], none: T) {

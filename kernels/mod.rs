@@ -10,6 +10,7 @@ mod activate;
 mod attention;
 mod bias;
 mod cross_entropy;
+pub mod cuda;
 mod dropout;
 mod embedding;
 mod ipot;

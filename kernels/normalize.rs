@@ -2,10 +2,14 @@
 
 use candle_core::{Result, Shape, Tensor, bail};
 
+use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply1};
 use super::real::Real;
 use super::rows::{for_pieces, scratch};
 use super::simd::{maximum, sum, sum_pairs, vectorised};
+
+#[path = "cuda/normalize.rs"]
+mod on_gpu;
 
 /// `x / max(|x|, eps)` over the last dimension; eps must be positive, so that a zero vector stays zero.
 pub fn l2_normalize(x: &Tensor, eps: f64) -> Result<Tensor> {
@@ -36,6 +40,10 @@ fn length<T: Real>(row: &[T]) -> T {
 impl Operation<1> for Normalize {
     fn name(&self) -> &'static str {
         "l2-normalize"
+    }
+
+    fn cuda(&self) -> Option<&dyn Body<1>> {
+        Some(self)
     }
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {

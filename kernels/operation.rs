@@ -3,16 +3,17 @@
 //!
 //! An [`Operation`] computes on slices. The adapter picks the element type, asks only for the gradients of operands
 //! that are tracked, and adds up the gradients of an operand in one buffer: the first user of an operand writes over
-//! what is there, the next ones add to it. A GPU body belongs beside the CPU one, in the same adapter.
+//! what is there, the next ones add to it. On a GPU the same adapters run the operation's [`Body`].
 
 use std::rc::Rc;
 
 use candle_core::op::BackpropOp;
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, StorageRef, Tensor,
-    bail,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage,
+    StorageRef, Tensor, bail,
 };
 
+use super::cuda::{self, Body, Buffer, Machine};
 use super::product::Write;
 use super::real::Real;
 use super::rows::scratch;
@@ -88,6 +89,11 @@ pub(crate) trait Operation<const N: usize>: Send + Sync + 'static {
     fn passes(&self, _input: usize) -> bool {
         false
     }
+
+    /// What computes the same on a GPU, if anything does.
+    fn cuda(&self) -> Option<&dyn Body<N>> {
+        None
+    }
 }
 
 fn forward<const N: usize, O: Operation<N>>(
@@ -114,6 +120,57 @@ fn operands<'a, const N: usize, T: Real>(
     let operands =
         inputs.iter().map(|(storage, layout)| Operand::new(storage, layout)).collect::<Result<Vec<_>>>()?;
     operands.try_into().map_err(|_| candle_core::Error::Msg("wrong number of operands".into()))
+}
+
+fn body<const N: usize, O: Operation<N>>(operation: &O) -> Result<&dyn Body<N>> {
+    match operation.cuda() {
+        Some(body) => Ok(body),
+        None => bail!("{}: no CUDA kernel", operation.name()),
+    }
+}
+
+/// The operands by their addresses in a machine's memory.
+fn addressed<'a, const N: usize>(
+    guards: &'a [(StorageRef<'_>, &'a Layout); N],
+) -> Result<[cuda::Operand<'a>; N]> {
+    let operands = guards.iter().map(|(storage, layout)| cuda::Operand::new(storage, layout));
+    let operands = operands.collect::<Result<Vec<_>>>()?;
+    operands.try_into().map_err(|_| candle_core::Error::Msg("wrong number of operands".into()))
+}
+
+/// Runs the forward pass where the operands lie.
+fn compute<const N: usize, O: Operation<N>>(
+    operation: &O,
+    guards: &[(StorageRef<'_>, &Layout); N],
+) -> Result<(Storage, Shape)> {
+    let machine = match guards.first() {
+        Some((storage, _)) => cuda::machine_of(storage)?,
+        None => None,
+    };
+    let Some(machine) = machine else {
+        let (storage, shape) = forward(operation, stored(operation.name(), guards)?)?;
+        return Ok((Storage::Cpu(storage), shape));
+    };
+    let (buffer, shape) = body(operation)?.forward(&*machine, addressed(guards)?)?;
+    Ok((machine.store(buffer)?, shape))
+}
+
+/// Runs the backward pass of a machine into `buffers`, one for each input that gets a slot, which are added to or not.
+fn backward_on<const N: usize, O: Operation<N>>(
+    machine: &dyn Machine,
+    operation: &O,
+    inputs: [&Tensor; N],
+    output: &Tensor,
+    grad: cuda::Operand<'_>,
+    buffers: &[Option<(Buffer, bool)>; N],
+) -> Result<()> {
+    let guards = inputs.map(Tensor::storage_and_layout);
+    let (storage, layout) = output.storage_and_layout();
+    let output = cuda::Operand::new(&storage, layout)?;
+    let into = buffers
+        .each_ref()
+        .map(|buffer| buffer.as_ref().map(|(buffer, adds)| cuda::Slot { at: buffer.at(), adds: *adds }));
+    body(operation)?.backward(machine, addressed(&guards)?, output.at, grad.at, into)
 }
 
 fn cpu<'a>(name: &str, storage: &'a StorageRef<'_>) -> Result<&'a CpuStorage> {
@@ -196,9 +253,43 @@ impl<const N: usize, O: Operation<N>> Recorded<N, O> {
     }
 }
 
+impl<const N: usize, O: Operation<N>> Recorded<N, O> {
+    fn on(&self, machine: &dyn Machine, grad: &Rc<Storage>, sums: &mut Sums) -> Result<()> {
+        let mut buffers = [const { None }; N];
+        for (index, (buffer, input)) in buffers.iter_mut().zip(&self.inputs).enumerate() {
+            if !input.track_op() {
+                continue;
+            }
+            if self.operation.passes(index) {
+                sums.share(input, Rc::clone(grad))?;
+            } else {
+                *buffer = Some(match sums.remove(input) {
+                    Some(sum) => (machine.take(sum)?, true),
+                    None => (machine.scratch(input.elem_count())?, false),
+                });
+            }
+        }
+        let inputs = self.inputs.each_ref();
+        if buffers.iter().any(Option::is_some) {
+            let layout = Layout::contiguous(self.output.shape());
+            let grad = cuda::Operand::new(grad, &layout)?;
+            backward_on(machine, &self.operation, inputs, &self.output, grad, &buffers)?;
+        }
+        for (buffer, input) in buffers.into_iter().zip(inputs) {
+            if let Some((buffer, _)) = buffer {
+                sums.share(input, Rc::new(machine.store(buffer)?))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<const N: usize, O: Operation<N>> Step for Recorded<N, O> {
     fn backward(self: Box<Self>, sums: &mut Sums) -> Result<()> {
         let Some(grad) = sums.remove(&self.output) else { return Ok(()) };
+        if let Some(machine) = cuda::machine_of(&grad)? {
+            return self.on(&*machine, &grad, sums);
+        }
         match self.output.dtype() {
             DType::F32 => self.typed::<f32>(&grad, sums),
             DType::F64 => self.typed::<f64>(&grad, sums),
@@ -217,10 +308,10 @@ fn record<const N: usize, O: Operation<N>>(
     }
     let (storage, shape) = {
         let guards = inputs.map(Tensor::storage_and_layout);
-        forward(&operation, stored(operation.name(), &guards)?)?
+        compute(&operation, &guards)?
     };
     // To candle the outcome is a variable: what candle makes of it, candle can lead a gradient back to.
-    let output = Tensor::from_storage(Storage::Cpu(storage), shape, BackpropOp::none(), true);
+    let output = Tensor::from_storage(storage, shape, BackpropOp::none(), true);
     let inputs = inputs.map(Tensor::clone);
     tape::push(&inputs, Recorded { operation, inputs: inputs.clone(), output: output.clone() });
     Ok(Ok(output))
@@ -239,6 +330,10 @@ impl<O> Node<O> {
     where
         O: Operation<N>,
     {
+        let grad = &grad.contiguous()?;
+        if let Some(machine) = cuda::machine_of(&grad.storage_and_layout().0)? {
+            return self.on(&*machine, inputs, output, grad);
+        }
         match grad.dtype() {
             DType::F32 => self.typed::<N, f32>(inputs, output, grad),
             DType::F64 => self.typed::<N, f64>(inputs, output, grad),
@@ -255,7 +350,6 @@ impl<O> Node<O> {
     where
         O: Operation<N>,
     {
-        let grad = grad.contiguous()?;
         let mut tensors = [const { None }; N];
         let mut buffers = [const { None }; N];
         for (index, input) in inputs.iter().enumerate().filter(|(_, input)| input.track_op()) {
@@ -279,6 +373,41 @@ impl<O> Node<O> {
     }
 }
 
+impl<O> Node<O> {
+    fn on<const N: usize>(
+        &self,
+        machine: &dyn Machine,
+        inputs: [&Tensor; N],
+        output: &Tensor,
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; N]>
+    where
+        O: Operation<N>,
+    {
+        let mut tensors = [const { None }; N];
+        let mut buffers = [const { None }; N];
+        for (index, input) in inputs.iter().enumerate().filter(|(_, input)| input.track_op()) {
+            if self.0.passes(index) {
+                tensors[index] = Some(grad.clone());
+            } else {
+                buffers[index] = Some((machine.scratch(input.elem_count())?, false));
+            }
+        }
+        {
+            let (storage, layout) = grad.storage_and_layout();
+            let grad = cuda::Operand::new(&storage, layout)?;
+            backward_on(machine, &self.0, inputs, output, grad, &buffers)?;
+        }
+        for ((slot, buffer), input) in tensors.iter_mut().zip(buffers).zip(inputs) {
+            if let Some((buffer, _)) = buffer {
+                let storage = machine.store(buffer)?;
+                *slot = Some(Tensor::from_storage(storage, input.shape(), BackpropOp::none(), false));
+            }
+        }
+        Ok(tensors)
+    }
+}
+
 impl<O: Operation<1>> CustomOp1 for Node<O> {
     fn name(&self) -> &'static str {
         self.0.name()
@@ -286,6 +415,10 @@ impl<O: Operation<1>> CustomOp1 for Node<O> {
 
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         forward(&self.0, [(s, l)])
+    }
+
+    fn cuda_fwd(&self, s: &CudaStorage, l: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::forward_on(self.0.name(), self.0.cuda(), [(s, l)])
     }
 
     fn bwd(&self, x: &Tensor, output: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -307,6 +440,16 @@ impl<O: Operation<2>> CustomOp2 for Node<O> {
         l2: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         forward(&self.0, [(s1, l1), (s2, l2)])
+    }
+
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cuda::forward_on(self.0.name(), self.0.cuda(), [(s1, l1), (s2, l2)])
     }
 
     fn bwd(
@@ -336,6 +479,18 @@ impl<O: Operation<3>> CustomOp3 for Node<O> {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         forward(&self.0, [(s1, l1), (s2, l2), (s3, l3)])
+    }
+
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cuda::forward_on(self.0.name(), self.0.cuda(), [(s1, l1), (s2, l2), (s3, l3)])
     }
 
     fn bwd(

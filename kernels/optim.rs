@@ -7,6 +7,9 @@ use rayon::prelude::*;
 
 use super::simd::vectorised;
 
+#[path = "cuda/optim.rs"]
+mod on_gpu;
+
 /// Elements handled by one task; fixed, so that sums do not depend on the number of threads.
 const CHUNK: usize = 1 << 14;
 
@@ -53,6 +56,9 @@ pub fn adamw_(theta: &Tensor, moments: &Tensor, grad: &Tensor, adamw: &AdamW) ->
     }
     if adamw.step == 0 {
         bail!("adamw: the first update is step 1");
+    }
+    if let Some(machine) = on_gpu::machine(theta)? {
+        return on_gpu::adamw(&*machine, theta, moments, &grad.contiguous()?, adamw);
     }
     theta.inplace_op1(&Parameter { adamw: *adamw, moments, grad: &grad.contiguous()? })
 }
@@ -120,6 +126,9 @@ impl InplaceOp2 for Moments<'_> {
 /// The sum of squares in f64, by fixed chunks in fixed order.
 pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
     let x = x.contiguous()?;
+    if let Some(machine) = on_gpu::machine(&x)? {
+        return on_gpu::sum_of_squares(&*machine, &x);
+    }
     let (storage, layout) = x.storage_and_layout();
     let candle_core::Storage::Cpu(storage) = &*storage else { bail!("sum_of_squares: not on the CPU") };
     let data = f32s("sum_of_squares", storage, layout)?;
@@ -151,6 +160,9 @@ fn squares(x: &[f32]) -> f64 {
 pub fn follow_(teacher: &Tensor, student: &Tensor, momentum: f64) -> Result<()> {
     if teacher.shape() != student.shape() {
         bail!("follow: teacher {:?}, student {:?}", teacher.shape(), student.shape());
+    }
+    if let Some(machine) = on_gpu::machine(teacher)? {
+        return on_gpu::follow(&*machine, teacher, &student.detach().contiguous()?, momentum);
     }
     teacher.inplace_op2(&student.detach().contiguous()?, &Follow(momentum))
 }

@@ -3,10 +3,14 @@
 use candle_core::{Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply1};
 use super::product::Write;
 use super::real::Real;
 use super::rows::scratch;
+
+#[path = "cuda/patchify.rs"]
+mod on_gpu;
 
 /// (B,C,H,W) to (B, spare + H/p W/p, C p p): after `spare` rows of zeros the patches row by row, each with its channels
 /// outermost, as the weight of a convolution lies.
@@ -60,6 +64,10 @@ impl Patchify {
 impl Operation<1> for Patchify {
     fn name(&self) -> &'static str {
         "patchify"
+    }
+
+    fn cuda(&self) -> Option<&dyn Body<1>> {
+        Some(self)
     }
 
     fn forward<T: Real>(&self, [pixels]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {

@@ -70,6 +70,11 @@ impl Key {
         philox4x32(counter, [self.key as u32, (self.key >> 32) as u32])
     }
 
+    /// The words of the Philox key, and those of the counter's upper half.
+    pub(crate) fn words(self) -> [u32; 4] {
+        [self.key as u32, (self.key >> 32) as u32, self.step as u32, (self.step >> 32) as u32]
+    }
+
     /// The words of consecutive blocks from number `first` on; `out` holds whole blocks.
     pub(crate) fn fill(self, first: u64, out: &mut [u32]) {
         /// Blocks side by side, one in each lane of a vector.

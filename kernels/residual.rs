@@ -4,11 +4,15 @@
 use candle_core::{Result, Shape, Tensor, bail};
 
 use super::Dropout;
+use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply2, apply3};
 use super::product::Write;
 use super::real::Real;
 use super::rows::{column_sums, for_pieces, scratch};
 use super::simd::vectorised;
+
+#[path = "cuda/residual.rs"]
+mod on_gpu;
 
 /// `x + y` of equal shapes.
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
@@ -126,6 +130,10 @@ impl Operation<2> for Residual {
         "residual"
     }
 
+    fn cuda(&self) -> Option<&dyn Body<2>> {
+        Some(self)
+    }
+
     fn forward<T: Real>(&self, [x, branch]: [Operand<'_, T>; 2]) -> Result<(Vec<T>, Shape)> {
         self.sum(x, branch, None)
     }
@@ -148,6 +156,10 @@ impl Operation<2> for Residual {
 impl Operation<3> for Residual {
     fn name(&self) -> &'static str {
         "residual"
+    }
+
+    fn cuda(&self) -> Option<&dyn Body<3>> {
+        Some(self)
     }
 
     fn forward<T: Real>(&self, [x, branch, bias]: [Operand<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {
@@ -174,6 +186,10 @@ struct AddTable;
 impl Operation<2> for AddTable {
     fn name(&self) -> &'static str {
         "add-table"
+    }
+
+    fn cuda(&self) -> Option<&dyn Body<2>> {
+        Some(self)
     }
 
     fn forward<T: Real>(&self, [x, table]: [Operand<'_, T>; 2]) -> Result<(Vec<T>, Shape)> {

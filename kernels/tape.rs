@@ -15,8 +15,11 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use candle_core::op::BackpropOp;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor, TensorId, Var, bail};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, DType, Layout, Result, Shape, Storage, Tensor, TensorId, Var, bail,
+};
 
+use super::cuda;
 use super::real::Real;
 use super::rows::for_pieces;
 
@@ -210,6 +213,10 @@ impl CustomOp1 for Seed {
         }
     }
 
+    fn cuda_fwd(&self, storage: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        Ok((cuda::scalar(storage)?, ().into()))
+    }
+
     fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(self.0.clone()))
     }
@@ -258,8 +265,16 @@ impl Sums {
 
     /// Adds a copy of what candle computed.
     fn add_to(&mut self, id: TensorId, gradient: &Tensor) -> Result<()> {
+        // candle gives constants of other types gradients too, which nobody asks for.
+        if !matches!(gradient.dtype(), DType::F32 | DType::F64) {
+            return Ok(());
+        }
         let gradient = gradient.detach().contiguous()?;
         let (storage, layout) = gradient.storage_and_layout();
+        if let Some(machine) = cuda::machine_of(&storage)? {
+            let copy = cuda::copy(&*machine, cuda::Operand::new(&storage, layout)?)?;
+            return self.insert(id, gradient.shape(), Rc::new(machine.store(copy)?));
+        }
         let copy = match (&*storage, layout.contiguous_offsets()) {
             (Storage::Cpu(CpuStorage::F32(data)), Some((start, end))) => {
                 CpuStorage::F32(data[start..end].to_vec())
@@ -267,8 +282,7 @@ impl Sums {
             (Storage::Cpu(CpuStorage::F64(data)), Some((start, end))) => {
                 CpuStorage::F64(data[start..end].to_vec())
             }
-            // candle gives constants of other types gradients too, which nobody asks for.
-            _ => return Ok(()),
+            _ => bail!("a gradient is f32 or f64, and contiguous"),
         };
         self.insert(id, gradient.shape(), Rc::new(Storage::Cpu(copy)))
     }
@@ -278,10 +292,16 @@ impl Sums {
             self.0.insert(id, Sum { storage, shape: shape.clone() });
             return Ok(());
         };
+        if let Some(machine) = cuda::machine_of(&storage)? {
+            let layout = Layout::contiguous(&shape);
+            let sum = cuda::add(&*machine, sum, cuda::Operand::new(&storage, &layout)?)?;
+            self.0.insert(id, Sum { storage: Rc::new(sum), shape });
+            return Ok(());
+        }
         let storage = match &*storage {
             Storage::Cpu(CpuStorage::F32(more)) => add(owned::<f32>(sum)?, more),
             Storage::Cpu(CpuStorage::F64(more)) => add(owned::<f64>(sum)?, more),
-            _ => bail!("a gradient is f32 or f64, on the CPU"),
+            _ => bail!("a gradient is f32 or f64"),
         };
         self.0.insert(id, Sum { storage: Rc::new(storage), shape });
         Ok(())

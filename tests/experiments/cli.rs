@@ -242,7 +242,8 @@ fn doctor_finds_equal_bits_and_whole_packs() {
     let place = Place::new();
     let said = place.vlp(&["doctor", "--device", "cpu"]);
     let out = said.ends_with(0).out();
-    for words in ["checksums right", "at 1 and at 2 threads end at the same weights", "free for runs", "cpu"]
+    for words in
+        ["checksums right", "at 1 and at 2 threads end at the same weights", "free for runs", "cpu", "gpu"]
     {
         assert!(out.contains(words), "{words}\n{out}");
     }

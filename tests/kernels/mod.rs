@@ -1,6 +1,7 @@
 //! Kernels against references in f64: values, gradients, limits, and equal bits at any number of threads.
 
 mod attention;
+mod cuda;
 mod golden;
 mod gradients;
 mod ipot;

@@ -1,0 +1,265 @@
+// Attention of one head at a time. Scores live in registers and shared memory and are computed again in the backward
+// pass from their saved log-sum-exp; `kernels/attention.rs` has the mathematics.
+//
+// A block is four warps. Each warp owns R rows (queries, or keys in the last kernel) and meets the other side 32 rows
+// at a time, one a lane. W is the widest head; a shared row of 32 others has a spare element against bank conflicts.
+
+#define WARPS 4
+#define OTHERS 32
+
+struct Mask {
+    const u32* hidden;
+    const float* added;
+    int causal, keys, by_example, by_query;
+};
+
+#define ROWS                                                                                                           \
+    const float *q, const float *k, const float *v, int q_stride, int k_stride, int v_stride, int heads, int columns,  \
+        float scale, const u32 *queries, const u32 *keys
+#define SEEN const u32 *hidden, const float *added, int causal, int mask_keys, int by_example, int by_query
+#define MASK                                                      \
+    Mask {                                                        \
+        hidden, added, causal, mask_keys, by_example, by_query    \
+    }
+
+// A score as the mask leaves it; minus infinity beyond the last key.
+__device__ inline float seen(float score, const Mask& mask, int example, int query, int queries, int key, int keys) {
+    if (key >= keys || query >= queries || (mask.causal && key >= keys + query + 1 - queries)) return -INF;
+    if (mask.hidden && mask.hidden[(u64)example * mask.keys + key]) return -INF;
+    if (mask.added) score += mask.added[(u64)example * mask.by_example + (u64)query * mask.by_query + key];
+    return score;
+}
+
+// Copies rows first.. of one head to shared memory, zeros beyond the last.
+template <int PITCH>
+__device__ inline void load(float* to, int count, const float* from, u64 stride, int first, int rows, int columns) {
+    for (int at = threadIdx.x; at < count * columns; at += blockDim.x) {
+        int row = at / columns, c = at % columns;
+        to[row * PITCH + c] = first + row < rows ? from[(first + row) * stride + c] : 0.0f;
+    }
+}
+
+__device__ inline float dot(const float* x, const float* y, int columns) {
+    float sum = 0;
+    for (int c = 0; c < columns; ++c) sum += x[c] * y[c];
+    return sum;
+}
+
+template <int W, int R>
+__device__ void forward(ROWS, SEEN, float* out, float* lse, int total, int drop_stride, DROPOUT) {
+    __shared__ float own[WARPS * R * W], ks[OTHERS * (W + 1)], vs[OTHERS * (W + 1)], weights[WARPS * R * OTHERS];
+    int example = blockIdx.z, head = blockIdx.y, first = blockIdx.x * WARPS * R;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    int start = queries[2 * example], count = queries[2 * example + 1];
+    int key_start = keys[2 * example], key_count = keys[2 * example + 1], width = heads * columns;
+    if (first >= count) return;
+    q += (u64)start * q_stride + head * columns;
+    k += (u64)key_start * k_stride + head * columns;
+    v += (u64)key_start * v_stride + head * columns;
+    load<W>(own, WARPS * R, q, q_stride, first, count, columns);
+    float top[R], total_weight[R], sum[R][W / 32];
+    for (int r = 0; r < R; ++r) {
+        top[r] = -INF;
+        total_weight[r] = 0;
+        for (int c = 0; c < W / 32; ++c) sum[r][c] = 0;
+    }
+    for (int tile = 0; tile < key_count; tile += OTHERS) {
+        __syncthreads();
+        load<W + 1>(ks, OTHERS, k, k_stride, tile, key_count, columns);
+        load<W + 1>(vs, OTHERS, v, v_stride, tile, key_count, columns);
+        __syncthreads();
+        for (int r = 0; r < R; ++r) {
+            int row = warp * R + r, query = first + row, key = tile + lane;
+            float score = scale * dot(own + row * W, ks + lane * (W + 1), columns);
+            score = seen(score, MASK, example, query, count, key, key_count);
+            float most = fmaxf(top[r], warp_max(score));
+            float shrink = most == -INF ? 1.0f : expf(top[r] - most);
+            float weight = most == -INF ? 0.0f : expf(score - most);
+            top[r] = most;
+            total_weight[r] = total_weight[r] * shrink + warp_sum(weight);
+            u64 element = ((u64)(start + query) * heads + head) * drop_stride + key;
+            weights[row * OTHERS + lane] = kept(weight, element, p, rest, k0, k1, s0, s1);
+            for (int c = 0; c < W / 32; ++c) sum[r][c] *= shrink;
+        }
+        __syncwarp();
+        for (int j = 0; j < OTHERS; ++j) {
+            for (int c = 0; c < W / 32; ++c) {
+                int column = lane + 32 * c;
+                float value = column < columns ? vs[j * (W + 1) + column] : 0.0f;
+                for (int r = 0; r < R; ++r) sum[r][c] += weights[(warp * R + r) * OTHERS + j] * value;
+            }
+        }
+    }
+    for (int r = 0; r < R; ++r) {
+        int query = first + warp * R + r;
+        if (query >= count) continue;
+        // A query that sees nothing has no weights: its saved normaliser makes them zero again.
+        float share = total_weight[r] > 0 ? 1.0f / total_weight[r] : 0.0f;
+        if (lane == 0) lse[(u64)head * total + start + query] = share > 0 ? top[r] + logf(total_weight[r]) : INF;
+        for (int c = 0; c < W / 32; ++c) {
+            int column = lane + 32 * c;
+            if (column < columns) out[(u64)(start + query) * width + head * columns + column] = sum[r][c] * share;
+        }
+    }
+}
+
+// delta (H, rows): the product of each head of an outcome with its gradient; a warp for each.
+extern "C" __global__ void attention_delta(int rows, int heads, int columns, const float* out, const float* grad, float* delta) {
+    u64 at = (u64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    if (at >= (u64)rows * heads) return;
+    u64 row = at / heads, head = at % heads, begin = (row * heads + head) * columns;
+    float sum = 0;
+    for (int c = threadIdx.x % 32; c < columns; c += 32) sum += out[begin + c] * grad[begin + c];
+    sum = warp_sum(sum);
+    if (threadIdx.x % 32 == 0) delta[head * rows + row] = sum;
+}
+
+// Adds dS k to dq.
+template <int W, int R>
+__device__ void backward_queries(
+    ROWS, SEEN, const float* lse, const float* delta, const float* grad, float* dq, int total, int drop_stride, DROPOUT
+) {
+    __shared__ float own[WARPS * R * W], gs[WARPS * R * W];
+    __shared__ float ks[OTHERS * (W + 1)], vs[OTHERS * (W + 1)], slopes[WARPS * R * OTHERS];
+    int example = blockIdx.z, head = blockIdx.y, first = blockIdx.x * WARPS * R;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    int start = queries[2 * example], count = queries[2 * example + 1];
+    int key_start = keys[2 * example], key_count = keys[2 * example + 1], width = heads * columns;
+    if (first >= count) return;
+    q += (u64)start * q_stride + head * columns;
+    dq += (u64)start * q_stride + head * columns;
+    k += (u64)key_start * k_stride + head * columns;
+    v += (u64)key_start * v_stride + head * columns;
+    load<W>(own, WARPS * R, q, q_stride, first, count, columns);
+    load<W>(gs, WARPS * R, grad + (u64)start * width + head * columns, width, first, count, columns);
+    float sum[R][W / 32];
+    for (int r = 0; r < R; ++r) {
+        for (int c = 0; c < W / 32; ++c) sum[r][c] = 0;
+    }
+    for (int tile = 0; tile < key_count; tile += OTHERS) {
+        __syncthreads();
+        load<W + 1>(ks, OTHERS, k, k_stride, tile, key_count, columns);
+        load<W + 1>(vs, OTHERS, v, v_stride, tile, key_count, columns);
+        __syncthreads();
+        for (int r = 0; r < R; ++r) {
+            int row = warp * R + r, query = first + row, key = tile + lane;
+            u64 at = (u64)head * total + start + min(query, count - 1);
+            float score = scale * dot(own + row * W, ks + lane * (W + 1), columns);
+            float weight = expf(seen(score, MASK, example, query, count, key, key_count) - lse[at]);
+            u64 element = ((u64)(start + query) * heads + head) * drop_stride + key;
+            float slope = kept(dot(gs + row * W, vs + lane * (W + 1), columns), element, p, rest, k0, k1, s0, s1);
+            slopes[row * OTHERS + lane] = weight * (slope - delta[at]);
+        }
+        __syncwarp();
+        for (int j = 0; j < OTHERS; ++j) {
+            for (int c = 0; c < W / 32; ++c) {
+                int column = lane + 32 * c;
+                float value = column < columns ? ks[j * (W + 1) + column] : 0.0f;
+                for (int r = 0; r < R; ++r) sum[r][c] += slopes[(warp * R + r) * OTHERS + j] * value;
+            }
+        }
+    }
+    for (int r = 0; r < R; ++r) {
+        int query = first + warp * R + r;
+        for (int c = 0; c < W / 32; ++c) {
+            int column = lane + 32 * c;
+            if (query < count && column < columns) dq[(u64)query * q_stride + column] += scale * sum[r][c];
+        }
+    }
+}
+
+// Adds dS' q to dk and p' do to dv, where they are not null. A block owns keys of a group of examples that see the same
+// ones, and meets the queries of one example after another: group (start, count) of keys, members[bounds[g]..bounds[g+1]].
+template <int W, int R>
+__device__ void backward_keys(
+    ROWS, SEEN, const u32* groups, const u32* bounds, const u32* members, const float* lse, const float* delta,
+    const float* grad, float* dk, float* dv, int total, int drop_stride, DROPOUT
+) {
+    __shared__ float ks[WARPS * R * W], vs[WARPS * R * W];
+    __shared__ float qs[OTHERS * (W + 1)], gs[OTHERS * (W + 1)];
+    __shared__ float weights[WARPS * R * OTHERS], slopes[WARPS * R * OTHERS];
+    int group = blockIdx.z, head = blockIdx.y, first = blockIdx.x * WARPS * R;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, width = heads * columns;
+    int key_start = groups[2 * group], key_count = groups[2 * group + 1];
+    if (first >= key_count) return;
+    k += (u64)key_start * k_stride + head * columns;
+    v += (u64)key_start * v_stride + head * columns;
+    load<W>(ks, WARPS * R, k, k_stride, first, key_count, columns);
+    load<W>(vs, WARPS * R, v, v_stride, first, key_count, columns);
+    float of_k[R][W / 32], of_v[R][W / 32];
+    for (int r = 0; r < R; ++r) {
+        for (int c = 0; c < W / 32; ++c) of_k[r][c] = of_v[r][c] = 0;
+    }
+    for (u32 member = bounds[group]; member < bounds[group + 1]; ++member) {
+        int example = members[member], start = queries[2 * example], count = queries[2 * example + 1];
+        const float* own_q = q + (u64)start * q_stride + head * columns;
+        const float* own_g = grad + (u64)start * width + head * columns;
+        for (int tile = 0; tile < count; tile += OTHERS) {
+            __syncthreads();
+            load<W + 1>(qs, OTHERS, own_q, q_stride, tile, count, columns);
+            load<W + 1>(gs, OTHERS, own_g, width, tile, count, columns);
+            __syncthreads();
+            int query = tile + lane;
+            u64 at = (u64)head * total + start + min(query, count - 1);
+            for (int r = 0; r < R; ++r) {
+                int row = warp * R + r, key = first + row;
+                float score = scale * dot(qs + lane * (W + 1), ks + row * W, columns);
+                float weight = expf(seen(score, MASK, example, query, count, key, key_count) - lse[at]);
+                u64 element = ((u64)(start + query) * heads + head) * drop_stride + key;
+                float slope = dot(gs + lane * (W + 1), vs + row * W, columns);
+                weights[row * OTHERS + lane] = kept(weight, element, p, rest, k0, k1, s0, s1);
+                slopes[row * OTHERS + lane] = weight * (kept(slope, element, p, rest, k0, k1, s0, s1) - delta[at]);
+            }
+            __syncwarp();
+            for (int j = 0; j < OTHERS; ++j) {
+                for (int c = 0; c < W / 32; ++c) {
+                    int column = lane + 32 * c;
+                    if (column >= columns) continue;
+                    float query_value = qs[j * (W + 1) + column], grad_value = gs[j * (W + 1) + column];
+                    for (int r = 0; r < R; ++r) {
+                        of_k[r][c] += slopes[(warp * R + r) * OTHERS + j] * query_value;
+                        of_v[r][c] += weights[(warp * R + r) * OTHERS + j] * grad_value;
+                    }
+                }
+            }
+        }
+    }
+    for (int r = 0; r < R; ++r) {
+        int key = first + warp * R + r;
+        for (int c = 0; c < W / 32; ++c) {
+            int column = lane + 32 * c;
+            if (key >= key_count || column >= columns) continue;
+            if (dk) dk[((u64)key_start + key) * k_stride + head * columns + column] += scale * of_k[r][c];
+            if (dv) dv[((u64)key_start + key) * v_stride + head * columns + column] += of_v[r][c];
+        }
+    }
+}
+
+#define GIVEN_ROWS q, k, v, q_stride, k_stride, v_stride, heads, columns, scale, queries, keys
+#define GIVEN_SEEN hidden, added, causal, mask_keys, by_example, by_query
+#define GIVEN_DROPOUT p, rest, k0, k1, s0, s1
+
+// The widest head that fits the shared memory of a block decides how many rows a warp owns.
+#define KERNELS(W, R)                                                                                                  \
+    extern "C" __global__ void attention_##W(ROWS, SEEN, float* out, float* lse, int total, int drop_stride, DROPOUT) {\
+        forward<W, R>(GIVEN_ROWS, GIVEN_SEEN, out, lse, total, drop_stride, GIVEN_DROPOUT);                            \
+    }                                                                                                                  \
+    extern "C" __global__ void attention_queries_##W(                                                                  \
+        ROWS, SEEN, const float* lse, const float* delta, const float* grad, float* dq, int total, int drop_stride,    \
+        DROPOUT                                                                                                        \
+    ) {                                                                                                                \
+        backward_queries<W, R>(                                                                                        \
+            GIVEN_ROWS, GIVEN_SEEN, lse, delta, grad, dq, total, drop_stride, GIVEN_DROPOUT                            \
+        );                                                                                                             \
+    }                                                                                                                  \
+    extern "C" __global__ void attention_keys_##W(                                                                     \
+        ROWS, SEEN, const u32* groups, const u32* bounds, const u32* members, const float* lse, const float* delta,    \
+        const float* grad, float* dk, float* dv, int total, int drop_stride, DROPOUT                                   \
+    ) {                                                                                                                \
+        backward_keys<W, R>(                                                                                           \
+            GIVEN_ROWS, GIVEN_SEEN, groups, bounds, members, lse, delta, grad, dk, dv, total, drop_stride,             \
+            GIVEN_DROPOUT                                                                                              \
+        );                                                                                                             \
+    }
+KERNELS(64, 4)
+KERNELS(128, 2)

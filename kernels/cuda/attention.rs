@@ -1,0 +1,177 @@
+//! Attention on a GPU. Between the passes only the log-sum-exp of each query's scores is kept.
+
+use candle_core::{Result, Shape, bail};
+
+use super::{Heads, Place};
+use crate::kernels::Spans;
+use crate::kernels::cuda::body::dropout_arguments;
+use crate::kernels::cuda::machine::{Address, Arg, Buffer, Family, Machine, NULL, Words, after, family};
+use crate::kernels::cuda::{Body, Operand, Slot};
+
+const FAMILY: Family = family!("attention");
+
+/// Threads of a block.
+const THREADS: u32 = 128;
+
+/// What the kernels of one operation share, in the machine's memory.
+pub(super) struct Shared {
+    lse: Buffer,
+    queries: Words,
+    keys: Words,
+    hidden: Option<Words>,
+    added: Option<Words>,
+}
+
+/// Beginning and length of each example.
+fn pairs<'a>(ranges: impl IntoIterator<Item = &'a std::ops::Range<usize>>) -> Vec<u32> {
+    ranges.into_iter().flat_map(|range| [range.start as u32, range.len() as u32]).collect()
+}
+
+impl Heads {
+    fn shared(&self, on: &dyn Machine) -> Result<Shared> {
+        let (hidden, added) = self.visible.words();
+        Ok(Shared {
+            lse: on.scratch(self.heads * self.rows())?,
+            queries: on.upload(&pairs(self.queries.ranges()))?,
+            keys: on.upload(&pairs(self.keys.ranges()))?,
+            hidden: hidden.map(|words| on.upload(&words)).transpose()?,
+            added: added.map(|words| on.upload(&words)).transpose()?,
+        })
+    }
+
+    /// Rows of queries.
+    fn rows(&self) -> usize {
+        self.dims.iter().product::<usize>() / self.width
+    }
+
+    /// The width that kernels are made for, and the rows of a block of theirs.
+    fn shape(&self) -> Result<(usize, usize)> {
+        match self.columns() {
+            0..=64 => Ok((64, 16)),
+            65..=128 => Ok((128, 8)),
+            wider => bail!("attention: heads of {wider} columns; a GPU takes up to 128"),
+        }
+    }
+
+    /// Launches a kernel for each piece of rows of the longest of `spans`, each head and each of `examples`.
+    fn launch(
+        &self,
+        on: &dyn Machine,
+        kernel: &str,
+        (longest, examples): (usize, usize),
+        data: &[Address],
+        shared: &Shared,
+        more: &[Arg],
+    ) -> Result<()> {
+        let (width, rows) = self.shape()?;
+        let places = self.places_of(data.len());
+        let mut all: Vec<Arg> = places.map(|place| Arg::Long(begin(place, data))).to_vec();
+        for place in places {
+            all.push(Arg::size(place.stride)?);
+        }
+        all.extend([Arg::size(self.heads)?, Arg::size(self.columns())?, Arg::Real(self.scale())]);
+        all.extend([&shared.queries, &shared.keys].map(|words| Arg::Long(words.at())));
+        all.extend(
+            [&shared.hidden, &shared.added].map(|words| Arg::Long(words.as_ref().map_or(NULL, Words::at))),
+        );
+        all.extend(self.visible.arguments()?);
+        all.extend(more);
+        all.extend([Arg::size(self.rows())?, Arg::size(self.keys.longest().next_multiple_of(4))?]);
+        all.extend(dropout_arguments(self.dropout));
+        let grid = [longest.div_ceil(rows), self.heads, examples];
+        on.launch(&FAMILY, &format!("{kernel}_{width}"), grid, THREADS, &all)
+    }
+
+    fn places_of(&self, operands: usize) -> [Place; 3] {
+        match operands {
+            1 => self.places::<1>(),
+            2 => self.places::<2>(),
+            _ => self.places::<3>(),
+        }
+    }
+
+    /// Clears the slots that are to be written over, since kernels add: what no example sees has no gradient.
+    fn clear(&self, on: &dyn Machine, counts: &[usize], into: &[Option<Slot>]) -> Result<()> {
+        for (slot, &count) in into.iter().zip(counts) {
+            if let Some(slot) = slot
+                && !slot.adds
+            {
+                on.clear(slot.at, count)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keys_backward(
+        &self,
+        on: &dyn Machine,
+        data: &[Address],
+        shared: &Shared,
+        [delta, grad, dk, dv]: [Address; 4],
+    ) -> Result<()> {
+        let rows = self.keys.ranges().iter().map(|range| range.end).max().unwrap_or(0);
+        let groups = self.keys.groups(rows)?;
+        let (mut bounds, mut members) = (vec![0], Vec::new());
+        for (_, examples) in &groups {
+            members.extend(examples.iter().map(|&example| example as u32));
+            bounds.push(members.len() as u32);
+        }
+        let ranges = on.upload(&pairs(groups.iter().map(|(range, _)| range)))?;
+        let (bounds, members) = (on.upload(&bounds)?, on.upload(&members)?);
+        let more =
+            [ranges.at(), bounds.at(), members.at(), shared.lse.at(), delta, grad, dk, dv].map(Arg::Long);
+        self.launch(on, "attention_keys", (Spans::longest(&self.keys), groups.len()), data, shared, &more)
+    }
+}
+
+/// Where the first row of q, k or v begins.
+fn begin(place: Place, data: &[Address]) -> Address {
+    after(data[place.operand], place.column)
+}
+
+impl<const N: usize> Body<N> for Heads {
+    fn forward(&self, on: &dyn Machine, inputs: [Operand<'_>; N]) -> Result<(Buffer, Shape)> {
+        self.count(2);
+        let data = inputs.map(|input| input.at);
+        let (out, shared) = (on.scratch(self.dims.iter().product())?, self.shared(on)?);
+        let size = (self.queries.longest(), self.queries.ranges().len());
+        let more = [out.at(), shared.lse.at()].map(Arg::Long);
+        self.launch(on, "attention", size, &data, &shared, &more)?;
+        // A second forward pass of the same operation saves the same.
+        drop(self.saved.set(shared));
+        Ok((out, self.dims.clone().into()))
+    }
+
+    fn backward(
+        &self,
+        on: &dyn Machine,
+        inputs: [Operand<'_>; N],
+        output: Address,
+        grad: Address,
+        into: [Option<Slot>; N],
+    ) -> Result<()> {
+        let Some(shared) = self.saved.get() else {
+            bail!("attention: a backward pass before the forward one")
+        };
+        let (data, rows) = (inputs.map(|input| input.at), self.rows());
+        self.clear(on, &inputs.map(|input| input.count()), &into)?;
+        let targets = into.map(|slot| slot.map_or(NULL, |slot| slot.at));
+        let [dq, dk, dv] = self.places::<N>().map(|place| begin(place, &targets));
+        let wanted = [dq, dk, dv].iter().filter(|&&at| at != NULL).count();
+        self.count(1 + usize::from(dq != NULL || dk != NULL) + wanted);
+        let delta = on.scratch(self.heads * rows)?;
+        let mut all = vec![Arg::size(rows)?, Arg::size(self.heads)?, Arg::size(self.columns())?];
+        all.extend([output, grad, delta.at()].map(Arg::Long));
+        let blocks = (self.heads * rows).div_ceil(THREADS as usize / 32);
+        on.launch(&FAMILY, "attention_delta", [blocks, 1, 1], THREADS, &all)?;
+        if dq != NULL {
+            let size = (self.queries.longest(), self.queries.ranges().len());
+            let more = [shared.lse.at(), delta.at(), grad, dq].map(Arg::Long);
+            self.launch(on, "attention_queries", size, &data, shared, &more)?;
+        }
+        if dk != NULL || dv != NULL {
+            self.keys_backward(on, &data, shared, [delta.at(), grad, dk, dv])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! Sweeps over parameters on a GPU.
+
+use candle_core::{Result, Tensor};
+
+use super::{AdamW, CHUNK};
+use crate::kernels::cuda::machine::{Arg, Family, Machine, after, family, lend};
+use crate::kernels::cuda::{Operand, machine_of};
+
+const FAMILY: Family = family!("optim");
+
+/// The machine that sweeps over `x`; none where the processor does.
+pub(super) fn machine(x: &Tensor) -> Result<Option<Box<dyn Machine>>> {
+    machine_of(&x.storage_and_layout().0)
+}
+
+pub(super) fn adamw(
+    on: &dyn Machine,
+    theta: &Tensor,
+    moments: &Tensor,
+    grad: &Tensor,
+    adamw: &AdamW,
+) -> Result<()> {
+    let (n, step) = (theta.elem_count(), adamw.step.min(i32::MAX as u64) as i32);
+    let AdamW { rate, beta1, beta2, eps, weight_decay, grad_scale, .. } = *adamw;
+    let size = rate / (1.0 - beta1.powi(step));
+    let root = (1.0 - beta2.powi(step)).sqrt();
+    let keep = 1.0 - rate * weight_decay;
+    let reals = [grad_scale, beta1, 1.0 - beta1, beta2, 1.0 - beta2, keep, size, root, eps];
+    let (storage, layout) = grad.storage_and_layout();
+    let grad = Operand::new(&storage, layout)?;
+    lend(theta, |theta| {
+        lend(moments, |moments| {
+            let pointers = [theta, moments, after(moments, n), grad.at].map(Arg::Long);
+            let all: Vec<Arg> =
+                pointers.into_iter().chain(reals.map(|real| Arg::Real(real as f32))).collect();
+            on.each(&FAMILY, "adamw", n, &all)
+        })
+    })
+}
+
+pub(super) fn follow(on: &dyn Machine, teacher: &Tensor, student: &Tensor, momentum: f64) -> Result<()> {
+    let (storage, layout) = student.storage_and_layout();
+    let source = Operand::new(&storage, layout)?;
+    lend(teacher, |target| {
+        let (keep, take) = (Arg::Real(momentum as f32), Arg::Real((1.0 - momentum) as f32));
+        on.each(&FAMILY, "follow", source.count(), &[keep, take, Arg::Long(source.at), Arg::Long(target)])
+    })
+}
+
+pub(super) fn sum_of_squares(on: &dyn Machine, x: &Tensor) -> Result<f64> {
+    let (storage, layout) = x.storage_and_layout();
+    let x = Operand::new(&storage, layout)?;
+    let blocks = x.count().div_ceil(CHUNK);
+    let partial = on.scratch(2 * blocks)?;
+    let all = [Arg::Long(x.count() as u64), Arg::size(CHUNK)?, Arg::Long(x.at), Arg::Long(partial.at())];
+    on.launch(&FAMILY, "squares", [blocks, 1, 1], 256, &all)?;
+    Ok(on.download(&partial)?.into_iter().take(2 * blocks).map(f64::from).sum())
+}

@@ -1,0 +1,145 @@
+// Runs CUDA kernels on the processor: the threads of a block are fibres of one thread of the system, which take turns
+// at barriers, and the lanes of a warp exchange values at barriers of their own. It knows what our kernels use and no
+// more: static shared memory, __syncthreads, __syncwarp, __shfl_xor_sync with all lanes, and no atomics.
+#include <csetjmp>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <math.h>
+#include <ucontext.h>
+#include <utility>
+#include <algorithm>
+
+#define __global__
+#define __device__
+#define __shared__ static
+using std::min;
+
+struct Place {
+    unsigned x, y, z;
+};
+static Place threadIdx, blockIdx, blockDim, gridDim;
+
+static const int MOST = 1024, STACK = 1 << 16;
+
+struct Barrier {
+    unsigned members, arrived, round;
+};
+struct Fibre {
+    jmp_buf at;
+    bool begun, done;
+};
+static Fibre fibres[MOST];
+static char* stacks;
+static Barrier block, warps[MOST / 32];
+static float exchanged[MOST];
+static jmp_buf scheduler;
+static void (*body)(void**);
+static void** given;
+
+static void turn() {
+    unsigned self = threadIdx.x;
+    if (!_setjmp(fibres[self].at)) _longjmp(scheduler, 1);
+}
+
+static void meet(Barrier& barrier) {
+    unsigned round = barrier.round;
+    if (++barrier.arrived == barrier.members) {
+        barrier.arrived = 0;
+        ++barrier.round;
+    }
+    while (barrier.round == round) turn();
+}
+
+static void leave(Barrier& barrier) {
+    if (--barrier.members > 0 && barrier.arrived == barrier.members) {
+        barrier.arrived = 0;
+        ++barrier.round;
+    }
+}
+
+static void __syncthreads() { meet(block); }
+static void __syncwarp() { meet(warps[threadIdx.x / 32]); }
+
+static float __shfl_xor_sync(unsigned, float value, int other) {
+    exchanged[threadIdx.x] = value;
+    __syncwarp();
+    float got = exchanged[threadIdx.x ^ other];
+    __syncwarp();
+    return got;
+}
+
+static float __int_as_float(int bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static void fibre() {
+    body(given);
+    fibres[threadIdx.x].done = true;
+    leave(block);
+    leave(warps[threadIdx.x / 32]);
+    _longjmp(scheduler, 1);
+}
+
+static void run_block() {
+    unsigned count = blockDim.x, left = count;
+    block = Barrier{count, 0, 0};
+    for (unsigned warp = 0; warp < count / 32; ++warp) warps[warp] = Barrier{32, 0, 0};
+    for (unsigned t = 0; t < count; ++t) fibres[t].begun = fibres[t].done = false;
+    // Every other block takes its threads backwards: what depends on their order shows itself.
+    unsigned next = blockIdx.x % 2 ? count - 1 : 1;
+    for (volatile unsigned t = 0; left > 0; t = (t + next) % count) {
+        if (fibres[t].done) continue;
+        threadIdx.x = t;
+        if (!_setjmp(scheduler)) {
+            if (fibres[t].begun) _longjmp(fibres[t].at, 1);
+            fibres[t].begun = true;
+            ucontext_t context;
+            getcontext(&context);
+            context.uc_stack.ss_sp = stacks + (size_t)t * STACK;
+            context.uc_stack.ss_size = STACK;
+            makecontext(&context, fibre, 0);
+            setcontext(&context);
+        }
+        if (fibres[t].done) --left;
+    }
+}
+
+template <auto F>
+struct Entry;
+template <class... A, void (*F)(A...)>
+struct Entry<F> {
+    template <size_t... I>
+    static void with(void** arguments, std::index_sequence<I...>) {
+        F(*(A*)arguments[I]...);
+    }
+    static void call(void** arguments) { with(arguments, std::index_sequence_for<A...>{}); }
+    static const int count = sizeof...(A);
+};
+
+struct Kernel {
+    const char* name;
+    void (*call)(void**);
+    int count;
+};
+extern const Kernel kernels[];
+
+// 0, or 1 where there is no such kernel, or 2 where it takes another number of arguments.
+extern "C" int rehearse(const char* name, const unsigned* grid, unsigned threads, void** arguments, int count) {
+    if (!stacks) stacks = (char*)malloc((size_t)MOST * STACK);
+    for (const Kernel* kernel = kernels; kernel->name; ++kernel) {
+        if (strcmp(kernel->name, name)) continue;
+        if (kernel->count != count) return 2;
+        body = kernel->call;
+        given = arguments;
+        gridDim = Place{grid[0], grid[1], grid[2]};
+        blockDim = Place{threads, 1, 1};
+        for (blockIdx.z = 0; blockIdx.z < grid[2]; ++blockIdx.z)
+            for (blockIdx.y = 0; blockIdx.y < grid[1]; ++blockIdx.y)
+                for (blockIdx.x = 0; blockIdx.x < grid[0]; ++blockIdx.x) run_block();
+        return 0;
+    }
+    return 1;
+}

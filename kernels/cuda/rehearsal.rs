@@ -1,0 +1,185 @@
+//! Kernels run on the processor, from a library that a C++ compiler makes of their sources.
+
+use std::cell::RefCell;
+use std::ffi::{CString, c_char, c_int, c_uint, c_void};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{CpuStorage, Error, Result, Storage, bail};
+use libloading::Library;
+
+use super::machine::{Address, Arg, Buffer, Family, Held, Machine, Matrix, Words, Write};
+use crate::kernels::product::{self, Threads, multiply};
+use crate::kernels::rows::scratch;
+
+thread_local! {
+    static LIBRARY: RefCell<Option<Rc<Library>>> = const { RefCell::new(None) };
+}
+
+/// The library keeps the state of the block that runs in variables of its own.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+const FAMILIES: [&str; 10] = [
+    include_str!("attention.cu"),
+    include_str!("cross_entropy.cu"),
+    include_str!("embedding.cu"),
+    include_str!("ipot.cu"),
+    include_str!("layer_norm.cu"),
+    include_str!("linear.cu"),
+    include_str!("optim.cu"),
+    include_str!("patchify.cu"),
+    include_str!("residual.cu"),
+    include_str!("rows.cu"),
+];
+
+/// All kernels as one C++17 source, to be compiled into a shared library for [`rehearse`].
+pub fn source() -> String {
+    let mut text = [include_str!("rehearsal.h"), include_str!("common.cuh")].concat();
+    let mut table = String::from("const Kernel kernels[] = {\n");
+    for family in FAMILIES {
+        text += family;
+        // A family may have its kernels made by a macro, in several widths.
+        let widths: Vec<&str> = family
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("KERNELS(")?.split_once(',')?.0))
+            .collect();
+        for after in family.split("__global__ void ").skip(1) {
+            let name = after.split('(').next().unwrap_or_default();
+            let names: Vec<String> = match name.strip_suffix("##W") {
+                Some(stem) => widths.iter().map(|width| format!("{stem}{width}")).collect(),
+                None => vec![name.to_owned()],
+            };
+            for name in names {
+                table += &format!("    {{\"{name}\", Entry<{name}>::call, Entry<{name}>::count}},\n");
+            }
+        }
+    }
+    text + &table + "    {nullptr, nullptr, 0}};\n"
+}
+
+/// Does `work` while this thread's recorded operations on f32 tensors of the processor run their CUDA kernels, compiled
+/// from [`source`] into `library`, instead of the processor's own. Only a [`super::super::Tape`] leads there.
+///
+/// # Errors
+/// When the library cannot be loaded, or the work fails.
+pub fn rehearse<R>(library: &Path, work: impl FnOnce() -> Result<R>) -> Result<R> {
+    // SAFETY: the library is made of our sources, whose initialisers do nothing but fill tables.
+    let library = unsafe { Library::new(library) }.map_err(Error::wrap)?;
+    let outer = LIBRARY.replace(Some(Rc::new(library)));
+    let outcome = work();
+    LIBRARY.set(outer);
+    outcome
+}
+
+/// The rehearsal of this thread, if there is one.
+pub(super) fn machine() -> Option<Box<dyn Machine>> {
+    LIBRARY.with_borrow(|library| Some(Box::new(Rehearsal(Rc::clone(library.as_ref()?))) as Box<dyn Machine>))
+}
+
+struct Rehearsal(Rc<Library>);
+
+type Rehearse = unsafe extern "C" fn(*const c_char, *const c_uint, c_uint, *mut *mut c_void, c_int) -> c_int;
+
+/// The elements of a matrix of so many rows and columns.
+///
+/// # Safety
+/// They must be there, and written by nobody else meanwhile.
+unsafe fn elements<'a>(at: Address, rows: usize, columns: usize, stride: usize) -> &'a [f32] {
+    if rows == 0 || columns == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's.
+    unsafe { std::slice::from_raw_parts(at as *const f32, (rows - 1) * stride + columns) }
+}
+
+impl Matrix {
+    /// The matrix itself, on the processor.
+    ///
+    /// # Safety
+    /// As for [`elements`].
+    unsafe fn view<'a>(self) -> Result<product::Matrix<'a, f32>> {
+        let (rows, columns) =
+            if self.transposed { (self.columns, self.rows) } else { (self.rows, self.columns) };
+        // SAFETY: the caller's.
+        let data = unsafe { elements(self.at, rows, columns, self.stride) };
+        let matrix = product::Matrix::new(data, rows, columns, self.stride)?;
+        Ok(if self.transposed { matrix.t() } else { matrix })
+    }
+}
+
+impl Machine for Rehearsal {
+    fn scratch(&self, n: usize) -> Result<Buffer> {
+        Ok(Held::Host(scratch(n)))
+    }
+
+    fn upload(&self, words: &[u32]) -> Result<Words> {
+        Ok(Held::Host(words.to_vec()))
+    }
+
+    fn download(&self, buffer: &Buffer) -> Result<Vec<f32>> {
+        match buffer {
+            Held::Host(data) => Ok(data.clone()),
+            Held::Device(_) => bail!("memory of another machine"),
+        }
+    }
+
+    fn clear(&self, at: Address, n: usize) -> Result<()> {
+        // SAFETY: launchers clear buffers and slots that they hold, within their lengths.
+        unsafe { std::ptr::write_bytes(at as *mut f32, 0, n) };
+        Ok(())
+    }
+
+    fn launch(
+        &self,
+        family: &Family,
+        kernel: &str,
+        grid: [usize; 3],
+        threads: u32,
+        arguments: &[Arg],
+    ) -> Result<()> {
+        let mut values = arguments.to_vec();
+        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(Arg::pointer).collect();
+        let (name, grid) = (CString::new(kernel).map_err(Error::wrap)?, grid.map(|n| n as c_uint));
+        // A panic of another thread leaves no block half done: nothing of the library panics.
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the library defines `rehearse` with this type, and takes as many arguments as it is told there are;
+        // what the kernels read and write is what they would on a GPU.
+        let code = unsafe {
+            let rehearse = self.0.get::<Rehearse>(b"rehearse\0").map_err(Error::wrap)?;
+            rehearse(name.as_ptr(), grid.as_ptr(), threads, pointers.as_mut_ptr(), pointers.len() as c_int)
+        };
+        match code {
+            0 => Ok(()),
+            1 => bail!("{}: no kernel `{kernel}`", family.name),
+            _ => bail!("{}: `{kernel}` does not take {} arguments", family.name, arguments.len()),
+        }
+    }
+
+    fn multiply(&self, out: Address, a: Matrix, b: Matrix, write: Write) -> Result<()> {
+        let (m, n) = (a.rows, b.columns);
+        // SAFETY: launchers multiply operands into buffers or slots of m x n elements, which nobody else holds.
+        unsafe {
+            let out = std::slice::from_raw_parts_mut(out as *mut f32, m * n);
+            multiply(out, n, 1.0, a.view()?, b.view()?, write, Threads::Pool)
+        }
+    }
+
+    fn store(&self, buffer: Buffer) -> Result<Storage> {
+        match buffer {
+            Held::Host(data) => Ok(Storage::Cpu(CpuStorage::F32(data))),
+            Held::Device(_) => bail!("memory of another machine"),
+        }
+    }
+
+    fn take(&self, storage: Rc<Storage>) -> Result<Buffer> {
+        match Rc::try_unwrap(storage) {
+            Ok(Storage::Cpu(CpuStorage::F32(data))) => Ok(Held::Host(data)),
+            Err(shared) => match &*shared {
+                Storage::Cpu(CpuStorage::F32(data)) => Ok(Held::Host(data.clone())),
+                _ => bail!("a gradient of another machine"),
+            },
+            Ok(_) => bail!("a gradient of another machine"),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+// Sums of tensors, and dropout.
+
+extern "C" __global__ void residual(
+    u64 n, int width, const float* x, const float* branch, const float* bias, float* y, DROPOUT
+) {
+    EACH(i, n) {
+        float b = bias ? branch[i] + bias[i % width] : branch[i];
+        y[i] = kept(b, i, p, rest, k0, k1, s0, s1) + x[i];
+    }
+}
+
+extern "C" __global__ void drop(u64 n, const float* x, float* y, int adds, DROPOUT) {
+    EACH(i, n) put(y, i, kept(x[i], i, p, rest, k0, k1, s0, s1), adds);
+}
+
+extern "C" __global__ void add_table(u64 n, u64 size, const float* x, const float* table, float* y) {
+    EACH(i, n) y[i] = x[i] + table[i % size];
+}
