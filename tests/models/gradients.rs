@@ -16,6 +16,7 @@ fn everything(config: &Config, model: &dyn Model, image: &View<Image>, text: &Vi
                 weighed(&model.similarity(&model.embed_image(image)?, &model.embed_text(text)?)?, "logits")?
             }
             Ability::Fuse => weighed(&model.fuse(image, text, Attend::Both)?.pooled, "pooled")?,
+            Ability::Generate => weighed(&model.fuse(image, text, Attend::Causal)?.text.hidden, "generated")?,
             Ability::PredictWords => {
                 let fused = model.fuse(image, text, Attend::Both)?;
                 weighed(&model.predict_words(&fused.text.hidden)?, "words")?

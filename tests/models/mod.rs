@@ -1,5 +1,6 @@
 //! Models against reference values, their gradients, and the store and the views beneath them.
 
+mod blip2;
 mod golden;
 mod gradients;
 mod passes;

@@ -38,14 +38,15 @@ fn embeddings_are_unit_vectors_and_their_logits_divide_by_the_first_temperature(
     for (config, model) in models() {
         let (image, text) = views(None);
         let (images, texts) = (model.embed_image(&image).unwrap(), model.embed_text(&text).unwrap());
-        assert_eq!(images.dims(), [3, config.dims(&INPUTS).embed]);
+        let dims = config.dims(&INPUTS);
+        assert_eq!(images.dims(), [vec![3], dims.queries.into_iter().collect(), vec![dims.embed]].concat());
         for vectors in [&images, &texts] {
-            for row in values(&vectors.sqr().unwrap()) {
+            for row in values(&vectors.reshape(((), dims.embed)).unwrap().sqr().unwrap()) {
                 assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
             }
         }
-        let own = model.similarity(&images, &images).unwrap();
-        let expected = (images.matmul(&images.t().unwrap()).unwrap() / 0.07).unwrap();
+        let own = model.similarity(&texts, &texts).unwrap();
+        let expected = (texts.matmul(&texts.t().unwrap()).unwrap() / 0.07).unwrap();
         close(&(own * 0.07).unwrap(), &(expected * 0.07).unwrap());
     }
 }

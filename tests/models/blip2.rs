@@ -1,0 +1,198 @@
+//! What the passes and the knobs of BLIP-2 promise.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use candle_core::{Device, Tensor};
+use vlp_bench::kernels::random::Key;
+use vlp_bench::models::{Attend, Config, Image, Model, Store, Text, View};
+
+use super::{INPUTS, pairs};
+
+const LENGTHS: [usize; 3] = [7, 3, 5];
+
+fn config(text: &str) -> Config {
+    let config: Config = serde_yaml::from_str(&format!("blip2: {{{text}}}")).unwrap();
+    assert_eq!(config.faults(&INPUTS), Vec::<String>::new(), "{text}");
+    config
+}
+
+fn build(text: &str) -> Box<dyn Model> {
+    config(text).build(&Store::new(&Device::Cpu, 1, &[]).detached(), &INPUTS).unwrap()
+}
+
+fn names(config: &Config) -> BTreeSet<String> {
+    let store = Store::outline(&[]);
+    config.build(&store.student(), &INPUTS).unwrap();
+    store.entries().into_keys().collect()
+}
+
+fn views() -> (View<Image>, View<Text>) {
+    let (image, text) = pairs(&LENGTHS).unwrap();
+    (View::new(image, None), View::new(text, None))
+}
+
+/// The same texts with another word at one place of the first.
+fn changed(text: &View<Text>, place: usize) -> View<Text> {
+    let input = text.input().unwrap();
+    let mut ids = input.ids.to_vec2::<u32>().unwrap();
+    ids[0][place] = 5 + (ids[0][place] + 7) % 30;
+    View::new(Text { ids: Tensor::new(ids, &Device::Cpu).unwrap(), ..input.clone() }, None)
+}
+
+/// Other pixels.
+fn other_image() -> View<Image> {
+    let shape = (3, 3, INPUTS.size, INPUTS.size);
+    let pixels = Key::new(8, 0, "pixels").normal(3 * 3 * INPUTS.size * INPUTS.size);
+    let pixels = Tensor::from_vec(pixels, shape, &Device::Cpu).unwrap();
+    View::new(Image { pixels: Some(pixels), regions: None, masked: None }, None)
+}
+
+/// By how much each vector of (B,N,D) differs.
+fn differences(a: &Tensor, b: &Tensor) -> Vec<Vec<f32>> {
+    (a - b).unwrap().abs().unwrap().max(2).unwrap().to_vec2().unwrap()
+}
+
+fn most(a: &Tensor, b: &Tensor) -> f32 {
+    assert_eq!(a.dims(), b.dims());
+    (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+}
+
+fn generated(model: &dyn Model, image: &View<Image>, text: &View<Text>) -> Tensor {
+    model.fuse(image, text, Attend::Causal).unwrap().text.hidden
+}
+
+#[test]
+fn in_generation_a_word_changes_itself_and_what_follows_and_dec_replaces_the_first() {
+    let model = build("");
+    let (image, text) = views();
+    let before = generated(&*model, &image, &text);
+    let after = generated(&*model, &image, &changed(&text, 3));
+    let changes = differences(&before, &after);
+    for (place, &change) in changes[0].iter().enumerate() {
+        assert_eq!(change > 1e-4, place >= 3, "{place}: {change}");
+    }
+    assert!(changes[1..].iter().flatten().all(|&change| change == 0.0));
+    assert_eq!(most(&before, &generated(&*model, &image, &changed(&text, 0))), 0.0);
+}
+
+#[test]
+fn in_generation_every_word_sees_the_image_and_queries_see_no_word() {
+    let model = build("");
+    let (image, text) = views();
+    let changes = differences(&generated(&*model, &image, &text), &generated(&*model, &other_image(), &text));
+    for (changes, length) in changes.iter().zip(LENGTHS) {
+        assert!(changes[..length].iter().all(|&change| change > 1e-4), "{changes:?}");
+    }
+    let alone = model.image_tokens(&image).unwrap().hidden.mean(1).unwrap();
+    let fused = |attend| model.fuse(&image, &text, attend).unwrap().pooled;
+    assert_eq!(most(&fused(Attend::Causal), &alone), 0.0);
+    assert!(most(&fused(Attend::Both), &alone) > 1e-3);
+}
+
+#[test]
+fn in_matching_queries_and_words_see_each_other_and_earlier_words_see_later_ones() {
+    let model = build("");
+    let (image, text) = views();
+    let both = |image: &View<Image>, text: &View<Text>| model.fuse(image, text, Attend::Both).unwrap();
+    let (before, after) = (both(&image, &text), both(&image, &changed(&text, 3)));
+    let changes = differences(&before.text.hidden, &after.text.hidden);
+    assert!(changes[0].iter().all(|&change| change > 1e-5), "{changes:?}");
+    assert!(most(&before.pooled, &after.pooled) > 1e-5);
+    // The second text is padded; the first layer's queries bring the image to its words.
+    let changes = differences(&before.text.hidden, &both(&other_image(), &text).text.hidden);
+    assert!(changes[1][..LENGTHS[1]].iter().all(|&change| change > 1e-5), "{changes:?}");
+}
+
+#[test]
+fn passes_over_pairs_chosen_again_equal_passes_over_pairs_given_so() {
+    let order = Tensor::new(&[2u32, 0, 0, 1], &Device::Cpu).unwrap();
+    let model = build("");
+    let (image, text) = views();
+    let (images, texts) = (image.select(&order).unwrap(), text.select(&order).unwrap());
+    let given =
+        (View::new(images.input().unwrap().clone(), None), View::new(texts.input().unwrap().clone(), None));
+    assert!(most(&generated(&*model, &images, &texts), &generated(&*model, &given.0, &given.1)) < 1e-5);
+    let pooled = model.pool(&images, &texts).unwrap();
+    assert!(most(&pooled, &model.fuse(&given.0, &given.1, Attend::Both).unwrap().pooled) < 1e-5);
+}
+
+#[test]
+fn what_the_first_stage_pools_is_what_the_whole_joint_pass_pools() {
+    for depth in [1, 2, 3] {
+        let model = build(&format!("qformer: {{width: 12, depth: {depth}, heads: 2}}, queries: 3"));
+        let (image, text) = views();
+        let fused = model.fuse(&image, &text, Attend::Both).unwrap().pooled;
+        assert!(most(&model.pool(&image, &text).unwrap(), &fused) < 1e-5);
+    }
+}
+
+#[test]
+fn the_similarity_of_a_text_is_that_of_the_nearest_query() {
+    let model = build("queries: 2, embed: 2");
+    let images = Tensor::new(&[[[1f32, 0.0], [0.0, 1.0]], [[-1.0, 0.0], [0.6, 0.8]]], &Device::Cpu).unwrap();
+    let texts = Tensor::new(&[[1f32, 0.0], [0.0, -1.0], [0.8, 0.6]], &Device::Cpu).unwrap();
+    let expected = Tensor::new(&[[1f32, 0.0, 0.8], [0.6, 0.0, 0.96]], &Device::Cpu).unwrap();
+    let logits = model.similarity(&images, &texts).unwrap();
+    assert!(most(&(logits * 0.07).unwrap(), &expected) < 1e-6);
+}
+
+#[test]
+fn the_last_layer_but_one_is_the_last_of_a_tower_without_the_layer_behind_it() {
+    let fresh = |text: &str| {
+        let (image, _) = views();
+        build(text).image_tokens(&image).unwrap().hidden
+    };
+    let cut = fresh("image: {width: 12, depth: 3, heads: 2}, feature_layer: -2");
+    assert_eq!(most(&cut, &fresh("image: {width: 12, depth: 2, heads: 2}, feature_layer: -1")), 0.0);
+    assert!(most(&cut, &fresh("image: {width: 12, depth: 3, heads: 2}, feature_layer: -1")) > 1e-4);
+    let names = names(&config("image: {width: 12, depth: 3, heads: 2}, feature_layer: -2"));
+    assert!(names.contains("image.layers.1.norm1.gain") && !names.contains("image.layers.2.norm1.gain"));
+}
+
+#[test]
+fn queries_look_at_the_image_in_the_layers_that_the_frequency_names() {
+    for (frequency, layers) in [(1, vec![0, 1, 2, 3]), (2, vec![0, 2]), (3, vec![0, 3]), (9, vec![0])] {
+        let names = names(&config(&format!("cross_attention_frequency: {frequency}")));
+        let cross = |layer: usize| names.contains(&format!("qformer.layers.{layer}.cross.q.weight"));
+        assert_eq!((0..4).filter(|&layer| cross(layer)).collect::<Vec<_>>(), layers, "{frequency}");
+    }
+}
+
+#[test]
+fn an_image_tower_of_clip_has_the_place_of_the_image_encoder() {
+    let shapes = |text: &str| {
+        let store = Store::outline(&[]);
+        let config: Config = serde_yaml::from_str(text).unwrap();
+        config.build(&store.student(), &INPUTS).unwrap();
+        let image = store.entries().into_iter().filter(|(name, _)| name.starts_with("image."));
+        image.map(|(name, entry)| (name, entry.shape)).collect::<BTreeMap<_, _>>()
+    };
+    let tower = "image: {width: 24, depth: 3, heads: 2}, patch: 4";
+    let clip = shapes(&format!("clip: {{{tower}}}"));
+    let encoder = shapes(&format!("blip2: {{{tower}, vit: clip, feature_layer: -1}}"));
+    assert!(encoder.iter().all(|(name, shape)| clip.get(name) == Some(shape)), "{encoder:?}");
+    // What CLIP's embedding alone reads stays behind.
+    let left: Vec<&String> = clip.keys().filter(|name| !encoder.contains_key(*name)).collect();
+    assert_eq!(left, ["image.ln_post.bias", "image.ln_post.gain", "image.project.weight"]);
+}
+
+#[test]
+fn every_fault_of_blip2_is_listed_at_once() {
+    let faults = |text: &str| {
+        let config: Config = serde_yaml::from_str(&format!("blip2: {{{text}}}")).unwrap();
+        config.faults(&INPUTS)
+    };
+    assert_eq!(
+        faults("feature_layer: -5, queries: 0, cross_attention_frequency: 0, patch: 5, embed: 0, dropout: 1"),
+        [
+            "feature_layer is -5: of 4 image layers the last is -1, the first -4",
+            "queries is 0: an image needs 1 to 64",
+            "cross_attention_frequency is 0: 1 stands for every layer, 2 for every second",
+            "patch 5 does not divide images of 16 pixels",
+            "embed is 0: the shared space needs a width",
+            "dropout 1 is not in [0, 1)",
+        ]
+    );
+    assert_eq!(faults("feature_layer: 0").len(), 1);
+    assert_eq!(faults("queries: 65").len(), 1);
+}
