@@ -14,6 +14,7 @@ use crate::source;
 
 pub mod albef;
 pub mod blip2;
+pub mod checkpoint;
 pub mod clip;
 mod init;
 pub mod nn;

@@ -141,11 +141,24 @@ impl Store {
         if let Some(name) = values.keys().find(|name| !entries.contains_key(*name)) {
             bail!("holds `{name}`, which this configuration does not have");
         }
-        let mut updates = Vec::with_capacity(entries.len());
-        for (name, entry) in entries.iter() {
-            match values.get(name) {
-                None => bail!("lacks `{name}`, which this configuration has"),
-                Some(value) if value.shape() != entry.var.shape() || value.dtype() != entry.var.dtype() => {
+        if let Some(name) = entries.keys().find(|name| !values.contains_key(*name)) {
+            bail!("lacks `{name}`, which this configuration has");
+        }
+        drop(entries);
+        self.overwrite(values)
+    }
+
+    /// Overwrites the values that are given; the others stay.
+    ///
+    /// # Errors
+    /// When a name is unknown or a shape differs. Nothing is overwritten then.
+    pub fn overwrite(&self, values: &BTreeMap<String, Tensor>) -> Result<()> {
+        let entries = self.0.entries.borrow();
+        let mut updates = Vec::with_capacity(values.len());
+        for (name, value) in values {
+            match entries.get(name) {
+                None => bail!("holds `{name}`, which this configuration does not have"),
+                Some(entry) if value.shape() != entry.var.shape() || value.dtype() != entry.var.dtype() => {
                     bail!(
                         "`{name}` is {:?} {:?} there and {:?} {:?} in this configuration",
                         value.dims(),
@@ -154,7 +167,7 @@ impl Store {
                         entry.var.dtype()
                     )
                 }
-                Some(value) => updates.push((&entry.var, value)),
+                Some(entry) => updates.push((&entry.var, value)),
             }
         }
         for (var, value) in updates {

@@ -90,49 +90,6 @@ fn packed(tensors: &BTreeMap<String, Tensor>, rules: &[(&str, &str)]) -> BTreeMa
     parts.into_iter().map(|(name, parts)| (name, join(parts))).collect()
 }
 
-const CLIP: &[(&str, &str)] = &[
-    ("vision_model.embeddings.class_embedding", "image.patches.class"),
-    ("vision_model.embeddings.patch_embedding", "image.patches"),
-    ("vision_model.embeddings.position_embedding.weight", "image.patches.positions"),
-    ("vision_model.pre_layrnorm", "image.ln_pre"),
-    ("vision_model.post_layernorm", "image.ln_post"),
-    ("vision_model.encoder.layers", "image.layers"),
-    ("visual_projection", "image.project"),
-    ("text_model.embeddings.token_embedding.weight", "text.embed.words"),
-    ("text_model.embeddings.position_embedding.weight", "text.embed.positions"),
-    ("text_model.final_layer_norm", "text.ln_final"),
-    ("text_model.encoder.layers", "text.layers"),
-    ("text_projection", "text.project"),
-    ("layer_norm", "norm"),
-    ("mlp.fc1", "mlp.up"),
-    ("mlp.fc2", "mlp.down"),
-    ("self_attn.out_proj", "attention.out"),
-    ("self_attn.q_proj", "attention.<q>"),
-    ("self_attn.k_proj", "attention.<k>"),
-    ("self_attn.v_proj", "attention.<v>"),
-    ("logit_scale", "scale"),
-];
-
-#[test]
-fn clip_equals_the_model_of_transformers() {
-    let towers = "image: {width: 12, depth: 2, heads: 3}, text: {width: 8, depth: 2, heads: 2}";
-    clip("quick_gelu", &format!("clip: {{{towers}, patch: 5, embed: 10, activation: quick_gelu}}"), 15, 9);
-    let towers = "image: {width: 8, depth: 1, heads: 1}, text: {width: 12, depth: 1, heads: 4}";
-    clip("gelu", &format!("clip: {{{towers}, patch: 4, embed: 7, activation: gelu}}"), 8, 6);
-}
-
-fn clip(case: &str, config: &str, size: usize, words: usize) {
-    let golden = Golden::read("clip", case);
-    let model = golden.model(config, &inputs(size, words), CLIP);
-    let (image, text) = golden.views();
-    let (images, texts) = (model.embed_image(&image).unwrap(), model.embed_text(&text).unwrap());
-    golden.agrees("image_embeds", &images);
-    golden.agrees("text_embeds", &texts);
-    golden.agrees("logits", &model.similarity(&images, &texts).unwrap());
-    golden.agrees("image_tokens", &model.image_tokens(&image).unwrap().hidden);
-    golden.agrees("text_tokens", &golden.visible(&model.text_tokens(&text).unwrap().hidden));
-}
-
 const ALBEF: &[(&str, &str)] = &[
     ("image.embeddings.cls_token", "image.patches.class"),
     ("image.embeddings.patch_embeddings.projection", "image.patches"),

@@ -4,6 +4,7 @@ mod blip2;
 mod golden;
 mod gradients;
 mod passes;
+mod published;
 mod sizes;
 mod start;
 mod store;

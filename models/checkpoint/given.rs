@@ -1,0 +1,97 @@
+//! Inputs under a reference's names, turned into what our models are shown.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Result, Tensor, bail};
+
+use crate::models::{Image, Text, View};
+
+/// Tensors by name.
+pub struct Given(BTreeMap<String, Tensor>);
+
+impl Given {
+    /// From tensors as a file holds them; whole numbers may be of any width.
+    pub fn new(tensors: BTreeMap<String, Tensor>) -> Self {
+        Self(tensors)
+    }
+
+    /// The tensor called `name`, as it is, if it was given.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.0.get(name)
+    }
+
+    /// Whether there is a tensor called `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    fn wanted(&self, name: &str, rank: usize) -> Result<&Tensor> {
+        match self.0.get(name) {
+            Some(tensor) if tensor.rank() == rank => Ok(tensor),
+            Some(tensor) => bail!("`{name}` is {:?}, expected {rank} dimensions", tensor.dims()),
+            None => {
+                let given: Vec<&str> = self.0.keys().map(String::as_str).collect();
+                bail!("`{name}` is missing; given were {}", given.join(", "))
+            }
+        }
+    }
+
+    /// Real numbers, f32.
+    ///
+    /// # Errors
+    /// When it is missing or has another number of dimensions.
+    pub fn floats(&self, name: &str, rank: usize) -> Result<Tensor> {
+        self.wanted(name, rank)?.to_dtype(DType::F32)
+    }
+
+    /// Normalised pixels (B,3,H,W), f32.
+    ///
+    /// # Errors
+    /// When they are missing or have another number of dimensions.
+    pub fn pixels(&self, name: &str) -> Result<Tensor> {
+        self.floats(name, 4)
+    }
+
+    /// Vocabulary entries (B,T), u32.
+    ///
+    /// # Errors
+    /// When they are missing, have another number of dimensions or are negative.
+    pub fn ids(&self, name: &str) -> Result<Tensor> {
+        let ids = self.wanted(name, 2)?;
+        if ids.to_dtype(DType::F64)?.min_all()?.to_scalar::<f64>()? < 0.0 {
+            bail!("`{name}` holds negative entries");
+        }
+        ids.to_dtype(DType::U32)
+    }
+
+    /// 1 on visible places, f32, of the shape of `like`; everywhere where it was not given.
+    ///
+    /// # Errors
+    /// When it has another shape.
+    pub fn mask(&self, name: &str, like: &Tensor) -> Result<Tensor> {
+        match self.0.get(name) {
+            None => Tensor::ones(like.shape(), DType::F32, like.device()),
+            Some(mask) if mask.dims() == like.dims() => mask.to_dtype(DType::F32),
+            Some(mask) => bail!("`{name}` is {:?}, expected {:?}", mask.dims(), like.dims()),
+        }
+    }
+
+    /// Images to be looked at without noise.
+    ///
+    /// # Errors
+    /// As [`Given::pixels`].
+    pub fn image(&self, pixels: &str) -> Result<View<Image>> {
+        let image = Image { pixels: Some(self.pixels(pixels)?), regions: None, masked: None };
+        Ok(View::new(image, None))
+    }
+
+    /// Texts of one segment to be looked at without noise.
+    ///
+    /// # Errors
+    /// As [`Given::ids`] and [`Given::mask`].
+    pub fn text(&self, ids: &str, mask: &str) -> Result<View<Text>> {
+        let ids = self.ids(ids)?;
+        let (mask, segments) = (self.mask(mask, &ids)?, ids.zeros_like()?);
+        Ok(View::new(Text { ids, mask, segments }, None))
+    }
+}
