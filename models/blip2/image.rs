@@ -12,6 +12,9 @@ use crate::kernels::{Activation, Mask};
 use crate::models::nn::{LayerNorm, PatchStart, Patches, PreNorm, Spec, Start, deviation, fan_in};
 use crate::models::{Image, Init, Inputs, Tokens, Vars, View};
 
+/// Where a view keeps its features.
+const FEATURES: &str = "image";
+
 /// Which vision transformer encodes images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -31,7 +34,8 @@ impl Vit {
         }
     }
 
-    fn activation(self) -> Activation {
+    /// The non-linearity of its layers.
+    pub fn activation(self) -> Activation {
         match self {
             Self::Eva => Activation::Gelu,
             Self::Clip => Activation::QuickGelu,
@@ -73,21 +77,23 @@ impl Encoder {
     /// # Errors
     /// When the images have another size.
     pub fn forward(&self, image: &View<Image>) -> Result<Tokens> {
-        image.memo("image", |image| {
+        image.memo(FEATURES, |image| {
             let mut hidden = self.patches.forward(image.input()?.pixels()?)?;
             if let Some(norm) = &self.ln_pre {
                 hidden = norm.forward(&hidden)?;
             }
             let hidden = self.layers.forward(hidden, &Mask::None, image.noise())?;
-            Ok(Tokens { hidden: self.normalise(&hidden)?, mask: None })
+            Ok(Tokens { hidden: self.ln_vision.forward(&hidden)?, mask: None })
         })
     }
 
-    /// What the trained normalisation makes of features (.., D').
+    /// Images of which the normalised features (B,N,D') are at hand.
     ///
     /// # Errors
-    /// When their width is another.
-    pub fn normalise(&self, features: &Tensor) -> Result<Tensor> {
-        self.ln_vision.forward(features)
+    /// None today.
+    pub fn seen(features: Tensor) -> Result<View<Image>> {
+        let view = View::new(Image { pixels: None, regions: None, masked: None }, None);
+        view.memo(FEATURES, |_| Ok(Tokens { hidden: features, mask: None }))?;
+        Ok(view)
     }
 }

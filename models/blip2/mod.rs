@@ -34,7 +34,7 @@ mod qformer;
 
 pub use image::Vit;
 
-use image::Encoder;
+pub(super) use image::Encoder;
 use qformer::{QFormer, Sizes};
 
 const TEMPERATURE: f64 = 0.07;
@@ -82,11 +82,11 @@ impl Default for Config {
 
 impl Config {
     /// How many layers of the vision transformer are computed.
-    fn layers_read(&self) -> usize {
+    pub(super) fn layers_read(&self) -> usize {
         self.image.depth.saturating_add_signed(self.feature_layer.saturating_add(1))
     }
 
-    fn spec(&self) -> Spec {
+    pub(super) fn spec(&self) -> Spec {
         self.qformer.spec(Activation::Gelu, bert::EPS, self.dropout)
     }
 
@@ -157,18 +157,21 @@ impl ModelConfig for Config {
 }
 
 /// The first stage: queries learn to see what text says.
-struct Blip2 {
-    encoder: Encoder,
-    qformer: QFormer,
+pub(super) struct Blip2 {
+    pub(super) encoder: Encoder,
+    pub(super) qformer: QFormer,
     project_image: Linear,
     project_text: Linear,
     /// What divides the similarities.
     temperature: Tensor,
-    decoder: bert::Decoder,
+    /// Of every entry of the table, [DEC] included.
+    pub(super) decoder: bert::Decoder,
+    /// Of the vocabulary.
+    words: bert::Decoder,
 }
 
 impl Blip2 {
-    fn new(vars: &Vars, config: &Config, inputs: &Inputs) -> Result<Self> {
+    pub(super) fn new(vars: &Vars, config: &Config, inputs: &Inputs) -> Result<Self> {
         let (spec, words) = (config.spec(), inputs.vocabulary);
         // The table has one entry more than the vocabulary, [DEC].
         let text = Some([words + 1, inputs.words]);
@@ -177,18 +180,20 @@ impl Blip2 {
             let (init, zero) = (Init::Normal { std: deviation(spec.width) }, Init::Constant(0.0));
             Linear::new(&vars.at(name), [spec.width, config.embed], init, Some(zero))
         };
+        let decoder = bert::Decoder::new(&vars.at("decoder"), qformer.table()?, &spec)?;
         Ok(Self {
             encoder: Encoder::new(vars, config, inputs)?,
             project_image: project("project_image")?,
             project_text: project("project_text")?,
             temperature: vars.get((), "temperature", Init::Constant(TEMPERATURE))?,
-            decoder: bert::Decoder::new(&vars.at("decoder"), &qformer.table()?.narrow(0, 0, words)?, &spec)?,
+            words: decoder.of_first(words)?,
+            decoder,
             qformer,
         })
     }
 
     /// Cosines (images, texts) of unit vectors (images,Q,E) and (texts,E), each image by its nearest query.
-    fn cosines(images: &Tensor, texts: &Tensor) -> Result<Tensor> {
+    pub(super) fn cosines(images: &Tensor, texts: &Tensor) -> Result<Tensor> {
         kernels::linear(images, texts, None)?.max(1)
     }
 }
@@ -232,6 +237,6 @@ impl Model for Blip2 {
     }
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Tensor> {
-        self.decoder.forward(hidden)
+        self.words.forward(hidden)
     }
 }

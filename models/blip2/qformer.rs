@@ -24,7 +24,7 @@ use super::layer::Layer;
 use crate::kernels::{self, Mask, Spans, random::Key};
 use crate::models::nn::{Joined, LayerNorm, Packing, Seen, Spec, Words, deviation, drops, within};
 use crate::models::view::joint_noise;
-use crate::models::{Image, Init, Text, Tokens, Vars, View};
+use crate::models::{Image, Init, Rows, Text, Tokens, Vars, View};
 
 /// The parts of a pass have noise of their own: queries as they begin, words as they begin, and one layer after another.
 const QUERIES: u64 = 0;
@@ -104,7 +104,7 @@ impl QFormer {
     fn queries_after(&self, depth: usize, image: &View<Image>, encoder: &Encoder) -> Result<Tensor> {
         let compute = |image: &View<Image>| {
             let hidden = match depth.checked_sub(1) {
-                None => self.begin(image.rows()?, image.noise())?,
+                None => self.begin(encoder.forward(image)?.rows()?, image.noise())?,
                 Some(below) => {
                     let x = self.queries_after(below, image, encoder)?;
                     let own = self.query_keys(below, image, encoder)?;
@@ -234,7 +234,7 @@ impl QFormer {
         let (input, noise) = (text.input()?, within(joint_noise(image, text), CAUSAL));
         let packing = Packing::new(&input.mask)?;
         let (whole, examples) = image.whole()?;
-        let (batch, queries) = (whole.rows()?, self.queries.dim(0)?);
+        let (batch, queries) = (encoder.forward(&whole)?.rows()?, self.queries.dim(0)?);
         let mut spans = Spans::even(batch, queries);
         if let Some(examples) = examples {
             spans = spans.take(&examples.to_vec1::<u32>()?)?;
@@ -282,11 +282,12 @@ impl Pair {
     fn new(qformer: &QFormer, image: &View<Image>, text: &View<Text>, encoder: &Encoder) -> Result<Self> {
         let input = text.input()?;
         let packing = Packing::new(&input.mask)?;
-        let (batch, queries) = (image.rows()?, qformer.queries.dim(0)?);
+        let seen = Seen::new(image, |image| encoder.forward(image))?;
+        let (batch, queries) = (seen.spans().ranges().len(), qformer.queries.dim(0)?);
         let spans = Spans::even(batch, queries);
         Ok(Self {
             joined: Joined::new((&spans, batch * queries), packing.spans(), input.ids.device())?,
-            seen: Seen::new(image, |image| encoder.forward(image))?,
+            seen,
             ids: input.ids.clone(),
             packing,
             queries: spans,

@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 
 use super::{Config, Inputs, ModelConfig, Store, Vars};
 
+mod blip2;
 mod clip;
 mod file;
 mod given;
@@ -176,6 +177,7 @@ macro_rules! systems {
 
 systems! {
     Clip(clip),
+    Blip2(blip2),
 }
 
 fn save_as<C: Published>(

@@ -57,6 +57,17 @@ impl Settings {
         self.get(key, default, "a whole number", |value| value.as_u64().map(|value| value as usize))
     }
 
+    /// A whole number, or none where there is none or `null`.
+    ///
+    /// # Errors
+    /// When something else stands there.
+    pub fn usize_or_none(&self, key: &str) -> Result<Option<usize>> {
+        match self.values.get(key) {
+            None | Some(Json::Null) => Ok(None),
+            Some(_) => self.usize(key, 0).map(Some),
+        }
+    }
+
     /// A number.
     ///
     /// # Errors
