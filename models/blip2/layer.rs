@@ -55,7 +55,7 @@ impl Layer {
         });
         let feed_forward = |name| -> Result<_> {
             let vars = vars.at(name);
-            Ok(FeedForward { mlp: Mlp::new(&vars, spec, &start)?, norm: norm(&vars)? })
+            Ok(FeedForward { mlp: Mlp::new(&vars.at("mlp"), spec, &start)?, norm: norm(&vars)? })
         };
         let attention = vars.at("attention");
         Ok(Self {

@@ -57,7 +57,6 @@ impl Published for Config {
         vision.must_be("layer_norm_eps", Vit::Eva.eps())?;
         vision.must_be("hidden_act", "gelu")?;
         vision.must_be("qkv_bias", true)?;
-        qformer.must_be("use_qformer_text_input", true)?;
         let config = Self {
             image: Tower {
                 width: vision.usize("hidden_size", 1408)?,
@@ -156,6 +155,11 @@ impl Published for Config {
 fn queries(theirs: &Settings) -> Result<Config> {
     theirs.must_be("layer_norm_eps", bert::EPS)?;
     theirs.must_be("hidden_act", "gelu")?;
+    if !theirs.flag("use_qformer_text_input", false)? {
+        bail!(
+            "config.json: without `use_qformer_text_input` the Q-Former reads no words, which the first stage does"
+        );
+    }
     Ok(Config {
         vit: Vit::Eva,
         feature_layer: -1,

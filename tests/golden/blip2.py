@@ -221,10 +221,8 @@ def first_stage(case, config, lengths, features):
     folder.mkdir(parents=True)
     config = json.loads(config.to_json_string()) | {"architectures": ["Blip2Qformer"]}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    # Tied tensors are stored once.
-    tied = "Qformer.cls.predictions.decoder"
-    weights = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(tied)}
-    save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, folder / "model.safetensors")
+    weights = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
     write_tensors(folder, inputs, outputs)
 
 
@@ -266,8 +264,8 @@ def generation(case, config, lengths, side="right", targets=None):
 
 torch.manual_seed(0)
 with torch.no_grad():
-    queries("queries", qformer(15, 3, 3, 22, image=10, frequency=2), batch=3, count=4, features=6)
-    queries("queries_frequent", qformer(12, 2, 1, 50, image=7, frequency=1), batch=2, count=1, features=3)
+    queries("queries", qformer(15, 3, 3, 22, image=10, frequency=2, text=True), batch=3, count=4, features=6)
+    queries("queries_frequent", qformer(12, 2, 1, 50, image=7, frequency=1, text=True), batch=2, count=1, features=3)
     config = Blip2Config(
         vision_config=vision(12, 2, 1, 26, 10, 5),
         qformer_config=qformer(18, 3, 3, 31, image=12, frequency=2, text=True),

@@ -98,6 +98,27 @@ fn albef_has_the_published_number_of_parameters() {
     assert_eq!(count(&[""]), 209_936_187);
 }
 
+/// The paper counts 188 million trained parameters of the first stage. The authors' class, built as in
+/// tests/golden/blip2.py in its published size, has 186,705,470: it leaves out BERT's pooler and segments (592,128), which
+/// its count may still hold, and has the matching head (1,538), which here belongs to the objective. The image encoder is
+/// that of transformers' Blip2VisionModel, whose last normalisation is the trained one.
+#[test]
+fn blip2_has_the_published_number_of_parameters() {
+    let run = preset("blip2-base");
+    // The published weights have BERT's 512 positions.
+    let inputs = Inputs { words: 512, ..inputs(&run, 30_522) };
+    let entries = outline(&run.model, &inputs).entries();
+    let count = |parts: &[&str]| -> usize {
+        let of = |name: &String| parts.iter().any(|part| name.starts_with(part));
+        entries.iter().filter(|(name, _)| of(name)).map(|(_, entry)| entry.shape.elem_count()).sum()
+    };
+    assert_eq!(count(&["image.", "ln_vision."]), 985_952_256);
+    assert_eq!(count(&["qformer.queries"]), 32 * 768);
+    assert_eq!(count(&["qformer.", "decoder."]), 186_282_811 + 32 * 768);
+    assert_eq!(count(&[""]) - count(&["image."]), 186_705_470 - (2 * 768 + 2));
+    assert_eq!(count(&["project_image.", "project_text.", "temperature"]), 2 * (768 * 256 + 256) + 1);
+}
+
 /// Twice the multiply-adds of every matrix product, counted by hand for a model of one layer in each part.
 #[test]
 fn a_joint_pass_makes_the_matrix_products_that_the_paper_describes() {
