@@ -17,6 +17,7 @@ pub mod blip2;
 pub mod checkpoint;
 pub mod clip;
 mod init;
+pub mod language;
 pub mod nn;
 pub mod store;
 pub mod view;

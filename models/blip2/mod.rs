@@ -9,11 +9,15 @@
 //! A matching head reads every query output of a joint pass and its logits are averaged. A linear head may as well read
 //! the average of the outputs, which is the pooled vector here.
 //!
+//! The second stage ([`generator`]) hands the query outputs, mapped linearly, to a language model as a prefix.
+//!
 //! Deviation: weights begin at random, matrices with a standard deviation of 0.02 at width 768 and more in narrower
 //! models; the paper begins with a pre-trained vision transformer and the Q-Former with BERT, its query halves as
 //! copies of the word halves.
 //! Deviation: the normalisation of image features adds to the variance what the vision transformer adds (1e-6), as in the
 //! published conversion of the weights; the released code adds 1e-5 there.
+//! Deviation: texts of the second stage begin with [CLS], which is given and not predicted, and end with [SEP]; the
+//! released code predicts the beginning of a text, too, and ends it with a newline.
 //! Deviation: [DEC], with which generation begins, is never predicted; the released code gives it a logit.
 
 use std::collections::BTreeSet;
@@ -21,6 +25,7 @@ use std::collections::BTreeSet;
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::language;
 use super::nn::{Linear, Patches, Spec, Tower, bert, deviation, dropout_faults, first, unit};
 use super::{
     Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Model, ModelConfig, Text, Tokens,
@@ -28,16 +33,21 @@ use super::{
 };
 use crate::kernels::{self, Activation};
 
+mod generator;
 mod image;
 mod layer;
 mod qformer;
 
 pub use image::Vit;
 
+pub(super) use generator::Generator;
 pub(super) use image::Encoder;
 use qformer::{QFormer, Sizes};
 
 const TEMPERATURE: f64 = 0.07;
+/// Why the second stage does less.
+const LACKS_TEXT: &str =
+    "blip2 with a language model has no text branch: it generates text from left to right";
 
 /// `blip2: {image: {width: 128, depth: 4, heads: 4}, vit: eva, feature_layer: -2, qformer: {..}, queries: 32, patch: 8}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +72,9 @@ pub struct Config {
     pub embed: usize,
     /// Probability of dropping attention weights and the outcome of each part of a layer of the Q-Former.
     pub dropout: f64,
+    /// The language model of the second stage; none in the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<language::Config>,
 }
 
 impl Default for Config {
@@ -76,6 +89,7 @@ impl Default for Config {
             cross_attention_frequency: 2,
             embed: 64,
             dropout: 0.1,
+            language: None,
         }
     }
 }
@@ -103,13 +117,17 @@ impl Config {
 impl ModelConfig for Config {
     fn abilities(&self) -> Abilities {
         use Ability::{Embed, Fuse, Generate, ImageTokens, PredictWords, TextTokens};
-        [ImageTokens, TextTokens, Embed, Fuse, Generate, PredictWords].into()
+        match self.language {
+            None => [ImageTokens, TextTokens, Embed, Fuse, Generate, PredictWords].into(),
+            Some(_) => [ImageTokens, Generate, PredictWords].into(),
+        }
     }
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
             Ability::FuseImage => "blip2 leaves queries of an image, no tokens that stand for its patches",
-            _ => "blip2 reads pixels, not regions",
+            Ability::PredictRegions => "blip2 reads pixels, not regions",
+            _ => LACKS_TEXT,
         }
     }
 
@@ -139,20 +157,26 @@ impl ModelConfig for Config {
             faults.push("embed is 0: the shared space needs a width".to_owned());
         }
         faults.extend(dropout_faults(self.dropout));
+        faults.extend(self.language.iter().flat_map(|language| language.faults(self.queries, inputs.words)));
         faults
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims {
-            width: self.qformer.width,
-            embed: self.embed,
-            queries: Some(self.queries),
-            vocabulary: inputs.vocabulary,
+        let vocabulary = inputs.vocabulary;
+        match &self.language {
+            None => {
+                let (width, queries) = (self.qformer.width, Some(self.queries));
+                Dims { width, embed: self.embed, queries, vocabulary }
+            }
+            Some(language) => Dims { width: language.width(), embed: 0, queries: None, vocabulary },
         }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {
-        Ok(Box::new(Blip2::new(vars, self, inputs)?))
+        Ok(match &self.language {
+            None => Box::new(Blip2::new(vars, self, inputs)?),
+            Some(language) => Box::new(Generator::new(vars, self, language, inputs)?),
+        })
     }
 }
 

@@ -4,10 +4,13 @@ use candle_core::{Result, Tensor, bail};
 use serde_json::{Value as Json, json};
 
 use super::settings::activation_name;
-use super::{Class, Forward, Given, Layout, Outputs, Published, Settings};
-use crate::models::blip2::{Blip2, Config, Encoder, Vit};
-use crate::models::nn::{Linear, Tower, bert, fan_in};
+use super::{Class, Forward, Given, Layout, Outputs, Published, Settings, language};
+use crate::kernels;
+use crate::models::blip2::{Blip2, Config, Encoder, Generator, Vit};
+use crate::models::language::Language;
+use crate::models::nn::{Linear, Packing, Tower, bert, fan_in};
 use crate::models::{Attend, Inputs, Model, Text, Vars, View};
+use crate::token::MASK;
 
 const RETRIEVAL: Class = Class {
     name: "Blip2ForImageTextRetrieval",
@@ -21,6 +24,12 @@ const RETRIEVAL: Class = Class {
         "vision_model_output.last_hidden_state",
         "text_model_output.last_hidden_state",
     ],
+};
+
+const GENERATION: Class = Class {
+    name: "Blip2ForConditionalGeneration",
+    inputs: &["pixel_values", "input_ids", "attention_mask"],
+    outputs: &["logits", "qformer_outputs.last_hidden_state", "vision_outputs.last_hidden_state"],
 };
 
 const QFORMER: Class = Class {
@@ -47,7 +56,7 @@ const FIRST_STAGE: Class = Class {
 };
 
 impl Published for Config {
-    const CLASSES: &'static [Class] = &[RETRIEVAL, QFORMER, FIRST_STAGE];
+    const CLASSES: &'static [Class] = &[RETRIEVAL, QFORMER, FIRST_STAGE, GENERATION];
 
     fn read(theirs: &Settings) -> Result<(Self, Inputs)> {
         if theirs.class() == Some(QFORMER.name) {
@@ -57,6 +66,7 @@ impl Published for Config {
         vision.must_be("layer_norm_eps", Vit::Eva.eps())?;
         vision.must_be("hidden_act", "gelu")?;
         vision.must_be("qkv_bias", true)?;
+        let generates = theirs.class() == Some(GENERATION.name);
         let config = Self {
             image: Tower {
                 width: vision.usize("hidden_size", 1408)?,
@@ -67,9 +77,15 @@ impl Published for Config {
             patch: vision.usize("patch_size", 14)?,
             queries: theirs.usize("num_query_tokens", 32)?,
             embed: theirs.usize("image_text_hidden_size", 256)?,
-            ..queries(&qformer)?
+            language: generates.then(|| language::read(&theirs.part("text_config")?)).transpose()?,
+            ..queries(&qformer, !generates)?
         };
-        Ok((config, inputs(vision.usize("image_size", 224)?, &qformer)?))
+        let mut inputs = inputs(vision.usize("image_size", 224)?, &qformer)?;
+        if generates {
+            (inputs.vocabulary, inputs.words) =
+                language::inputs(&theirs.part("text_config")?, config.queries)?;
+        }
+        Ok((config, inputs))
     }
 
     fn write(&self, inputs: &Inputs) -> Json {
@@ -85,7 +101,7 @@ impl Published for Config {
             "max_position_embeddings": inputs.words,
             "cross_attention_frequency": self.cross_attention_frequency,
             "encoder_hidden_size": image.width,
-            "use_qformer_text_input": true,
+            "use_qformer_text_input": self.language.is_none(),
         });
         // The class of the Q-Former alone has its keys at the top.
         let mut whole = qformer.clone();
@@ -104,12 +120,26 @@ impl Published for Config {
             "hidden_act": activation_name(self.vit.activation()),
             "layer_norm_eps": self.vit.eps(),
         });
+        if let Some(language) = &self.language {
+            whole["text_config"] = language::write(language, inputs);
+            // An entry that no text holds.
+            whole["image_token_index"] = MASK.into();
+        }
         whole
     }
 
     fn names(&self, inputs: &Inputs, class: &str, layout: &mut Layout) {
         match class {
-            "Blip2QFormerModel" => self.qformer_names("", "attention", true, layout),
+            "Blip2ForConditionalGeneration" => {
+                self.vision_names(inputs, layout);
+                self.query_names(layout);
+                self.qformer_names("qformer.", false, layout);
+                layout.linear("project_language", "language_projection");
+                if let Some(language) = &self.language {
+                    language::names(language, layout);
+                }
+            }
+            "Blip2QFormerModel" => self.qformer_names("", true, layout),
             "Blip2Qformer" => {
                 self.query_names(layout);
                 embeddings("Qformer.bert.embeddings", layout);
@@ -130,7 +160,7 @@ impl Published for Config {
                 self.vision_names(inputs, layout);
                 self.query_names(layout);
                 embeddings("embeddings", layout);
-                self.qformer_names("qformer.", "attention", true, layout);
+                self.qformer_names("qformer.", true, layout);
                 layout.linear("project_image", "vision_projection");
                 layout.linear("project_text", "text_projection");
                 layout.linear("itm.head", "itm_head");
@@ -139,6 +169,13 @@ impl Published for Config {
     }
 
     fn open(&self, inputs: &Inputs, theirs: &Settings, vars: &Vars) -> Result<Box<dyn Forward>> {
+        if let Some(language) = &self.language {
+            let model = Generator::new(vars, self, language, inputs)?;
+            let Some(image) = theirs.usize_or_none("image_token_index")? else {
+                bail!("config.json: without `image_token_index` a text does not say where its image is")
+            };
+            return Ok(Box::new(Generation { model, image: image as u32 }));
+        }
         let model = Blip2::new(vars, self, inputs)?;
         let width = self.qformer.width;
         let head = || Linear::new(&vars.at("itm.head"), [width, 2], fan_in(width), Some(fan_in(width)));
@@ -151,14 +188,13 @@ impl Published for Config {
     }
 }
 
-/// What the settings of a Q-Former say.
-fn queries(theirs: &Settings) -> Result<Config> {
+/// What the settings of a Q-Former say, with a half for words or without.
+fn queries(theirs: &Settings, words: bool) -> Result<Config> {
     theirs.must_be("layer_norm_eps", bert::EPS)?;
     theirs.must_be("hidden_act", "gelu")?;
-    if !theirs.flag("use_qformer_text_input", false)? {
-        bail!(
-            "config.json: without `use_qformer_text_input` the Q-Former reads no words, which the first stage does"
-        );
+    if theirs.flag("use_qformer_text_input", false)? != words {
+        let reads = if words { "a" } else { "no" };
+        bail!("config.json: `use_qformer_text_input` is {}; here there is {reads} text branch", !words);
     }
     Ok(Config {
         vit: Vit::Eva,
@@ -189,7 +225,7 @@ fn qformer_alone(theirs: &Settings) -> Result<(Config, Inputs)> {
     let width = theirs.usize("encoder_hidden_size", 1408)?;
     let image = Tower { width, depth: 1, heads: 1, mlp: Some(1) };
     let inputs = inputs(1, theirs)?;
-    Ok((Config { image, patch: 1, queries: 1, embed: 1, ..queries(theirs)? }, inputs))
+    Ok((Config { image, patch: 1, queries: 1, embed: 1, ..queries(theirs, true)? }, inputs))
 }
 
 /// Words and positions, without their normalisation.
@@ -234,9 +270,9 @@ impl Config {
     }
 
     /// transformers' Q-Former at a place of theirs.
-    fn qformer_names(&self, place: &str, attention: &str, words: bool, layout: &mut Layout) {
+    fn qformer_names(&self, place: &str, words: bool, layout: &mut Layout) {
         layout.norm("qformer.norm", &format!("{place}layernorm"));
-        self.layer_names(&format!("{place}encoder.layer"), attention, words, layout);
+        self.layer_names(&format!("{place}encoder.layer"), "attention", words, layout);
     }
 
     /// The layers, with the half for words or without; their maps of queries, keys and values stand below `attention`.
@@ -313,6 +349,54 @@ impl Forward for Retrieval {
         outputs.insert("logits_per_image".into(), logits);
         outputs.insert("vision_model_output.last_hidden_state".into(), model.encoder.forward(&image)?.hidden);
         Ok(outputs)
+    }
+}
+
+struct Generation {
+    model: Generator,
+    /// The entry of the vocabulary in whose places the prefix stands.
+    image: u32,
+}
+
+impl Generation {
+    /// The vectors `words` (B,T,D) with those of the prefix (B,Q,D) in the places of the image, one after another.
+    fn place(&self, ids: &Tensor, words: &Tensor, prefix: &Tensor) -> Result<Tensor> {
+        let (rows, per_image) = (ids.elem_count() as u32, prefix.dim(1)?);
+        let mut next = rows..;
+        let mut order = Vec::new();
+        for (row, ids) in ids.to_vec2::<u32>()?.into_iter().enumerate() {
+            let places = ids.iter().filter(|&&id| id == self.image).count();
+            if places != per_image {
+                bail!("text {row} has {places} places for its image, whose prefix has {per_image}");
+            }
+            let first = (row * ids.len()) as u32;
+            order.extend((first..).zip(ids).map(|(place, id)| match id == self.image {
+                true => next.next().unwrap_or(place),
+                false => place,
+            }));
+        }
+        let flat = Tensor::cat(&[words.flatten_to(1)?, prefix.flatten_to(1)?], 0)?;
+        kernels::gather_vectors(&flat, &Tensor::new(order, ids.device())?)?.reshape(words.shape())
+    }
+}
+
+impl Forward for Generation {
+    fn forward(&self, given: &Given) -> Result<Outputs> {
+        let (model, image, ids) = (&self.model, given.image("pixel_values")?, given.ids("input_ids")?);
+        let (prefix, mask) = (model.prefix(&image)?, given.mask("attention_mask", &ids)?);
+        let hidden = match &model.language {
+            Language::Opt(opt) => {
+                let packing = Packing::new(&mask)?;
+                let x = packing.pack(&self.place(&ids, &opt.embed(&ids)?, &prefix)?)?;
+                packing.unpack(&opt.forward(&x, packing.spans(), None)?)?
+            }
+        };
+        let outputs = [
+            ("logits", model.language.predict_words(&hidden)?),
+            ("qformer_outputs.last_hidden_state", model.qformer.queries(&image, &model.encoder)?),
+            ("vision_outputs.last_hidden_state", model.encoder.forward(&image)?.hidden),
+        ];
+        Ok(outputs.map(|(name, tensor)| (name.to_owned(), tensor)).into())
     }
 }
 

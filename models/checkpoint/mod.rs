@@ -18,6 +18,7 @@ mod blip2;
 mod clip;
 mod file;
 mod given;
+mod language;
 mod layout;
 mod settings;
 

@@ -101,6 +101,7 @@ impl Settings {
             "gelu" => Ok(Activation::Gelu),
             "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
             "quick_gelu" => Ok(Activation::QuickGelu),
+            "relu" => Ok(Activation::Relu),
             other => bail!("config.json: `{}{key}` is {other}, which no kernel computes", self.place),
         }
     }
@@ -137,5 +138,6 @@ pub fn activation_name(activation: Activation) -> &'static str {
         Activation::Gelu => "gelu",
         Activation::GeluTanh => "gelu_pytorch_tanh",
         Activation::QuickGelu => "quick_gelu",
+        Activation::Relu => "relu",
     }
 }

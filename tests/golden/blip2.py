@@ -290,3 +290,29 @@ with torch.no_grad():
         image_text_hidden_size=7,
     )
     first_stage("first_stage", config, [6, 2, 9, 4], features=5)
+    opt = OPTConfig(
+        vocab_size=31,
+        hidden_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        ffn_dim=20,
+        max_position_embeddings=17,
+        word_embed_proj_dim=12,
+    )
+    config = Blip2Config(
+        vision_config=vision(10, 1, 1, 12, 10, 5),
+        qformer_config=qformer(15, 2, 3, 22, image=10, frequency=2),
+        num_query_tokens=3,
+        image_token_index=30,
+        text_config=opt.to_dict(),
+    )
+    generation("opt", config, [6, 2, 9])
+    opt.num_attention_heads, opt.num_hidden_layers = 1, 1
+    config = Blip2Config(
+        vision_config=vision(12, 1, 3, 12, 8, 4),
+        qformer_config=qformer(12, 1, 1, 30, image=12, frequency=1),
+        num_query_tokens=1,
+        image_token_index=30,
+        text_config=opt.to_dict(),
+    )
+    generation("opt_left", config, [4, 7], side="left")

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{Device, Tensor};
 use vlp_bench::kernels::random::Key;
+use vlp_bench::models::store::Role;
 use vlp_bench::models::{Attend, Config, Image, Model, Store, Text, View};
 
-use super::{INPUTS, pairs};
+use super::{INPUTS, pairs, weighed};
 
 const LENGTHS: [usize; 3] = [7, 3, 5];
 
@@ -176,6 +177,45 @@ fn an_image_tower_of_clip_has_the_place_of_the_image_encoder() {
     assert_eq!(left, ["image.ln_post.bias", "image.ln_post.gain", "image.project.weight"]);
 }
 
+const OPT: &str = "queries: 3, language: {opt: {layers: {width: 24, depth: 2, heads: 2}, positions: 10}}";
+
+#[test]
+fn behind_a_prefix_a_word_changes_itself_and_what_follows_and_every_word_sees_the_image() {
+    let model = build(OPT);
+    let (image, text) = views();
+    let before = generated(&*model, &image, &text);
+    assert_eq!(before.dims(), [3, INPUTS.words, 24]);
+    let changes = differences(&before, &generated(&*model, &image, &changed(&text, 3)));
+    for (place, &change) in changes[0].iter().enumerate() {
+        assert_eq!(change > 1e-4, place >= 3, "{place}: {change}");
+    }
+    let changes = differences(&before, &generated(&*model, &other_image(), &text));
+    for (changes, length) in changes.iter().zip(LENGTHS) {
+        assert!(changes[..length].iter().all(|&change| change > 1e-5), "{changes:?}");
+    }
+}
+
+#[test]
+fn a_frozen_language_model_teaches_every_part_in_front_of_it() {
+    for stage in [OPT] {
+        let freeze = ["language.*".to_owned(), "image.*".to_owned()];
+        let store = Store::new(&Device::Cpu, 1, &freeze);
+        let config = config(stage);
+        let model = config.build(&store.student(), &INPUTS).unwrap();
+        let (image, text) = views();
+        let logits = model.predict_words(&generated(&*model, &image, &text)).unwrap();
+        assert_eq!(logits.dims()[2], config.dims(&INPUTS).vocabulary);
+        let gradients = weighed(&logits, "words").unwrap().backward().unwrap();
+        for (name, entry) in store.entries() {
+            let frozen = name.starts_with("language.") || name.starts_with("image.");
+            assert_eq!(entry.role == Role::Frozen, frozen, "{name}");
+            assert_eq!(gradients.get(entry.var.as_tensor()).is_none(), frozen, "{name}");
+        }
+        let reads = |name: &String| name.starts_with("qformer.") && name.contains("word");
+        assert!(!store.entries().keys().any(reads), "the Q-Former keeps a text branch");
+    }
+}
+
 #[test]
 fn every_fault_of_blip2_is_listed_at_once() {
     let faults = |text: &str| {
@@ -195,4 +235,12 @@ fn every_fault_of_blip2_is_listed_at_once() {
     );
     assert_eq!(faults("feature_layer: 0").len(), 1);
     assert_eq!(faults("queries: 65").len(), 1);
+    assert_eq!(
+        faults("queries: 3, language: {opt: {layers: {heads: 3}, positions: 9, dropout: 2}}"),
+        [
+            "language.opt.layers.width 128 does not divide into 3 heads",
+            "language.opt.positions is 9: prefix and text have 10 tokens",
+            "language.opt.dropout 2 is not in [0, 1)",
+        ]
+    );
 }
