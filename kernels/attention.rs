@@ -10,11 +10,12 @@ use std::ops::Range;
 use candle_core::{D, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::bias::{Bias, Places};
 use super::mask::{Mask, Visible};
 use super::operation::{Operand, Operation, Slot, apply1, apply2, apply3};
 use super::product::{Matrix, Threads, Write, count, multiply};
 use super::real::Real;
-use super::rows::scratch;
+use super::rows::{for_pieces, scratch};
 use super::simd::{sum_pairs, vectorised};
 use super::softmax::softmax_row;
 use super::spans::cut;
@@ -22,6 +23,10 @@ use super::{Dropout, Spans};
 
 /// Scores held at once for one head; a tile is as many whole rows of queries as fit.
 const TILE: usize = 1 << 16;
+
+/// Sums of the gradient of a bias that are computed at once. They are added in order, so their number must not depend on
+/// that of the threads.
+const SUMS: usize = 16;
 
 /// Attention of `heads` heads: q (B,Tq,D), k and v (B,Tk,D), result (B,Tq,D); scores are divided by sqrt(D/heads).
 ///
@@ -58,6 +63,31 @@ pub fn cross_attention(
     apply2(Heads::new((q, 1), (kv, 2), heads, mask, dropout)?, &q.contiguous()?, &kv.contiguous()?)
 }
 
+/// [`self_attention`] with a bias for each pair of places.
+pub fn biased_self_attention(
+    qkv: &Tensor,
+    bias: Bias,
+    heads: usize,
+    mask: &Mask,
+    dropout: Option<Dropout>,
+) -> Result<Tensor> {
+    let heads = Heads::new((qkv, 3), (qkv, 3), heads, mask, dropout)?.biased(bias, [qkv, qkv])?;
+    apply2(heads, &qkv.contiguous()?, &bias.scores.contiguous()?)
+}
+
+/// [`cross_attention`] with a bias for each pair of places.
+pub fn biased_cross_attention(
+    q: &Tensor,
+    kv: &Tensor,
+    bias: Bias,
+    heads: usize,
+    mask: &Mask,
+    dropout: Option<Dropout>,
+) -> Result<Tensor> {
+    let heads = Heads::new((q, 1), (kv, 2), heads, mask, dropout)?.biased(bias, [q, kv])?;
+    apply3(heads, &q.contiguous()?, &kv.contiguous()?, &bias.scores.contiguous()?)
+}
+
 struct Heads {
     /// The rows of q, k and v that belong to each example.
     queries: Spans,
@@ -65,6 +95,8 @@ struct Heads {
     width: usize,
     heads: usize,
     visible: Visible,
+    /// Of the bias, which is the last operand if there is one.
+    bias: Option<Places>,
     dropout: Option<Dropout>,
     /// Of the result.
     dims: Vec<usize>,
@@ -120,7 +152,6 @@ impl Heads {
         if let Some(last) = dims.last_mut() {
             *last = width;
         }
-        let rows = |x: &Tensor| x.elem_count() / x.dim(D::Minus1).unwrap_or(1).max(1);
         let (queries, keys) = match mask {
             Mask::Spans { queries, keys, .. } => (queries.clone(), keys.clone()),
             _ => {
@@ -139,7 +170,13 @@ impl Heads {
         }
         keys.groups(rows(kv))?;
         let visible = mask.visible(queries.ranges().len(), queries.longest(), keys.longest())?;
-        Ok(Self { queries, keys, width, heads, visible, dropout, dims })
+        Ok(Self { queries, keys, width, heads, visible, bias: None, dropout, dims })
+    }
+
+    /// With a bias, for operands of so many rows.
+    fn biased(self, bias: Bias, operands: [&Tensor; 2]) -> Result<Self> {
+        let places = Places::new(bias, self.heads, [&self.queries, &self.keys], operands.map(rows))?;
+        Ok(Self { bias: Some(places), ..self })
     }
 
     fn columns(&self) -> usize {
@@ -155,11 +192,16 @@ impl Heads {
         (self.queries.ranges()[example].len(), self.keys.ranges()[example].len())
     }
 
+    /// How many operands hold q, k and v.
+    fn operands<const N: usize>(&self) -> usize {
+        N - usize::from(self.bias.is_some())
+    }
+
     /// The places of q, k and v in one packed operand, in q and a packed kv, or in three.
     fn places<const N: usize>(&self) -> [Place; 3] {
         let place =
             |operand, parts, part| Place { operand, stride: parts * self.width, column: part * self.width };
-        match N {
+        match self.operands::<N>() {
             1 => [place(0, 3, 0), place(0, 3, 1), place(0, 3, 2)],
             2 => [place(0, 1, 0), place(1, 2, 0), place(1, 2, 1)],
             _ => [place(0, 1, 0), place(1, 1, 0), place(2, 1, 0)],
@@ -190,28 +232,37 @@ impl Heads {
         scratch(lengths.max().unwrap_or(0))
     }
 
-    /// `softmax(q k' / sqrt(d) + mask)` for a tile of queries of one head, into `weights` (rows, Tk).
+    /// `softmax(q k' / sqrt(d) + bias + mask)` for a tile of queries of one head, into `weights` (rows, Tk).
     fn weigh<T: Real>(
         &self,
         example: usize,
         (first, rows): (usize, usize),
-        q: Matrix<'_, T>,
-        k: Matrix<'_, T>,
+        [q, k]: [Matrix<'_, T>; 2],
+        bias: &[T],
         weights: &mut [T],
     ) -> Result<()> {
         let (queries, keys) = self.size(example);
         multiply(weights, keys, self.scale(), q, k.t(), Write::Replace, Threads::One)?;
         let none = T::from_f64(f64::NEG_INFINITY);
+        let start = self.queries.ranges()[example].start + first;
         vectorised(
             #[inline(always)]
             || {
                 for (row, weights) in weights.chunks_exact_mut(keys.max(1)).take(rows).enumerate() {
+                    if let Some(places) = &self.bias {
+                        places.add(example, start + row, bias, weights);
+                    }
                     self.visible.add(example, (first + row, queries), weights, none);
                     softmax_row(weights);
                 }
             },
         );
         Ok(())
+    }
+
+    /// The bias of one head among the operands.
+    fn bias_of<'a, const N: usize, T>(&self, data: &[&'a [T]; N], head: usize) -> &'a [T] {
+        self.bias.as_ref().map_or(&[], |places| &data[N - 1][head * places.size()..][..places.size()])
     }
 
     /// Drops what is dropped of the rows of weights, or of their gradients, of a tile of queries of one head. Each row has
@@ -244,7 +295,7 @@ impl Heads {
             let v = of_v.head(&data, (0, keys), head, columns)?;
             for (first, rows) in Self::tiles((queries, keys)) {
                 let q = of_q.head(&data, (first, rows), head, columns)?;
-                self.weigh(example, (first, rows), q, k, weights)?;
+                self.weigh(example, (first, rows), [q, k], self.bias_of(&data, head), weights)?;
                 self.drop(example, first, head, &mut weights[..rows * keys]);
                 let weights = Matrix::new(weights, rows, keys, keys)?;
                 let out = &mut out[first * self.width + head * columns..];
@@ -255,13 +306,15 @@ impl Heads {
     }
 
     /// The gradients of one example: with dP = do v' and D_i = sum_j p_ij dP_ij, dS = p (dP - D), dq = dS k,
-    /// dk = dS' q, dv = p' do. Dropout stands between p and v: it acts on the p of dv and on dP.
+    /// dk = dS' q, dv = p' do. Dropout stands between p and v: it acts on the p of dv and on dP. dS is also what the
+    /// bias of each pair receives, added to `sums` (H,P,P') if it is wanted.
     fn differentiate<const N: usize, T: Real>(
         &self,
         example: usize,
         data: [&[T]; N],
         grad: &[T],
         into: &mut Targets<'_, T, N>,
+        mut sums: Option<&mut [T]>,
         [weights, slopes]: [&mut [T]; 2],
     ) -> Result<()> {
         let (columns, places) = (self.columns(), self.places::<N>());
@@ -275,7 +328,7 @@ impl Heads {
             for (first, rows) in Self::tiles((queries, keys)) {
                 let q = of_q.head(&data, (first, rows), head, columns)?;
                 let grad = of_grad.head(&[grad], (first, rows), head, columns)?;
-                self.weigh(example, (first, rows), q, k, weights)?;
+                self.weigh(example, (first, rows), [q, k], self.bias_of(&data, head), weights)?;
                 // Tiles share keys and values, so later ones add to what the first wrote.
                 let mut write =
                     |place: Place, row: usize, scale, a: Matrix<'_, T>, b: Matrix<'_, T>| match &mut into
@@ -297,12 +350,24 @@ impl Heads {
                     dropped = &*slopes;
                 }
                 write(of_v, 0, T::one(), Matrix::new(dropped, rows, keys, keys)?.t(), grad)?;
-                if !wanted[0] && !wanted[1] {
+                if !wanted[0] && !wanted[1] && sums.is_none() {
                     continue;
                 }
                 multiply(slopes, keys, T::one(), grad, v.t(), Write::Replace, Threads::One)?;
                 self.drop(example, first, head, slopes);
                 through_softmax(keys, weights, slopes);
+                if let (Some(places), Some(sums)) = (&self.bias, &mut sums) {
+                    let sums = &mut sums[head * places.size()..][..places.size()];
+                    let start = self.queries.ranges()[example].start + first;
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            for (row, slopes) in slopes.chunks_exact(keys).enumerate() {
+                                places.gather(example, start + row, slopes, sums);
+                            }
+                        },
+                    );
+                }
                 let slopes = Matrix::new(slopes, rows, keys, keys)?;
                 write(of_q, first, self.scale(), slopes, k)?;
                 write(of_k, 0, self.scale(), slopes.t(), q)?;
@@ -332,7 +397,7 @@ impl Heads {
                 }
             };
             let width = parts * self.width;
-            if operand > 0 || N == 1 {
+            if operand > 0 || self.operands::<N>() == 1 {
                 let ranges = groups.iter().map(|group| group.keys.clone()).collect::<Vec<_>>();
                 for (group, data) in groups.iter_mut().zip(cut(data, width, ranges.into_iter(), clear)) {
                     group.into[operand] = Some(Slot { data, write });
@@ -393,6 +458,68 @@ fn through_softmax<T: Real>(keys: usize, weights: &[T], slopes: &mut [T]) {
     );
 }
 
+impl Heads {
+    /// The gradients of examples that see the same keys.
+    fn differentiate_group<const N: usize, T: Real>(
+        &self,
+        Group { members, mut into, .. }: Group<'_, T, N>,
+        data: [&[T]; N],
+        grad: &[T],
+        mut sums: Option<&mut [T]>,
+        scratch: &mut [Vec<T>; 2],
+    ) -> Result<()> {
+        for (example, queries) in members {
+            let (rows, keys) = self.size(example);
+            if self.operands::<N>() > 1 {
+                into[0] = queries;
+            }
+            if rows == 0 || keys == 0 {
+                let unwritten = into.iter_mut().flatten().filter(|slot| !slot.adds());
+                unwritten.for_each(|slot| slot.data.fill(T::zero()));
+            } else {
+                let own = self.own(data, example);
+                let range = &self.queries.ranges()[example];
+                let grad = &grad[range.start * self.width..range.end * self.width];
+                let scratch = scratch.each_mut().map(Vec::as_mut_slice);
+                self.differentiate(example, own, grad, &mut into, sums.as_deref_mut(), scratch)?;
+            }
+            into.iter_mut().skip(1).flatten().for_each(|slot| slot.write = Write::Add);
+        }
+        Ok(())
+    }
+
+    /// The gradients of all groups, and what they add up to for the bias.
+    fn differentiate_with_bias<const N: usize, T: Real>(
+        &self,
+        groups: Vec<Group<'_, T, N>>,
+        data: [&[T]; N],
+        grad: &[T],
+        Slot { data: total, write }: Slot<'_, T>,
+    ) -> Result<()> {
+        let size = groups.len().div_ceil(SUMS).max(1);
+        let mut groups = groups.into_iter();
+        let parts = (0..groups.len().div_ceil(size)).map(|_| groups.by_ref().take(size).collect());
+        let parts: Vec<Vec<_>> = parts.collect();
+        let sums = parts.into_par_iter().map(|groups| {
+            let (mut sums, mut scratch) = (vec![T::zero(); total.len()], [self.tile(), self.tile()]);
+            for group in groups {
+                self.differentiate_group(group, data, grad, Some(&mut sums), &mut scratch)?;
+            }
+            Ok(sums)
+        });
+        let sums = sums.collect::<Result<Vec<_>>>()?;
+        for_pieces(total, 1, |first, total| {
+            if write == Write::Replace {
+                total.fill(T::zero());
+            }
+            for sums in &sums {
+                total.iter_mut().zip(&sums[first..]).for_each(|(total, &sum)| *total += sum);
+            }
+        });
+        Ok(())
+    }
+}
+
 impl<const N: usize> Operation<N> for Heads {
     fn name(&self) -> &'static str {
         "attention"
@@ -417,41 +544,25 @@ impl<const N: usize> Operation<N> for Heads {
         grad: &[T],
         into: [Option<Slot<'_, T>>; N],
     ) -> Result<()> {
-        let data = dense(inputs)?;
+        let (data, mut into) = (dense(inputs)?, into);
+        let bias = if self.bias.is_some() { into[N - 1].take() } else { None };
         let wanted = self.places::<N>().map(|place| into[place.operand].is_some());
-        let slopes = usize::from(wanted[0] || wanted[1]);
+        let slopes = usize::from(wanted[0] || wanted[1] || bias.is_some());
         self.count(1 + slopes + wanted.into_iter().filter(|&wanted| wanted).count());
-        let grad_of = |example: usize| {
-            let rows = &self.queries.ranges()[example];
-            &grad[rows.start * self.width..rows.end * self.width]
-        };
-        self.targets(into)?.into_par_iter().try_for_each_init(
-            || [self.tile(), self.tile()],
-            |scratch, Group { members, mut into, .. }| -> Result<()> {
-                for (example, queries) in members {
-                    let (rows, keys) = self.size(example);
-                    if N > 1 {
-                        into[0] = queries;
-                    }
-                    if rows == 0 || keys == 0 {
-                        let unwritten = into.iter_mut().flatten().filter(|slot| !slot.adds());
-                        unwritten.for_each(|slot| slot.data.fill(T::zero()));
-                    } else {
-                        let scratch = scratch.each_mut().map(Vec::as_mut_slice);
-                        self.differentiate(
-                            example,
-                            self.own(data, example),
-                            grad_of(example),
-                            &mut into,
-                            scratch,
-                        )?;
-                    }
-                    into.iter_mut().skip(1).flatten().for_each(|slot| slot.write = Write::Add);
-                }
-                Ok(())
-            },
-        )
+        let groups = self.targets(into)?;
+        match bias {
+            Some(bias) => self.differentiate_with_bias(groups, data, grad, bias),
+            None => groups.into_par_iter().try_for_each_init(
+                || [self.tile(), self.tile()],
+                |scratch, group| self.differentiate_group(group, data, grad, None, scratch),
+            ),
+        }
     }
+}
+
+/// Rows of an operand, counted over all leading dimensions.
+fn rows(x: &Tensor) -> usize {
+    x.elem_count() / x.dim(D::Minus1).unwrap_or(1).max(1)
 }
 
 fn dense<'a, const N: usize, T: Real>(inputs: [Operand<'a, T>; N]) -> Result<[&'a [T]; N]> {

@@ -8,6 +8,7 @@
 
 mod activate;
 mod attention;
+mod bias;
 mod cross_entropy;
 mod dropout;
 mod embedding;
@@ -33,9 +34,12 @@ pub mod threads;
 pub mod vmath;
 
 pub use activate::{Activation, activate};
-pub use attention::{attention, cross_attention, self_attention};
+pub use attention::{
+    attention, biased_cross_attention, biased_self_attention, cross_attention, self_attention,
+};
+pub use bias::Bias;
 pub use cross_entropy::{IGNORE, cross_entropy, soft_cross_entropy};
-pub use dropout::{Dropout, dropout};
+pub use dropout::{Dropout, drop_path, dropout};
 pub use embedding::{embedding, gather_rows, gather_vectors, spread_vectors};
 pub use ipot::{Ipot, ipot};
 pub use layer_norm::layer_norm;

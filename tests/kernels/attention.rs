@@ -1,6 +1,6 @@
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use proptest::prelude::*;
-use vlp_bench::kernels::{self, Dropout, Mask, Spans, Tape, random::Key};
+use vlp_bench::kernels::{self, Bias, Dropout, Mask, Spans, Tape, random::Key};
 
 use super::{agrees, assert_close, check_gradients, flat, loss_and_gradients, normal};
 
@@ -213,6 +213,105 @@ fn weights_are_dropped_after_the_softmax_with_one_mask_forwards_and_backwards() 
     let zeros = kept.iter().filter(|&&w| w == 0.0).count() as f64 / kept.len() as f64;
     assert!((zeros - 0.3).abs() < 0.03, "{zeros}");
     assert!(kept.iter().zip(all).all(|(kept, all)| *kept == 0.0 || (kept * 0.7 - all).abs() < 1e-5));
+}
+
+/// The bias (1,Tq,Tk) of one head for queries and keys at these places, from (H,P,P').
+fn at_places(scores: &Tensor, head: usize, [queries, keys]: [&[u32]; 2]) -> Result<Tensor> {
+    let rows = |places: &[u32]| Tensor::new(places, scores.device());
+    scores.narrow(0, head, 1)?.index_select(&rows(queries)?, 1)?.index_select(&rows(keys)?, 2)
+}
+
+/// Attention with a bias, example by example and head by head.
+fn plain_biased(
+    [q, k, v]: [&Tensor; 3],
+    scores: &Tensor,
+    heads: usize,
+    [queries, keys]: [&Spans; 2],
+    places: [&[u32]; 2],
+) -> Result<Tensor> {
+    let columns = q.dim(1)? / heads;
+    let each = queries.ranges().iter().zip(keys.ranges()).map(|(own, seen)| {
+        let head = |head: usize| {
+            let part = |x: &Tensor, rows: &std::ops::Range<usize>| {
+                x.narrow(0, rows.start, rows.len())?
+                    .narrow(1, head * columns, columns)?
+                    .contiguous()?
+                    .unsqueeze(0)
+            };
+            let bias = at_places(scores, head, [&places[0][own.clone()], &places[1][seen.clone()]])?;
+            plain(&part(q, own)?, &part(k, seen)?, &part(v, seen)?, 1, &bias)?.squeeze(0)
+        };
+        Tensor::cat(&(0..heads).map(head).collect::<Result<Vec<_>>>()?, 1)
+    });
+    Tensor::cat(&each.collect::<Result<Vec<_>>>()?, 0)
+}
+
+#[test]
+fn a_bias_for_each_pair_of_places_has_the_values_and_gradients_of_its_formula() {
+    // More examples than sums of the gradient, places in runs, out of order, and some that nobody stands at.
+    let lengths: Vec<usize> = (0..19).map(|example| 1 + example % 5).collect();
+    let (spans, rows) = (Spans::of(lengths.iter().copied()), lengths.iter().sum::<usize>());
+    let places: Vec<u32> =
+        Key::new(4, 0, "places").below(rows / 2, 7).into_iter().chain(0..).take(rows).collect();
+    let places: Vec<u32> = places.into_iter().map(|place| place % 7).collect();
+    let (qkv, scores) =
+        (normal("qkv", &[rows, 12], DType::F64).unwrap(), normal("scores", &[2, 8, 9], DType::F64).unwrap());
+    let mask = Mask::itself(&spans, false);
+    agrees(
+        &[qkv.clone(), scores.clone()],
+        &|t| {
+            let bias = Bias { scores: &t[1], places: [&places, &places] };
+            kernels::biased_self_attention(&t[0], bias, 2, &mask, None)
+        },
+        &|t| {
+            let part = |index: usize| t[0].narrow(1, 4 * index, 4);
+            plain_biased([&part(0)?, &part(1)?, &part(2)?], &t[1], 2, [&spans; 2], [&places; 2])
+        },
+    );
+    // Two queries an example, over keys that examples share.
+    let queries = Spans::even(19, 2);
+    let keys = spans.take(&(0..19).map(|example| example % 4).collect::<Vec<_>>()).unwrap();
+    let firsts = vec![5u32; 38];
+    let (q, kv) = (qkv.narrow(0, 0, 38).unwrap().narrow(1, 0, 4).unwrap(), qkv.narrow(1, 4, 8).unwrap());
+    let across = Mask::across(queries.clone(), keys.clone());
+    agrees(
+        &[q.contiguous().unwrap(), kv.contiguous().unwrap(), scores],
+        &|t| {
+            let bias = Bias { scores: &t[2], places: [&firsts, &places] };
+            kernels::biased_cross_attention(&t[0], &t[1], bias, 2, &across, None)
+        },
+        &|t| {
+            let part = |index: usize| t[1].narrow(1, 4 * index, 4);
+            plain_biased([&t[0], &part(0)?, &part(1)?], &t[2], 2, [&queries, &keys], [&firsts, &places])
+        },
+    );
+}
+
+#[test]
+fn a_bias_of_zeros_changes_no_bit_and_dropout_is_that_without_it() {
+    let qkv = normal("qkv", &[3, 7, 12], DType::F32).unwrap();
+    let (zeros, places) =
+        (Tensor::zeros((2, 7, 7), DType::F32, &Device::Cpu).unwrap(), [0, 1, 2, 3, 4, 5, 6].repeat(3));
+    for dropout in [None, Some(Dropout { p: 0.3, key: Key::new(1, 2, "weights") })] {
+        for mask in [Mask::None, Mask::Causal] {
+            let bias = Bias { scores: &zeros, places: [&places, &places] };
+            let biased = kernels::biased_self_attention(&qkv, bias, 2, &mask, dropout).unwrap();
+            assert_eq!(flat(&biased), flat(&kernels::self_attention(&qkv, 2, &mask, dropout).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn a_bias_that_does_not_fit_is_refused() {
+    let qkv = normal("qkv", &[1, 3, 12], DType::F64).unwrap();
+    let message = |dims: [usize; 3], places: &[u32]| {
+        let scores = normal("scores", &dims, DType::F64).unwrap();
+        let bias = Bias { scores: &scores, places: [places, places] };
+        kernels::biased_self_attention(&qkv, bias, 2, &Mask::None, None).unwrap_err().to_string()
+    };
+    assert!(message([3, 4, 4], &[0, 1, 2]).contains("for 2 heads and [3, 3] rows"));
+    assert!(message([2, 4, 4], &[0, 1]).contains("places of 2 queries and 2 keys"));
+    assert!(message([2, 4, 4], &[0, 4, 1]).contains("place 4 of 4"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use proptest::prelude::*;
-use vlp_bench::kernels::{self, Activation, Dropout, Tape, random::Key};
+use vlp_bench::kernels::{self, Activation, Dropout, Spans, Tape, random::Key};
 
 use super::{agrees, check_gradients, normal};
 
@@ -280,4 +280,26 @@ proptest! {
         let fused = |t: &[Tensor]| kernels::layer_norm(&kernels::linear(&t[0], &t[1], Some(&t[2]))?, &t[2], &t[2], 1e-3);
         check_gradients(&[x, w, g], &fused);
     }
+}
+
+#[test]
+fn stochastic_depth_drops_whole_examples_and_scales_the_others() {
+    let spans = Spans::of((0..400).map(|example| 1 + example % 3));
+    let rows = spans.ranges().last().unwrap().end;
+    let x = normal("x", &[rows, 3], DType::F64).unwrap();
+    check_gradients(std::slice::from_ref(&x), &|t| kernels::drop_path(&t[0], &spans, drops()));
+    let (kept, all) = (kernels::drop_path(&x, &spans, drops()).unwrap(), x.to_vec2::<f64>().unwrap());
+    let kept = kept.to_vec2::<f64>().unwrap();
+    let mut dropped = 0;
+    for range in spans.ranges() {
+        let gone = kept[range.start][0] == 0.0;
+        dropped += usize::from(gone);
+        let scale = if gone { 0.0 } else { 1.0 / 0.7 };
+        for (kept, x) in kept[range.clone()].iter().flatten().zip(all[range.clone()].iter().flatten()) {
+            assert!((kept - scale * x).abs() < 1e-12);
+        }
+    }
+    assert!((dropped as f64 / 400.0 - 0.3).abs() < 0.1, "{dropped}");
+    let short = Spans::even(2, 3);
+    assert!(kernels::drop_path(&x, &short, drops()).unwrap_err().to_string().contains("do not fill"));
 }

@@ -1,5 +1,5 @@
 use candle_core::{DType, Device, Result, Tensor};
-use vlp_bench::kernels::{self, Activation, Dropout, Mask, optim, random::Key};
+use vlp_bench::kernels::{self, Activation, Bias, Dropout, Mask, optim, random::Key};
 
 use super::{flat, loss_and_gradients, normal};
 
@@ -68,6 +68,19 @@ fn attention_gives_equal_bits_at_any_number_of_threads() {
     for (batch, length, heads, columns) in [(1, 17, 2, 8), (7, 65, 6, 32), (3, 197, 2, 64)] {
         let qkv = normal("qkv", &[batch, length, 3 * heads * columns], DType::F32).unwrap();
         equal_bits(&[qkv], |t| kernels::self_attention(&t[0], heads, &Mask::Causal, None));
+    }
+}
+
+#[test]
+fn the_gradient_of_a_bias_has_equal_bits_at_any_number_of_threads() {
+    for (batch, length) in [(1, 17), (16, 9), (41, 23)] {
+        let qkv = normal("qkv", &[batch, length, 48], DType::F32).unwrap();
+        let scores = normal("scores", &[2, length, length], DType::F32).unwrap();
+        let places = (0..length as u32).collect::<Vec<_>>().repeat(batch);
+        equal_bits(&[qkv, scores], |t| {
+            let bias = Bias { scores: &t[1], places: [&places, &places] };
+            kernels::biased_self_attention(&t[0], bias, 2, &Mask::None, None)
+        });
     }
 }
 
