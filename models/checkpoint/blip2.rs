@@ -28,7 +28,8 @@ const RETRIEVAL: Class = Class {
 
 const GENERATION: Class = Class {
     name: "Blip2ForConditionalGeneration",
-    inputs: &["pixel_values", "input_ids", "attention_mask"],
+    // The last two for an encoder-decoder, whose logits are those of the decoder's words.
+    inputs: &["pixel_values", "input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask"],
     outputs: &["logits", "qformer_outputs.last_hidden_state", "vision_outputs.last_hidden_state"],
 };
 
@@ -384,11 +385,20 @@ impl Forward for Generation {
     fn forward(&self, given: &Given) -> Result<Outputs> {
         let (model, image, ids) = (&self.model, given.image("pixel_values")?, given.ids("input_ids")?);
         let (prefix, mask) = (model.prefix(&image)?, given.mask("attention_mask", &ids)?);
+        let place = |words: Tensor| self.place(&ids, &words, &prefix);
+        let packing = Packing::new(&mask)?;
         let hidden = match &model.language {
             Language::Opt(opt) => {
-                let packing = Packing::new(&mask)?;
-                let x = packing.pack(&self.place(&ids, &opt.embed(&ids)?, &prefix)?)?;
+                let x = packing.pack(&place(opt.embed(&ids)?)?)?;
                 packing.unpack(&opt.forward(&x, packing.spans(), None)?)?
+            }
+            Language::T5(t5) => {
+                let x = packing.pack(&place(t5.embed(&ids)?)?)?;
+                let answers = given.ids("decoder_input_ids")?;
+                let written = Packing::new(&given.mask("decoder_attention_mask", &answers)?)?;
+                let answers = written.pack_ids(&answers)?;
+                let answers = (&answers, written.spans());
+                written.unpack(&t5.forward((&x, packing.spans()), answers, None)?)?
             }
         };
         let outputs = [

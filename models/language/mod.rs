@@ -8,11 +8,14 @@ use super::{Text, Tokens, Vars};
 use crate::kernels::random::Key;
 
 pub mod opt;
+pub mod t5;
 
 /// A model that continues texts.
 pub enum Language {
     /// [`opt`]
     Opt(opt::Opt),
+    /// [`t5`]
+    T5(t5::T5),
 }
 
 impl Language {
@@ -24,6 +27,7 @@ impl Language {
     pub fn continues(&self, prefix: &Tensor, text: &Text, noise: Option<Key>) -> Result<Tokens> {
         match self {
             Self::Opt(model) => model.continues(prefix, text, noise),
+            Self::T5(model) => model.continues(prefix, text, noise),
         }
     }
 
@@ -34,16 +38,19 @@ impl Language {
     pub fn predict_words(&self, hidden: &Tensor) -> Result<Tensor> {
         match self {
             Self::Opt(model) => model.predict_words(hidden),
+            Self::T5(model) => model.predict_words(hidden),
         }
     }
 }
 
-/// A language model in an experiment file: `{opt: {..}}`.
+/// A language model in an experiment file: `{opt: {..}}` or `{t5: {..}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Config {
     /// [`opt`]
     Opt(opt::Config),
+    /// [`t5`]
+    T5(t5::Config),
 }
 
 impl Config {
@@ -51,6 +58,7 @@ impl Config {
     pub fn width(&self) -> usize {
         match self {
             Self::Opt(config) => config.layers.width,
+            Self::T5(config) => config.layers.width,
         }
     }
 
@@ -58,6 +66,7 @@ impl Config {
     pub fn faults(&self, prefix: usize, words: usize) -> Vec<String> {
         match self {
             Self::Opt(config) => config.faults(prefix + words),
+            Self::T5(config) => config.faults(),
         }
     }
 
@@ -68,6 +77,7 @@ impl Config {
     pub fn build(&self, vars: &Vars, words: usize) -> Result<Language> {
         Ok(match self {
             Self::Opt(config) => Language::Opt(opt::Opt::new(vars, config, words)?),
+            Self::T5(config) => Language::T5(t5::T5::new(vars, config, words)?),
         })
     }
 }

@@ -229,6 +229,11 @@ def first_stage(case, config, lengths, features):
 def generation(case, config, lengths, side="right", targets=None):
     """A language model behind the queries, which stand where the prompt holds the image token."""
     model = Blip2ForConditionalGeneration(config).eval()
+    if targets:
+        # Version 1.1 predicts words by a table of its own, which this version of transformers ties at first.
+        language = model.language_model
+        assert not language.config.scale_decoder_outputs
+        language.lm_head.weight = nn.Parameter(torch.empty_like(language.lm_head.weight))
     fill(model)
     ids, mask = texts(lengths, config.image_token_index, side)
     count = config.num_query_tokens
@@ -316,3 +321,34 @@ with torch.no_grad():
         text_config=opt.to_dict(),
     )
     generation("opt_left", config, [4, 7], side="left")
+    t5 = T5Config(
+        vocab_size=31,
+        d_model=12,
+        d_kv=4,
+        d_ff=22,
+        num_layers=2,
+        num_heads=3,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=9,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        decoder_start_token_id=0,
+    )
+    config = Blip2Config(
+        vision_config=vision(10, 1, 1, 12, 10, 5),
+        qformer_config=qformer(15, 2, 3, 22, image=10, frequency=2),
+        num_query_tokens=3,
+        image_token_index=30,
+        text_config=t5.to_dict(),
+    )
+    generation("t5", config, [6, 2, 11], targets=[5, 12, 3])
+    t5 = t5.to_dict() | {"d_kv": 7, "num_heads": 1, "num_layers": 1, "num_decoder_layers": 1}
+    t5 |= {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 19}
+    config = Blip2Config(
+        vision_config=vision(12, 1, 3, 12, 8, 4),
+        qformer_config=qformer(12, 1, 1, 30, image=12, frequency=1),
+        num_query_tokens=1,
+        image_token_index=30,
+        text_config=t5,
+    )
+    generation("t5_left", config, [14, 20], side="left", targets=[22, 4])

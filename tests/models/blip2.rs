@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::{Device, Tensor};
 use vlp_bench::kernels::random::Key;
 use vlp_bench::models::store::Role;
-use vlp_bench::models::{Attend, Config, Image, Model, Store, Text, View};
+use vlp_bench::models::{Ability, Attend, Config, Image, Model, Store, Text, View};
 
 use super::{INPUTS, pairs, weighed};
 
@@ -179,27 +179,65 @@ fn an_image_tower_of_clip_has_the_place_of_the_image_encoder() {
 
 const OPT: &str = "queries: 3, language: {opt: {layers: {width: 24, depth: 2, heads: 2}, positions: 10}}";
 
+const T5: &str = "queries: 3, language: {t5: {layers: {width: 24, depth: 2, heads: 3, mlp: 20}, head: 5}}";
+
 #[test]
 fn behind_a_prefix_a_word_changes_itself_and_what_follows_and_every_word_sees_the_image() {
-    let model = build(OPT);
-    let (image, text) = views();
-    let before = generated(&*model, &image, &text);
-    assert_eq!(before.dims(), [3, INPUTS.words, 24]);
-    let changes = differences(&before, &generated(&*model, &image, &changed(&text, 3)));
-    for (place, &change) in changes[0].iter().enumerate() {
-        assert_eq!(change > 1e-4, place >= 3, "{place}: {change}");
-    }
-    let changes = differences(&before, &generated(&*model, &other_image(), &text));
-    for (changes, length) in changes.iter().zip(LENGTHS) {
-        assert!(changes[..length].iter().all(|&change| change > 1e-5), "{changes:?}");
+    // An encoder-decoder predicts nothing after the end of a text.
+    for (stage, last) in [(OPT, 0), (T5, 1)] {
+        let model = build(stage);
+        let (image, text) = views();
+        let before = generated(&*model, &image, &text);
+        assert_eq!(before.dims(), [3, INPUTS.words, 24]);
+        let changes = differences(&before, &generated(&*model, &image, &changed(&text, 3)));
+        for (place, &change) in changes[0].iter().enumerate() {
+            assert_eq!(change > 1e-4, (3..LENGTHS[0] - last).contains(&place), "{place}: {change}");
+        }
+        let changes = differences(&before, &generated(&*model, &other_image(), &text));
+        for (changes, length) in changes.iter().zip(LENGTHS) {
+            assert!(changes[..length - last].iter().all(|&change| change > 1e-5), "{changes:?}");
+        }
     }
 }
 
 #[test]
-fn a_frozen_language_model_teaches_every_part_in_front_of_it() {
-    for stage in [OPT] {
-        let freeze = ["language.*".to_owned(), "image.*".to_owned()];
-        let store = Store::new(&Device::Cpu, 1, &freeze);
+fn an_encoder_decoder_predicts_the_second_half_of_a_text_that_is_split_anew_in_training() {
+    let model = build(T5);
+    let (image, text) = pairs(&LENGTHS).unwrap();
+    let fused = |noise: Option<u64>| {
+        let key = |purpose| noise.map(|seed| Key::new(seed, 0, purpose));
+        let views = (View::new(image.clone(), key("image")), View::new(text.clone(), key("text")));
+        model.fuse(&views.0, &views.1, Attend::Causal).unwrap().text
+    };
+    let mask = |noise| fused(noise).mask.unwrap().to_vec2::<f32>().unwrap();
+    let places = |noise| -> Vec<Vec<usize>> {
+        let rows = mask(noise).into_iter();
+        rows.map(|row| (0..row.len()).filter(|&place| row[place] == 1.0).collect()).collect()
+    };
+    for (places, length) in places(None).into_iter().zip(LENGTHS) {
+        assert_eq!(places, (0..length - 1).collect::<Vec<_>>());
+    }
+    let mut firsts = BTreeSet::new();
+    for seed in 0..40 {
+        for (places, length) in places(Some(seed)).into_iter().zip(LENGTHS) {
+            assert_eq!(places, (places[0]..length - 1).collect::<Vec<_>>());
+            if length == LENGTHS[0] {
+                firsts.insert(places[0]);
+            }
+        }
+    }
+    assert_eq!(firsts, (0..LENGTHS[0] - 1).collect());
+    let hidden = fused(Some(1)).hidden.abs().unwrap().max(2).unwrap().to_vec2::<f32>().unwrap();
+    for (hidden, mask) in hidden.iter().zip(mask(Some(1))) {
+        assert!(hidden.iter().zip(mask).all(|(&hidden, mask)| (hidden > 0.0) == (mask == 1.0)));
+    }
+}
+
+#[test]
+fn a_language_model_teaches_every_part_in_front_of_it_frozen_or_not() {
+    for (stage, freeze) in [OPT, T5].into_iter().flat_map(|stage| [(stage, false), (stage, true)]) {
+        let patterns = if freeze { vec!["language.*".to_owned(), "image.*".to_owned()] } else { Vec::new() };
+        let store = Store::new(&Device::Cpu, 1, &patterns);
         let config = config(stage);
         let model = config.build(&store.student(), &INPUTS).unwrap();
         let (image, text) = views();
@@ -207,13 +245,26 @@ fn a_frozen_language_model_teaches_every_part_in_front_of_it() {
         assert_eq!(logits.dims()[2], config.dims(&INPUTS).vocabulary);
         let gradients = weighed(&logits, "words").unwrap().backward().unwrap();
         for (name, entry) in store.entries() {
-            let frozen = name.starts_with("language.") || name.starts_with("image.");
+            let frozen = freeze && (name.starts_with("language.") || name.starts_with("image."));
             assert_eq!(entry.role == Role::Frozen, frozen, "{name}");
-            assert_eq!(gradients.get(entry.var.as_tensor()).is_none(), frozen, "{name}");
+            let gradient = gradients.get(entry.var.as_tensor());
+            let norm = gradient.map(|g| g.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap());
+            assert_eq!(norm.is_some_and(|norm| norm > 0.0 && norm.is_finite()), !frozen, "{name}: {norm:?}");
         }
         let reads = |name: &String| name.starts_with("qformer.") && name.contains("word");
         assert!(!store.entries().keys().any(reads), "the Q-Former keeps a text branch");
     }
+}
+
+#[test]
+fn a_second_stage_is_refused_what_the_text_branch_did() {
+    let config = config(OPT);
+    let (image, text) = views();
+    let error = build(OPT).fuse(&image, &text, Attend::Both).err().unwrap().to_string();
+    for ability in Ability::ALL.into_iter().filter(|ability| !config.abilities().contains(ability)) {
+        assert!(config.lacks(ability).starts_with("blip2 "), "{ability}");
+    }
+    assert!(error.starts_with(config.lacks(Ability::Fuse)), "{error}");
 }
 
 #[test]
@@ -241,6 +292,16 @@ fn every_fault_of_blip2_is_listed_at_once() {
             "language.opt.layers.width 128 does not divide into 3 heads",
             "language.opt.positions is 9: prefix and text have 10 tokens",
             "language.opt.dropout 2 is not in [0, 1)",
+        ]
+    );
+    assert_eq!(
+        faults("language: {t5: {layers: {depth: 0}, head: 0, buckets: 3, distance: 1, dropout: -1}}"),
+        [
+            "language.t5.layers.depth is 0: give it at least one layer",
+            "language.t5.head is 0: an attention head needs a width",
+            "language.t5.buckets is 3: two directions need at least 4",
+            "language.t5.distance is 1: 1 distances have buckets of their own",
+            "language.t5.dropout -1 is not in [0, 1)",
         ]
     );
 }
