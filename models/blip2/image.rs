@@ -87,10 +87,10 @@ impl Encoder {
         })
     }
 
-    /// Images of which the normalised features (B,N,D') are at hand.
+    /// A view of images whose normalised features (B,N,D') are at hand, and nothing else.
     ///
     /// # Errors
-    /// None today.
+    /// As [`View::memo`].
     pub fn seen(features: Tensor) -> Result<View<Image>> {
         let view = View::new(Image { pixels: None, regions: None, masked: None }, None);
         view.memo(FEATURES, |_| Ok(Tokens { hidden: features, mask: None }))?;

@@ -42,7 +42,9 @@ pub use image::Vit;
 
 pub(super) use generator::Generator;
 pub(super) use image::Encoder;
-use qformer::{QFormer, Sizes};
+pub(super) use qformer::QFormer;
+
+use qformer::Sizes;
 
 const TEMPERATURE: f64 = 0.07;
 /// Why the second stage does less.
@@ -104,7 +106,7 @@ impl Config {
         self.qformer.spec(Activation::Gelu, bert::EPS, self.dropout)
     }
 
-    fn sizes(&self) -> Sizes {
+    pub(super) fn sizes(&self) -> Sizes {
         Sizes {
             queries: self.queries,
             depth: self.qformer.depth,

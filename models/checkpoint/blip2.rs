@@ -6,8 +6,8 @@ use serde_json::{Value as Json, json};
 use super::settings::activation_name;
 use super::{Class, Forward, Given, Layout, Outputs, Published, Settings, language};
 use crate::kernels;
-use crate::models::blip2::{Blip2, Config, Encoder, Generator, Vit};
-use crate::models::language::Language;
+use crate::models::blip2::{Blip2, Config, Encoder, Generator, QFormer, Vit};
+use crate::models::language::{self as languages, Language, opt};
 use crate::models::nn::{Linear, Packing, Tower, bert, fan_in};
 use crate::models::{Attend, Inputs, Model, Text, Vars, View};
 use crate::token::MASK;
@@ -140,7 +140,7 @@ impl Published for Config {
                     language::names(language, layout);
                 }
             }
-            "Blip2QFormerModel" => self.qformer_names("", true, layout),
+            "Blip2QFormerModel" => self.qformer_names("", self.language.is_none(), layout),
             "Blip2Qformer" => {
                 self.query_names(layout);
                 embeddings("Qformer.bert.embeddings", layout);
@@ -170,6 +170,11 @@ impl Published for Config {
     }
 
     fn open(&self, inputs: &Inputs, theirs: &Settings, vars: &Vars) -> Result<Box<dyn Forward>> {
+        if theirs.class() == Some(QFORMER.name) {
+            let words = self.language.is_none().then_some([inputs.vocabulary + 1, inputs.words]);
+            let qformer = QFormer::new(&vars.at("qformer"), &self.spec(), &self.sizes(), words)?;
+            return Ok(Box::new(Queries(qformer)));
+        }
         if let Some(language) = &self.language {
             let model = Generator::new(vars, self, language, inputs)?;
             let Some(image) = theirs.usize_or_none("image_token_index")? else {
@@ -182,7 +187,6 @@ impl Published for Config {
         let head = || Linear::new(&vars.at("itm.head"), [width, 2], fan_in(width), Some(fan_in(width)));
         let skipped = theirs.usize_or_none("image_token_index")?.map_or(0, |_| self.queries);
         Ok(match theirs.class() {
-            Some("Blip2QFormerModel") => Box::new(Queries(model)),
             Some("Blip2Qformer") => Box::new(FirstStage { model, head: head()? }),
             _ => Box::new(Retrieval { model, head: head()?, skipped }),
         })
@@ -221,12 +225,16 @@ fn inputs(size: usize, qformer: &Settings) -> Result<Inputs> {
     Ok(Inputs { size, words, vocabulary, region_features: 0, region_classes: 0 })
 }
 
-/// A Q-Former whose queries and image features are given: the parts that it lacks are as small as can be.
+/// A Q-Former whose queries and image features are given: the parts that it lacks are as small as can be. Without a text
+/// branch it is that of the second stage.
 fn qformer_alone(theirs: &Settings) -> Result<(Config, Inputs)> {
     let width = theirs.usize("encoder_hidden_size", 1408)?;
-    let image = Tower { width, depth: 1, heads: 1, mlp: Some(1) };
-    let inputs = inputs(1, theirs)?;
-    Ok((Config { image, patch: 1, queries: 1, embed: 1, ..queries(theirs, true)? }, inputs))
+    let (image, inputs) = (Tower { width, depth: 1, heads: 1, mlp: Some(1) }, inputs(1, theirs)?);
+    let words = theirs.flag("use_qformer_text_input", false)?;
+    let none = Tower { width: 1, depth: 1, heads: 1, mlp: Some(1) };
+    let language = opt::Config { layers: none, positions: 1 + inputs.words, dropout: 0.0 };
+    let language = (!words).then_some(languages::Config::Opt(language));
+    Ok((Config { image, patch: 1, queries: 1, embed: 1, language, ..queries(theirs, words)? }, inputs))
 }
 
 /// Words and positions, without their normalisation.
@@ -410,13 +418,13 @@ impl Forward for Generation {
     }
 }
 
-struct Queries(Blip2);
+struct Queries(QFormer);
 
 impl Forward for Queries {
     fn forward(&self, given: &Given) -> Result<Outputs> {
         let (queries, features) =
             (given.floats("query_embeds", 3)?, given.floats("encoder_hidden_states", 3)?);
-        let hidden = self.0.qformer.ask(&queries, &features)?;
+        let hidden = self.0.ask(&queries, &features)?;
         let first = hidden.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?;
         Ok([("last_hidden_state".to_owned(), hidden), ("pooler_output".to_owned(), first)].into())
     }

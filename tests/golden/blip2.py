@@ -270,7 +270,7 @@ def generation(case, config, lengths, side="right", targets=None):
 torch.manual_seed(0)
 with torch.no_grad():
     queries("queries", qformer(15, 3, 3, 22, image=10, frequency=2, text=True), batch=3, count=4, features=6)
-    queries("queries_frequent", qformer(12, 2, 1, 50, image=7, frequency=1, text=True), batch=2, count=1, features=3)
+    queries("queries_frequent", qformer(12, 2, 1, 50, image=7, frequency=1), batch=2, count=1, features=3)
     config = Blip2Config(
         vision_config=vision(12, 2, 1, 26, 10, 5),
         qformer_config=qformer(18, 3, 3, 31, image=12, frequency=2, text=True),

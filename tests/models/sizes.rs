@@ -119,6 +119,20 @@ fn blip2_has_the_published_number_of_parameters() {
     assert_eq!(count(&["project_image.", "project_text.", "temperature"]), 2 * (768 * 256 + 256) + 1);
 }
 
+/// Of transformers' OPTForCausalLM and T5ForConditionalGeneration in the sizes of OPT-2.7B and Flan-T5-XL, the latter with
+/// a table of its own for predictions.
+#[test]
+fn the_language_models_of_blip2_have_the_published_numbers_of_parameters() {
+    let opt = "opt: {layers: {width: 2560, depth: 32, heads: 32, mlp: 10240}, positions: 2048}";
+    let t5 = "t5: {layers: {width: 2048, depth: 24, heads: 32, mlp: 5120}, head: 64}";
+    for (language, vocabulary, parameters) in [(opt, 50_272, 2_651_596_800), (t5, 32_128, 2_849_757_184)] {
+        let config: Config = serde_yaml::from_str(&format!("blip2: {{language: {{{language}}}}}")).unwrap();
+        let entries = outline(&config, &Inputs { vocabulary, ..INPUTS }).entries().into_iter();
+        let language = entries.filter(|(name, _)| name.starts_with("language."));
+        assert_eq!(language.map(|(_, entry)| entry.shape.elem_count()).sum::<usize>(), parameters);
+    }
+}
+
 /// Twice the multiply-adds of every matrix product, counted by hand for a model of one layer in each part.
 #[test]
 fn a_joint_pass_makes_the_matrix_products_that_the_paper_describes() {
