@@ -26,7 +26,7 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::language;
-use super::nn::{Linear, Patches, Spec, Tower, bert, deviation, dropout_faults, first, unit};
+use super::nn::{Linear, Patches, Spec, Tower, bert, dropout_faults, fan_in, first, unit};
 use super::{
     Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Model, ModelConfig, Text, Tokens,
     Vars, View,
@@ -203,8 +203,8 @@ impl Blip2 {
         let text = Some([words + 1, inputs.words]);
         let qformer = QFormer::new(&vars.at("qformer"), &spec, &config.sizes(), text)?;
         let project = |name: &str| {
-            let (init, zero) = (Init::Normal { std: deviation(spec.width) }, Init::Constant(0.0));
-            Linear::new(&vars.at(name), [spec.width, config.embed], init, Some(zero))
+            let init = fan_in(spec.width);
+            Linear::new(&vars.at(name), [spec.width, config.embed], init, Some(init))
         };
         let decoder = bert::Decoder::new(&vars.at("decoder"), qformer.table()?, &spec)?;
         Ok(Self {
