@@ -213,19 +213,9 @@ pub trait ModelConfig {
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>>;
 }
 
-/// The text of a model's file.
-macro_rules! source_of {
-    ($module:ident) => {
-        include_str!(concat!(stringify!($module), ".rs"))
-    };
-    ($module:ident $file:literal) => {
-        include_str!($file)
-    };
-}
-
 /// Writes the closed list of models: the enum that the experiment file's `model:` is read into, and the registry over it.
 macro_rules! models {
-    ($($Variant:ident($module:ident $(in $file:literal)?)),* $(,)?) => {
+    ($($Variant:ident($module:ident)),* $(,)?) => {
         /// The model of an experiment: `model: {<name>: {..}}`.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
@@ -246,7 +236,7 @@ macro_rules! models {
 
             /// The text of its file, from which its description and deviations are read.
             pub fn source(&self) -> &'static str {
-                match self { $(Self::$Variant(_) => source_of!($module $($file)?),)* }
+                match self { $(Self::$Variant(_) => include_str!(concat!(stringify!($module), ".rs")),)* }
             }
 
             /// The first sentence of its file.
@@ -272,5 +262,5 @@ macro_rules! models {
 models! {
     Clip(clip),
     Albef(albef),
-    Blip2(blip2 in "blip2/mod.rs"),
+    Blip2(blip2),
 }

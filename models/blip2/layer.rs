@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor, bail};
 
 use crate::kernels::{self, Dropout, Mask, Spans, random::Key};
 use crate::models::nn::{
-    CrossAttention, Joined, LayerNorm, Mlp, Residual, Seen, SelfAttention, Spec, Start, deviation, drops,
+    CrossAttention, LayerNorm, Mlp, Prefixed, Residual, Seen, SelfAttention, Spec, Start, deviation, drops,
 };
 use crate::models::{Image, Init, Vars};
 
@@ -145,7 +145,7 @@ impl Layer {
         &self,
         before: &Tensor,
         x: &Tensor,
-        (joined, words): (&Joined, &Spans),
+        (joined, words): (&Prefixed, &Spans),
         noise: Option<Key>,
     ) -> Result<Tensor> {
         let (layer, joined) = (self.clone(), joined.clone());
@@ -164,14 +164,14 @@ impl Layer {
         })
     }
 
-    /// Joined queries and words (R,D) that see each other.
+    /// Prefixed queries and words (R,D) that see each other.
     ///
     /// # Errors
     /// Without a half for words.
     pub fn both(
         &self,
         x: &Tensor,
-        joined: &Joined,
+        joined: &Prefixed,
         across: Option<&Across>,
         noise: Option<Key>,
     ) -> Result<Tensor> {

@@ -22,7 +22,7 @@ use candle_core::{Result, Tensor, bail};
 use super::image::Encoder;
 use super::layer::Layer;
 use crate::kernels::{self, Mask, Spans, random::Key};
-use crate::models::nn::{Joined, LayerNorm, Packing, Seen, Spec, Words, deviation, drops, within};
+use crate::models::nn::{LayerNorm, Packing, Prefixed, Seen, Spec, Words, deviation, drops, within};
 use crate::models::view::joint_noise;
 use crate::models::{Image, Init, Rows, Text, Tokens, Vars, View};
 
@@ -239,7 +239,7 @@ impl QFormer {
         if let Some(examples) = examples {
             spans = spans.take(&examples.to_vec1::<u32>()?)?;
         }
-        let joined = Joined::new((&spans, batch * queries), packing.spans(), input.ids.device())?;
+        let joined = Prefixed::new((&spans, batch * queries), packing.spans(), input.ids.device())?;
         let mut x = self.read(&self.decode_first(&input.ids)?, &packing, noise)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let before = self.query_keys(index, &whole, encoder)?;
@@ -274,7 +274,7 @@ struct Pair {
     seen: Seen<Image>,
     /// The rows of each example's queries among those of all queries.
     queries: Spans,
-    joined: Joined,
+    joined: Prefixed,
     noise: Option<Key>,
 }
 
@@ -286,7 +286,7 @@ impl Pair {
         let (batch, queries) = (seen.spans().ranges().len(), qformer.queries.dim(0)?);
         let spans = Spans::even(batch, queries);
         Ok(Self {
-            joined: Joined::new((&spans, batch * queries), packing.spans(), input.ids.device())?,
+            joined: Prefixed::new((&spans, batch * queries), packing.spans(), input.ids.device())?,
             seen,
             ids: input.ids.clone(),
             packing,

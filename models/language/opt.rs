@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::{self, Activation, Mask, Spans, random::Key};
-use crate::models::nn::{Joined, LayerNorm, Packing, PreNorm, Start, Tower, deviation, dropout_faults};
+use crate::models::nn::{LayerNorm, Packing, PreNorm, Prefixed, Start, Tower, deviation, dropout_faults};
 use crate::models::{Init, Text, Tokens, Vars};
 
 const EPS: f64 = 1e-5;
@@ -102,7 +102,7 @@ impl Opt {
     pub fn continues(&self, prefix: &Tensor, text: &Text, noise: Option<Key>) -> Result<Tokens> {
         let (batch, length, _) = prefix.dims3()?;
         let (packing, before) = (Packing::new(&text.mask)?, Spans::even(batch, length));
-        let joined = Joined::new((&before, batch * length), packing.spans(), prefix.device())?;
+        let joined = Prefixed::new((&before, batch * length), packing.spans(), prefix.device())?;
         let x = joined.join(prefix, &packing.pack(&self.embed(&text.ids)?)?)?;
         let hidden = joined.second(&self.forward(&x, joined.spans(), noise)?)?;
         Ok(Tokens { hidden: packing.unpack(&hidden)?, mask: Some(text.mask.clone()) })

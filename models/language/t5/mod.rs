@@ -10,7 +10,7 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::{self, Spans, random::Key};
-use crate::models::nn::{Joined, Packing, Tower, dropout_faults, within};
+use crate::models::nn::{Packing, Prefixed, Tower, dropout_faults, within};
 use crate::models::{Init, Text, Tokens, Vars};
 use crate::token::PAD;
 
@@ -135,7 +135,7 @@ impl T5 {
         let (batch, length, _) = prefix.dims3()?;
         let halves = Halves::new(text, within(noise, SPLIT))?;
         let before = Spans::even(batch, length);
-        let joined = Joined::new((&before, batch * length), halves.read.spans(), prefix.device())?;
+        let joined = Prefixed::new((&before, batch * length), halves.read.spans(), prefix.device())?;
         let x = joined.join(prefix, &halves.read.pack(&self.embed(&text.ids)?)?)?;
         let written = halves.predicting.spans();
         let hidden = self.forward((&x, joined.spans()), (&halves.ids, written), noise)?;

@@ -1,5 +1,6 @@
-//! Two sequences an example, one behind the other, of which each layer may treat the parts apart: queries and words, or a
-//! prefix and the text that continues it.
+//! A prefix before the sequence of each example, without padding: queries before words, or vectors before the text that
+//! continues them. Any rows may be a prefix, also those of other examples or of several, and each layer may treat the two
+//! parts apart.
 
 use candle_core::{Device, Result, Tensor};
 
@@ -7,7 +8,7 @@ use crate::kernels::{self, Spans};
 
 /// Where the rows of two sequences stand when those of each example are joined.
 #[derive(Clone)]
-pub struct Joined {
+pub struct Prefixed {
     /// For each joined row its row in the two sequences laid end to end, u32.
     order: Tensor,
     /// The joined rows that are the first sequence's, and those that are the second's, u32.
@@ -15,7 +16,7 @@ pub struct Joined {
     spans: Spans,
 }
 
-impl Joined {
+impl Prefixed {
     /// Of the examples that `first` names among `rows` rows (any of them, any number of times) and of `second`, whose
     /// examples follow one another.
     ///
