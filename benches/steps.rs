@@ -112,7 +112,7 @@ fn batch(pairs: usize, inputs: &Inputs) -> Result<Batch> {
     };
     let keys: Vec<u64> = (0..pairs as u64).collect();
     Ok(Batch {
-        image: Image { pixels: Some(pixels), regions: None, masked: None, sizes: None },
+        image: Image { pixels: Some(pixels), ..Image::default() },
         text,
         word_starts,
         image_keys: keys.clone(),

@@ -134,7 +134,7 @@ pub fn image(host: &HostBatch, size: usize, device: &Device) -> Result<Image> {
     let pixels = tensor(&host.pixels, (host.size, 3, size, size), device)?;
     let regions =
         host.regions.as_ref().map(|regions| self::regions(regions, host.size, device)).transpose()?;
-    Ok(Image { pixels: Some(pixels), regions, masked: None, sizes: None })
+    Ok(Image { pixels: Some(pixels), regions, ..Image::default() })
 }
 
 fn regions(host: &HostRegions, rows: usize, device: &Device) -> Result<Regions> {

@@ -24,6 +24,8 @@ pub enum Activation {
     GeluTanh,
     /// `x sigmoid(1.702 x)`, as in CLIP.
     QuickGelu,
+    /// `max(x, 0)`; the slope at 0 is 0.
+    Relu,
 }
 
 /// Applies the activation to every element; the shape is kept.
@@ -63,6 +65,11 @@ impl Activation {
                     *out = z * sigmoid(slope * z);
                 }
             }
+            Self::Relu => {
+                for (&z, out) in z.iter().zip(out) {
+                    *out = if z > T::zero() { z } else { T::zero() };
+                }
+            }
         }
     }
 
@@ -98,6 +105,11 @@ impl Activation {
                 for ((&z, &g), out) in all {
                     let s = sigmoid(slope * z);
                     *out = onto(*out, g * s * (one + slope * z * (one - s)));
+                }
+            }
+            Self::Relu => {
+                for ((&z, &g), out) in all {
+                    *out = onto(*out, if z > T::zero() { g } else { T::zero() });
                 }
             }
         }

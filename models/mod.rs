@@ -15,10 +15,12 @@ use crate::source;
 
 pub mod albef;
 pub mod blip;
+pub mod blip2;
 pub mod checkpoint;
 pub mod clip;
 pub mod coca;
 mod init;
+pub mod language;
 pub mod nn;
 pub mod store;
 pub mod view;
@@ -278,4 +280,5 @@ models! {
     Vilt(vilt),
     Vlmo(vlmo),
     Coca(coca),
+    Blip2(blip2),
 }

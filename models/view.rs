@@ -24,7 +24,7 @@ pub struct Regions {
 }
 
 /// A batch of images: pixels, detected regions, or both.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Image {
     /// Normalised pixels (B,3,H,W).
     pub pixels: Option<Tensor>,

@@ -14,6 +14,7 @@ impl Activation {
             Self::Gelu => 0,
             Self::GeluTanh => 1,
             Self::QuickGelu => 2,
+            Self::Relu => 3,
         })
     }
 

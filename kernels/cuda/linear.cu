@@ -8,6 +8,7 @@ extern "C" __global__ void activate(u64 n, int kind, const float* x, float* y) {
         if (kind == 0) y[i] = 0.5f * z * (1.0f + erff(z * 0.70710678f));
         if (kind == 1) y[i] = 0.5f * z * (1.0f + tanhf(0.79788456f * (z + 0.044715f * z * z * z)));
         if (kind == 2) y[i] = z * sigmoid(1.702f * z);
+        if (kind == 3) y[i] = fmaxf(z, 0.0f);
     }
 }
 
@@ -27,6 +28,7 @@ extern "C" __global__ void activate_backward(u64 n, int kind, const float* x, co
             float s = sigmoid(1.702f * z);
             slope = s * (1.0f + 1.702f * z * (1.0f - s));
         }
+        if (kind == 3) slope = z > 0.0f;
         put(dx, i, grad[i] * slope, adds);
     }
 }

@@ -81,7 +81,7 @@ impl Given {
     /// # Errors
     /// As [`Given::pixels`].
     pub fn image(&self, pixels: &str) -> Result<View<Image>> {
-        let image = Image { pixels: Some(self.pixels(pixels)?), regions: None, masked: None, sizes: None };
+        let image = Image { pixels: Some(self.pixels(pixels)?), ..Image::default() };
         Ok(View::new(image, None))
     }
 

@@ -22,10 +22,12 @@ macro_rules! refuse {
 mod albef;
 mod bert;
 mod blip;
+mod blip2;
 mod clip;
 mod coca;
 mod file;
 mod given;
+mod language;
 mod layout;
 mod settings;
 mod vilt;
@@ -194,6 +196,7 @@ systems! {
     Vilt(vilt),
     Vlmo(vlmo),
     Coca(coca),
+    Blip2(blip2),
 }
 
 fn save_as<C: Published>(

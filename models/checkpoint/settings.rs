@@ -58,6 +58,17 @@ impl Settings {
         self.get(key, default, "a whole number", |value| value.as_u64().map(|value| value as usize))
     }
 
+    /// A whole number, or none where there is none or `null`.
+    ///
+    /// # Errors
+    /// When something else stands there.
+    pub fn usize_or_none(&self, key: &str) -> Result<Option<usize>> {
+        match self.values.get(key) {
+            None | Some(Json::Null) => Ok(None),
+            Some(_) => self.usize(key, 0).map(Some),
+        }
+    }
+
     /// A number.
     ///
     /// # Errors
@@ -99,6 +110,7 @@ impl Settings {
             "gelu" => Ok(Activation::Gelu),
             "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
             "quick_gelu" => Ok(Activation::QuickGelu),
+            "relu" => Ok(Activation::Relu),
             other => refuse!("config.json: `{}{key}` is {other}, which no kernel computes", self.place),
         }
     }
@@ -137,5 +149,6 @@ pub fn activation_name(activation: Activation) -> &'static str {
         Activation::Gelu => "gelu",
         Activation::GeluTanh => "gelu_pytorch_tanh",
         Activation::QuickGelu => "quick_gelu",
+        Activation::Relu => "relu",
     }
 }

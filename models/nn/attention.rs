@@ -38,6 +38,30 @@ impl SelfAttention {
         self.out.join(&kernels::self_attention(&self.qkv.forward(x)?, self.heads, mask, dropout)?, to)
     }
 
+    /// The keys and values (.., 2D) under which others see x (.., D).
+    ///
+    /// # Errors
+    /// When its width is another.
+    pub fn keys(&self, x: &Tensor) -> Result<Tensor> {
+        self.qkv.part(self.width, 2 * self.width)?.forward(x)
+    }
+
+    /// x (.., D) over such keys and values, of which `mask` tells what is visible, to (.., D), joined to the residual
+    /// path.
+    ///
+    /// # Errors
+    /// When a shape does not fit.
+    pub fn over(
+        &self,
+        x: &Tensor,
+        (kv, mask): (&Tensor, &Mask),
+        dropout: Option<Dropout>,
+        to: Residual,
+    ) -> Result<Tensor> {
+        let q = self.qkv.part(0, self.width)?.forward(x)?;
+        self.out.join(&kernels::cross_attention(&q, kv, self.heads, mask, dropout)?, to)
+    }
+
     /// What one token of each example finds in x (.., D): (B,D).
     ///
     /// # Errors
@@ -49,9 +73,7 @@ impl SelfAttention {
         dropout: Option<Dropout>,
         to: Residual,
     ) -> Result<Tensor> {
-        let q = self.qkv.part(0, self.width)?.forward(&one.pick(x)?)?;
-        let kv = self.qkv.part(self.width, 2 * self.width)?.forward(x)?;
-        self.out.join(&kernels::cross_attention(&q, &kv, self.heads, &one.mask(), dropout)?, to)
+        self.over(&one.pick(x)?, (&self.keys(x)?, &one.mask()), dropout, to)
     }
 }
 

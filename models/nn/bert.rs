@@ -227,6 +227,7 @@ impl Layer {
 }
 
 /// Predicts words: a linear map with GELU, layer normalisation, then the word table itself and a bias a word.
+#[derive(Clone)]
 pub struct Decoder {
     transform: Linear,
     norm: LayerNorm,
@@ -248,6 +249,18 @@ impl Decoder {
             norm: LayerNorm::new(&vars.at("norm"), width, spec.eps)?,
             table: table.clone(),
             bias: vars.get(vocabulary, "bias", zero)?,
+        })
+    }
+
+    /// The same decoder, of the first `words` entries of the table alone.
+    ///
+    /// # Errors
+    /// When the table has fewer.
+    pub fn of_first(&self, words: usize) -> Result<Self> {
+        Ok(Self {
+            table: self.table.narrow(0, 0, words)?,
+            bias: self.bias.narrow(0, 0, words)?,
+            ..self.clone()
         })
     }
 

@@ -62,6 +62,14 @@ impl Packing {
         kernels::gather_vectors(x, &self.rows)
     }
 
+    /// Entries (B,T) to those that are visible (R), both u32.
+    ///
+    /// # Errors
+    /// When there are other examples.
+    pub fn pack_ids(&self, ids: &Tensor) -> Result<Tensor> {
+        ids.flatten_all()?.index_select(&self.rows, 0)
+    }
+
     /// (R,D) to (B,T,D), zero on padding.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use vlp_bench::data::{Source, Sources, scenes};
 use vlp_bench::experiments::record::Record;
 use vlp_bench::experiments::{Evaluate, Retrieval, Run, Train, journal};
-use vlp_bench::models::{self, clip};
+use vlp_bench::models::{self, blip2, clip};
 use vlp_bench::objectives::{Config, itc, itc_sigmoid};
 
 use super::{albef_run, experiment, finished, tower};
@@ -68,4 +68,21 @@ fn clip_learns_by_sigmoid_contrast() {
         [false, true].map(|shuffled| learnt(recipe(&small_clip(), &objective, 2e-3, shuffled)));
     assert!(right["itc_sigmoid.loss"] < 4.75 && right["retrieval.mean_recall"] > 16.0, "{right:?}");
     assert!(shuffled["itc_sigmoid.loss"] > 4.85 && shuffled["retrieval.mean_recall"] < 13.0, "{shuffled:?}");
+}
+
+#[test]
+fn blip2_learns_by_contrast_of_its_nearest_query() {
+    let model = models::Config::Blip2(blip2::Config {
+        image: tower(1),
+        feature_layer: -1,
+        qformer: tower(2),
+        queries: 4,
+        embed: 32,
+        dropout: 0.0,
+        ..Default::default()
+    });
+    let objective = Config::Itc(itc::Config::default());
+    let [right, shuffled] = [false, true].map(|shuffled| learnt(recipe(&model, &objective, 4e-3, shuffled)));
+    assert!(right["itc.loss"] < 3.9 && right["retrieval.mean_recall"] > 12.5, "{right:?}");
+    assert!(shuffled["itc.loss"] > 4.0 && shuffled["retrieval.mean_recall"] < 11.5, "{shuffled:?}");
 }

@@ -127,7 +127,7 @@ fn linear_maps_and_activations_on_a_gpu_are_those_of_the_processor() {
         let operands = [real("x", &[1, rows, inputs]), real("w", &[outputs, inputs]), real("b", &[outputs])];
         agree(&operands[..2], &|t| kernels::linear(&t[0], &t[1], None));
         agree(&operands, &|t| kernels::linear(&t[0], &t[1], Some(&t[2])));
-        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu] {
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu, Activation::Relu] {
             agree(&operands, &|t| kernels::linear_of(activation, &t[0], &t[1], Some(&t[2])));
             agree(&[(&operands[0] * 9.0).unwrap()], &|t| kernels::activate(&t[0], activation));
         }

@@ -5,7 +5,8 @@ use vlp_bench::kernels::{self, Activation, Dropout, Spans, Tape, random::Key};
 use super::{agrees, check_gradients, normal};
 
 const SIZES: [usize; 5] = [1, 3, 17, 65, 197];
-const ACTIVATIONS: [Activation; 3] = [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu];
+const ACTIVATIONS: [Activation; 4] =
+    [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu, Activation::Relu];
 
 fn drops() -> Dropout {
     Dropout { p: 0.3, key: Key::new(1, 2, "dropout") }
@@ -24,6 +25,7 @@ fn plain_activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
             (x * 0.5)? * (inner.tanh()? + 1.0)?
         }
         Activation::QuickGelu => x * ((x * -1.702)?.exp()? + 1.0)?.recip()?,
+        Activation::Relu => x.relu(),
     }
 }
 

@@ -18,7 +18,7 @@ fn large_and_tiny_inputs_give_finite_values_and_gradients() {
         let w = normal("w", &[12], DType::F32).unwrap();
         let targets = Tensor::new(Key::new(0, 0, "t").below(6, 12), &Device::Cpu).unwrap();
         let one = std::slice::from_ref(&x);
-        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu] {
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu, Activation::Relu] {
             finite(one, &|t| kernels::activate(&t[0], activation));
         }
         finite(&[x.clone(), w.clone(), w.clone()], &|t| kernels::layer_norm(&t[0], &t[1], &t[2], 1e-5));

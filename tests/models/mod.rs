@@ -1,6 +1,7 @@
 //! Models against reference values, their gradients, and the store and the views beneath them.
 
 mod blip;
+mod blip2;
 mod coca;
 mod gradients;
 mod passes;
@@ -40,7 +41,7 @@ pub fn pairs(lengths: &[usize]) -> Result<(Image, Text)> {
     let ids = Tensor::from_vec(drawn, shape, &Device::Cpu)?;
     let mask = Tensor::from_vec(mask, shape, &Device::Cpu)?;
     let text = Text { segments: ids.zeros_like()?, ids, mask };
-    Ok((Image { pixels: Some(pixels), regions: None, masked: None, sizes: None }, text))
+    Ok((Image { pixels: Some(pixels), ..Image::default() }, text))
 }
 
 /// Random numbers of the shape of `x`, to weigh its elements in a scalar.

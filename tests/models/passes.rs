@@ -49,14 +49,22 @@ fn embeddings_are_unit_vectors_and_their_logits_divide_by_the_first_temperature(
     for (config, model) in models_that(Ability::Embed) {
         let (image, text) = views(None);
         let (images, texts) = (model.embed_image(&image).unwrap(), model.embed_text(&text).unwrap());
-        assert_eq!(images.dims(), [3, config.dims(&INPUTS).embed]);
+        let dims = config.dims(&INPUTS);
+        assert_eq!(images.dims(), [vec![3], dims.queries.into_iter().collect(), vec![dims.embed]].concat());
         for vectors in [&images, &texts] {
-            for row in values(&vectors.sqr().unwrap()) {
+            for row in values(&vectors.reshape(((), dims.embed)).unwrap().sqr().unwrap()) {
                 assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
             }
         }
-        let own = model.similarity(&images, &images).unwrap();
-        let expected = (images.matmul(&images.t().unwrap()).unwrap() / 0.07).unwrap();
+        // The text's own vector in place of every vector of an image.
+        let same = texts
+            .reshape((3, (), dims.embed))
+            .unwrap()
+            .broadcast_as((3, dims.queries.unwrap_or(1), dims.embed))
+            .unwrap();
+        let own =
+            model.similarity(&same.contiguous().unwrap().reshape(images.dims()).unwrap(), &texts).unwrap();
+        let expected = (texts.matmul(&texts.t().unwrap()).unwrap() / 0.07).unwrap();
         close(&(own * 0.07).unwrap(), &(expected * 0.07).unwrap());
     }
 }
@@ -201,10 +209,10 @@ fn what_a_model_does_not_offer_is_refused_in_words() {
 fn an_image_or_a_text_of_another_size_is_refused() {
     for (_, model) in models_that(Ability::Embed) {
         let pixels = Tensor::zeros((2, 3, 32, 32), DType::F32, &Device::Cpu).unwrap();
-        let image = View::new(Image { pixels: Some(pixels), regions: None, masked: None, sizes: None }, None);
+        let image = View::new(Image { pixels: Some(pixels), ..Image::default() }, None);
         let error = model.embed_image(&image).unwrap_err().to_string();
         assert!(error.contains("images of 32 x 32 pixels for a model of 16 x 16"), "{error}");
-        let empty = View::new(Image { pixels: None, regions: None, masked: None, sizes: None }, None);
+        let empty = View::new(Image { pixels: None, ..Image::default() }, None);
         assert!(model.embed_image(&empty).unwrap_err().to_string().contains("holds no pixels"));
         let ids = Tensor::zeros((1, 8), DType::U32, &Device::Cpu).unwrap();
         let mask = Tensor::ones((1, 8), DType::F32, &Device::Cpu).unwrap();

@@ -27,7 +27,7 @@ fn pixels(height: usize, width: usize) -> Tensor {
 }
 
 fn image(pixels: Tensor) -> Image {
-    Image { pixels: Some(pixels), regions: None, masked: None, sizes: None }
+    Image { pixels: Some(pixels), ..Image::default() }
 }
 
 fn sized(pixels: Tensor, sizes: [[u32; 2]; 3]) -> Image {

@@ -42,7 +42,7 @@ fn random_batch(inputs: &Inputs, pairs: usize, seed: u64) -> Batch {
     let (text, word_starts) = random_text(inputs, pairs, key.fold(1));
     let (regions, region_classes) = random_regions(inputs, pairs, key.fold(2)).unzip();
     Batch {
-        image: Image { pixels: Some(pixels), regions, masked: None, sizes: None },
+        image: Image { pixels: Some(pixels), regions, ..Image::default() },
         text,
         word_starts,
         image_keys: (0..pairs as u64).collect(),
