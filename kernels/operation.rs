@@ -88,6 +88,12 @@ pub(crate) trait Operation<const N: usize>: Send + Sync + 'static {
     fn passes(&self, _input: usize) -> bool {
         false
     }
+
+    /// The rows of a table (V, D), the only input, to which the gradients of the output's rows are to be added, where these
+    /// are so few that the rest of the table need not be written.
+    fn looked_up(&self, _table: &Tensor) -> Option<&[u32]> {
+        None
+    }
 }
 
 fn forward<const N: usize, O: Operation<N>>(
@@ -175,6 +181,8 @@ impl<const N: usize, O: Operation<N>> Recorded<N, O> {
             }
             if self.operation.passes(index) {
                 sums.share(input, Rc::clone(grad))?;
+            } else if let Some(rows) = self.operation.looked_up(input).filter(|_| sums.takes_rows(input)) {
+                sums.give_rows(input, rows, T::cpu_storage_as_slice(storage)?)?;
             } else {
                 *buffer = Some(match sums.take::<T>(input)? {
                     Some(sum) => (sum, Write::Add),
@@ -198,7 +206,7 @@ impl<const N: usize, O: Operation<N>> Recorded<N, O> {
 
 impl<const N: usize, O: Operation<N>> Step for Recorded<N, O> {
     fn backward(self: Box<Self>, sums: &mut Sums) -> Result<()> {
-        let Some(grad) = sums.remove(&self.output) else { return Ok(()) };
+        let Some(grad) = sums.remove(&self.output)? else { return Ok(()) };
         match self.output.dtype() {
             DType::F32 => self.typed::<f32>(&grad, sums),
             DType::F64 => self.typed::<f64>(&grad, sums),
