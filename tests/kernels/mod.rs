@@ -8,6 +8,7 @@ mod limits;
 mod logits;
 mod optim;
 mod random;
+mod shapes;
 mod tables;
 mod threads;
 mod vmath;
