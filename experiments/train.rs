@@ -11,8 +11,8 @@ use candle_core::{DType, Device, Tensor};
 use super::failure::{Failure, Result};
 use super::meter::Figures;
 use super::{Run, Train, schedule};
-use crate::kernels::optim::{AdamW, adamw_, sum_of_squares};
-use crate::kernels::{self, Tape};
+use crate::kernels::optim::AdamW;
+use crate::kernels::{self, Gradient, Tape};
 use crate::models::store::{Entry, Role};
 use crate::models::{Inputs, Model, Store};
 use crate::objectives::{Batch, Loss, Objective, Progress, Step};
@@ -152,14 +152,14 @@ impl Trainer {
     }
 
     /// The gradient of each trainable entry that the loss on this tape depends on.
-    fn gradients(&self, tape: Tape, loss: &Tensor) -> Result<BTreeMap<&str, Tensor>> {
-        let mut all = tape.backward(loss)?;
+    fn gradients(&self, tape: Tape, loss: &Tensor) -> Result<BTreeMap<&str, Gradient>> {
+        let mut all = tape.backward_compact(loss)?;
         let own =
             self.entries.iter().filter_map(|(name, entry)| Some((name.as_str(), all.remove(&entry.var)?)));
         Ok(own.collect())
     }
 
-    fn descend(&self, gradients: &BTreeMap<&str, Tensor>, norm: f64, rate: f64) -> Result<()> {
+    fn descend(&self, gradients: &BTreeMap<&str, Gradient>, norm: f64, rate: f64) -> Result<()> {
         let [beta1, beta2] = self.config.betas;
         let grad_scale = match self.config.clip {
             Some(most) if norm > most => most / norm,
@@ -172,7 +172,7 @@ impl Trainer {
             };
             let weight_decay = if entry.decays { self.config.weight_decay } else { 0.0 };
             let adamw = AdamW { rate, beta1, beta2, eps, weight_decay, step, grad_scale };
-            adamw_(&entry.var, moments, gradient, &adamw)?;
+            gradient.adamw_(&entry.var, moments, &adamw)?;
         }
         Ok(())
     }
@@ -262,10 +262,10 @@ fn look<'a>(
 }
 
 /// The global norm: over fixed pieces in order of name, so that it depends on no thread.
-fn norm(gradients: &BTreeMap<&str, Tensor>) -> Result<f64> {
+fn norm(gradients: &BTreeMap<&str, Gradient>) -> Result<f64> {
     let mut sum = 0.0;
     for gradient in gradients.values() {
-        sum += sum_of_squares(gradient)?;
+        sum += gradient.sum_of_squares()?;
     }
     Ok(sum.sqrt())
 }

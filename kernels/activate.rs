@@ -42,6 +42,13 @@ fn sigmoid<T: Real>(x: T) -> T {
     T::one() / (T::one() + (-x).exp())
 }
 
+/// The nearest number to x between `-most` and `most`.
+#[inline(always)]
+fn within<T: Real>(x: T, most: T) -> T {
+    let x = if x > most { most } else { x };
+    if x < -most { -most } else { x }
+}
+
 impl Activation {
     #[inline(always)]
     fn values<T: Real>(self, z: &[T], out: &mut [T]) {
@@ -93,8 +100,7 @@ impl Activation {
                 let far = T::from_f64(20.0);
                 for ((&z, &g), out) in all {
                     // tanh is exactly one long before 20; the bound keeps its slope times z cubed finite.
-                    let z = if z > far { far } else { z };
-                    let z = if z < -far { -far } else { z };
+                    let z = within(z, far);
                     let t = (scale * (z + cubic * z * z * z)).tanh();
                     let slope = half * (one + t + z * (one - t * t) * scale * (one + triple * z * z));
                     *out = onto(*out, g * slope);
@@ -102,7 +108,10 @@ impl Activation {
             }
             Self::QuickGelu => {
                 let slope = T::from_f64(1.702);
+                let far = T::from_f64(500.0);
                 for ((&z, &g), out) in all {
+                    // The sigmoid is 0 or 1 long before 500, and its slope times z must not be zero times infinity.
+                    let z = within(z, far);
                     let s = sigmoid(slope * z);
                     *out = onto(*out, g * s * (one + slope * z * (one - s)));
                 }

@@ -14,12 +14,14 @@ use super::rows::{for_pieces, scratch};
 #[path = "cuda/embedding.rs"]
 mod on_gpu;
 
+const EMBEDDING: &str = "embedding";
+
 /// Rows of `table` (V, D) named by `ids` (u32, any shape): result (.., D).
 pub fn embedding(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let (_, width) = table.dims2()?;
     let mut dims = ids.dims().to_vec();
     dims.push(width);
-    select("embedding", table, ids, dims)
+    select(EMBEDDING, table, ids, dims)
 }
 
 /// Selects rows along the first dimension: x (R, ..), rows u32 (M), result (M, ..).
@@ -104,30 +106,41 @@ impl Operation<1> for Select {
         if !dx.adds() {
             for_pieces(dx.data, 1, |_, dx| dx.fill(T::zero()));
         }
-        if width == 0 {
-            return Ok(());
-        }
-        let mut order: Vec<usize> = (0..self.rows.len()).collect();
-        order.sort_by_key(|&position| self.rows[position]);
-        let mut used = Vec::new();
-        let mut rest = dx.data;
-        let mut passed = 0;
-        for group in order.chunk_by(|&a, &b| self.rows[a] == self.rows[b]) {
-            let row = self.rows[group[0]] as usize;
-            let (_, from_row) = rest.split_at_mut((row - passed) * width);
-            let (row_gradient, after) = from_row.split_at_mut(width);
-            used.push((row_gradient, group));
-            rest = after;
-            passed = row + 1;
-        }
-        used.par_iter_mut().with_min_len(16).for_each(|(sum, group)| {
-            for &position in *group {
-                let row = &grad[position * width..(position + 1) * width];
-                sum.iter_mut().zip(row).for_each(|(sum, &g)| *sum += g);
-            }
-        });
+        add_rows(dx.data, width, &self.rows, grad);
         Ok(())
     }
+
+    fn looked_up(&self, table: &Tensor) -> Option<&[u32]> {
+        // A row has a number and a copy while rows are gathered, so many of them are no saving.
+        let few = self.rows.len() <= table.elem_count() / self.width.max(1) / 2;
+        (self.name == EMBEDDING && few).then_some(&self.rows)
+    }
+}
+
+/// Adds each row of `grad` to the row of `sum` named by `rows`.
+pub(super) fn add_rows<T: Real>(sum: &mut [T], width: usize, rows: &[u32], grad: &[T]) {
+    if width == 0 {
+        return;
+    }
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|&position| rows[position]);
+    let mut used = Vec::new();
+    let mut rest = sum;
+    let mut passed = 0;
+    for group in order.chunk_by(|&a, &b| rows[a] == rows[b]) {
+        let row = rows[group[0]] as usize;
+        let (_, from_row) = rest.split_at_mut((row - passed) * width);
+        let (row_gradient, after) = from_row.split_at_mut(width);
+        used.push((row_gradient, group));
+        rest = after;
+        passed = row + 1;
+    }
+    used.par_iter_mut().with_min_len(16).for_each(|(sum, group)| {
+        for &position in *group {
+            let row = &grad[position * width..(position + 1) * width];
+            sum.iter_mut().zip(row).for_each(|(sum, &g)| *sum += g);
+        }
+    });
 }
 
 struct Spread {

@@ -1,10 +1,10 @@
 //! Logits of a linear map that are stated before they are computed, so that a loss over a large vocabulary decides how
 //! many of them are held at a time.
 
-use candle_core::{Result, Tensor};
+use candle_core::{D, Result, Tensor};
 
-use super::linear;
 use super::linear_cross_entropy::{Aim, Map, linear_cross_entropy};
+use super::{IGNORE, cross_entropy, gather_rows, linear, soft_cross_entropy, softmax};
 
 /// `x W' + b`, one row of scores over C classes for each vector, not computed yet.
 #[derive(Clone, Debug)]
@@ -42,8 +42,30 @@ impl Logits {
     }
 
     fn towards(&self, targets: &Tensor, smoothing: f64, teacher: Option<(Map, f64)>) -> Result<CrossEntropy> {
+        if !self.0.x.device().is_cpu() {
+            return self.at_once(targets, smoothing, teacher);
+        }
         let (loss, accuracy) =
             linear_cross_entropy(&self.0, Aim { targets: targets.to_vec1()?, smoothing, teacher })?;
         Ok(CrossEntropy { loss, accuracy })
+    }
+
+    /// The same from every logit of the counted rows, as a GPU computes it: it has no kernel for chunks.
+    fn at_once(&self, targets: &Tensor, smoothing: f64, teacher: Option<(Map, f64)>) -> Result<CrossEntropy> {
+        let wanted: Vec<u32> = targets.to_vec1()?;
+        let (rows, wanted): (Vec<u32>, Vec<u32>) =
+            (0u32..).zip(wanted).filter(|&(_, target)| target != IGNORE).unzip();
+        let (device, counted) = (targets.device(), rows.len());
+        let (rows, targets) = (Tensor::new(rows, device)?, Tensor::new(wanted.as_slice(), device)?);
+        let logits = gather_rows(&self.dense()?, &rows)?;
+        let mut loss = cross_entropy(&logits, &targets, smoothing)?;
+        if let Some((teacher, alpha)) = teacher {
+            let believed = softmax(&gather_rows(&Self(teacher).dense()?.detach(), &rows)?)?;
+            let soft = soft_cross_entropy(&logits, &believed)?;
+            loss = ((loss * (1.0 - alpha))? + (soft * alpha)?)?;
+        }
+        let found: Vec<u32> = logits.detach().argmax(D::Minus1)?.to_vec1()?;
+        let right = found.iter().zip(&wanted).filter(|(found, wanted)| found == wanted).count();
+        Ok(CrossEntropy { loss, accuracy: right as f64 / counted.max(1) as f64 })
     }
 }

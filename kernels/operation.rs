@@ -90,6 +90,12 @@ pub(crate) trait Operation<const N: usize>: Send + Sync + 'static {
         false
     }
 
+    /// The rows of a table (V, D), the only input, to which the gradients of the output's rows are to be added, where these
+    /// are so few that the rest of the table need not be written.
+    fn looked_up(&self, _table: &Tensor) -> Option<&[u32]> {
+        None
+    }
+
     /// What computes the same on a GPU, if anything does.
     fn cuda(&self) -> Option<&dyn Body<N>> {
         None
@@ -232,6 +238,8 @@ impl<const N: usize, O: Operation<N>> Recorded<N, O> {
             }
             if self.operation.passes(index) {
                 sums.share(input, Rc::clone(grad))?;
+            } else if let Some(rows) = self.operation.looked_up(input).filter(|_| sums.takes_rows(input)) {
+                sums.give_rows(input, rows, T::cpu_storage_as_slice(storage)?)?;
             } else {
                 *buffer = Some(match sums.take::<T>(input)? {
                     Some(sum) => (sum, Write::Add),
@@ -263,7 +271,7 @@ impl<const N: usize, O: Operation<N>> Recorded<N, O> {
             if self.operation.passes(index) {
                 sums.share(input, Rc::clone(grad))?;
             } else {
-                *buffer = Some(match sums.remove(input) {
+                *buffer = Some(match sums.remove(input)? {
                     Some(sum) => (machine.take(sum)?, true),
                     None => (machine.scratch(input.elem_count())?, false),
                 });
@@ -286,7 +294,7 @@ impl<const N: usize, O: Operation<N>> Recorded<N, O> {
 
 impl<const N: usize, O: Operation<N>> Step for Recorded<N, O> {
     fn backward(self: Box<Self>, sums: &mut Sums) -> Result<()> {
-        let Some(grad) = sums.remove(&self.output) else { return Ok(()) };
+        let Some(grad) = sums.remove(&self.output)? else { return Ok(()) };
         if let Some(machine) = cuda::machine_of(&grad)? {
             return self.on(&*machine, &grad, sums);
         }

@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result, Tensor, bail};
 use rayon::prelude::*;
 
+use super::gradient::{Gradient, Rows};
+use super::operation::elements;
 use super::simd::vectorised;
 
 #[path = "cuda/optim.rs"]
@@ -50,17 +52,77 @@ fn f32s_mut<'a>(name: &str, storage: &'a mut CpuStorage, layout: &Layout) -> Res
 ///
 /// theta and grad hold n elements, moments (2, n) the first and second moment; all contiguous f32.
 pub fn adamw_(theta: &Tensor, moments: &Tensor, grad: &Tensor, adamw: &AdamW) -> Result<()> {
-    let n = theta.elem_count();
-    if moments.elem_count() != 2 * n || grad.elem_count() != n {
-        bail!("adamw: {n} parameters, moments {:?}, gradient {:?}", moments.shape(), grad.shape());
+    if grad.elem_count() != theta.elem_count() {
+        bail!("adamw: {} parameters, gradient {:?}", theta.elem_count(), grad.shape());
     }
-    if adamw.step == 0 {
+    sweep(theta, Parameter { adamw: *adamw, moments, grad: &grad.contiguous()?, rows: None })
+}
+
+fn sweep(theta: &Tensor, parameter: Parameter) -> Result<()> {
+    let (n, moments) = (theta.elem_count(), parameter.moments);
+    if moments.elem_count() != 2 * n {
+        bail!("adamw: {n} parameters, moments {:?}", moments.shape());
+    }
+    if parameter.adamw.step == 0 {
         bail!("adamw: the first update is step 1");
     }
     if let Some(machine) = on_gpu::machine(theta)? {
-        return on_gpu::adamw(&*machine, theta, moments, &grad.contiguous()?, adamw);
+        return on_gpu::adamw(&*machine, theta, moments, parameter.grad, &parameter.adamw);
     }
-    theta.inplace_op1(&Parameter { adamw: *adamw, moments, grad: &grad.contiguous()? })
+    theta.inplace_op1(&parameter)
+}
+
+/// What rows without a gradient have for one.
+static ZEROS: [f32; CHUNK] = [0.0; CHUNK];
+
+impl Rows {
+    /// The elements of a chunk of the whole table, of which `values` are those of its rows; none where all are zero.
+    fn chunk(&self, values: &[f32], index: usize) -> Option<Vec<f32>> {
+        let width = values.len().checked_div(self.numbers.len()).filter(|&width| width > 0)?;
+        let (start, end) = (index * CHUNK, self.shape.elem_count().min((index + 1) * CHUNK));
+        let first = self.numbers.partition_point(|&row| (row as usize + 1) * width <= start);
+        let after = self.numbers.partition_point(|&row| (row as usize) * width < end);
+        if first >= after {
+            return None;
+        }
+        let mut chunk = vec![0.0; end - start];
+        for (row, values) in self.numbers.iter().zip(values.chunks_exact(width)).take(after).skip(first) {
+            let begin = *row as usize * width;
+            let (from, to) = (begin.max(start), (begin + width).min(end));
+            chunk[from - start..to - start].copy_from_slice(&values[from - begin..to - begin]);
+        }
+        Some(chunk)
+    }
+}
+
+impl Gradient {
+    /// As [`adamw_`] with this gradient of theta. Where rows of a table have none, moments and parameters decay.
+    pub fn adamw_(&self, theta: &Tensor, moments: &Tensor, adamw: &AdamW) -> Result<()> {
+        match self {
+            Self::Whole(grad) => adamw_(theta, moments, grad, adamw),
+            Self::Rows(rows) => {
+                if rows.shape != *theta.shape() {
+                    bail!("adamw: parameters {:?}, rows of a table {:?}", theta.shape(), rows.shape);
+                }
+                sweep(theta, Parameter { adamw: *adamw, moments, grad: &rows.values, rows: Some(rows) })
+            }
+        }
+    }
+
+    /// As [`sum_of_squares`] of the whole gradient.
+    pub fn sum_of_squares(&self) -> Result<f64> {
+        match self {
+            Self::Whole(grad) => sum_of_squares(grad),
+            Self::Rows(rows) => {
+                let guard = rows.values.storage_and_layout();
+                let values = elements::<f32>(&guard)?;
+                let chunk = |chunk| rows.chunk(values, chunk).map_or(0.0, |chunk| squares(&chunk));
+                let chunks = 0..rows.shape.elem_count().div_ceil(CHUNK);
+                let partial: Vec<f64> = chunks.into_par_iter().map(chunk).collect();
+                Ok(partial.iter().sum())
+            }
+        }
+    }
 }
 
 /// The parameter, in a sweep over it, its moments and its gradient at once. candle lends one tensor at a time for
@@ -69,6 +131,8 @@ struct Parameter<'a> {
     adamw: AdamW,
     moments: &'a Tensor,
     grad: &'a Tensor,
+    /// The rows of a table that the gradient is of, if not of all.
+    rows: Option<&'a Rows>,
 }
 
 impl InplaceOp1 for Parameter<'_> {
@@ -78,13 +142,14 @@ impl InplaceOp1 for Parameter<'_> {
 
     fn cpu_fwd(&self, dst: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let theta = Mutex::new(f32s_mut("adamw", dst, layout)?);
-        self.moments.inplace_op2(self.grad, &Moments { adamw: self.adamw, theta })
+        self.moments.inplace_op2(self.grad, &Moments { adamw: self.adamw, theta, rows: self.rows })
     }
 }
 
 struct Moments<'a> {
     adamw: AdamW,
     theta: Mutex<&'a mut [f32]>,
+    rows: Option<&'a Rows>,
 }
 
 impl InplaceOp2 for Moments<'_> {
@@ -95,7 +160,7 @@ impl InplaceOp2 for Moments<'_> {
     fn cpu_fwd(&self, dst: &mut CpuStorage, layout: &Layout, grad: &CpuStorage, l: &Layout) -> Result<()> {
         let Ok(mut theta) = self.theta.lock() else { bail!("adamw: another thread failed in this sweep") };
         let grad = f32s("adamw", grad, l)?;
-        let (first, second) = f32s_mut("adamw", dst, layout)?.split_at_mut(grad.len());
+        let (first, second) = f32s_mut("adamw", dst, layout)?.split_at_mut(theta.len());
         let AdamW { rate, beta1, beta2, eps, weight_decay, step, grad_scale } = self.adamw;
         let step = step.min(i32::MAX as u64) as i32;
         let (b1, b2, scale) = (beta1 as f32, beta2 as f32, grad_scale as f32);
@@ -105,8 +170,14 @@ impl InplaceOp2 for Moments<'_> {
         let root = ((1.0 - beta2.powi(step)).sqrt()) as f32;
         let eps = eps as f32;
         let chunks = theta.par_chunks_mut(CHUNK).zip(first.par_chunks_mut(CHUNK));
-        let chunks = chunks.zip(second.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK));
-        chunks.for_each(|(((theta, m), v), g)| {
+        let chunks = chunks.zip(second.par_chunks_mut(CHUNK)).enumerate();
+        chunks.for_each(|(index, ((theta, m), v))| {
+            let gathered = self.rows.and_then(|rows| rows.chunk(grad, index));
+            let g = match (&gathered, self.rows) {
+                (Some(gathered), _) => gathered,
+                (None, Some(_)) => &ZEROS[..theta.len()],
+                (None, None) => &grad[index * CHUNK..][..theta.len()],
+            };
             vectorised(
                 #[inline(always)]
                 || {

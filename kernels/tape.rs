@@ -20,6 +20,7 @@ use candle_core::{
 };
 
 use super::cuda;
+use super::gradient::{Gradient, Touched};
 use super::real::Real;
 use super::rows::for_pieces;
 
@@ -78,16 +79,32 @@ impl Tape {
     /// # Errors
     /// When the loss is not a scalar, or a step fails.
     pub fn backward(self, loss: &Tensor) -> Result<Gradients> {
+        self.sums(loss)?.finish(|elements, shape| tensor(elements.whole(shape)?, shape))
+    }
+
+    /// As [`Tape::backward`], but of a table that was only looked up the gradient is that of the rows that were.
+    ///
+    /// # Errors
+    /// As [`Tape::backward`].
+    pub fn backward_compact(self, loss: &Tensor) -> Result<Gradients<Gradient>> {
+        self.sums(loss)?.finish(|elements, shape| {
+            Ok(match elements {
+                Elements::All(storage) => Gradient::Whole(tensor(storage, shape)?),
+                Elements::Rows(rows) => Gradient::Rows(rows.rows(shape)?),
+            })
+        })
+    }
+
+    fn sums(self, loss: &Tensor) -> Result<Sums> {
         if loss.rank() != 0 {
             bail!("a gradient of shape {:?}: the loss must be a scalar", loss.shape());
         }
         let mut sums = Sums::default();
-        if !loss.track_op() {
-            return Ok(Gradients(HashMap::new()));
+        if loss.track_op() {
+            sums.add_to(loss.id(), &loss.ones_like()?)?;
+            self.walk(loss, &mut sums)?;
         }
-        sums.add_to(loss.id(), &loss.ones_like()?)?;
-        self.walk(loss, &mut sums)?;
-        sums.finish()
+        Ok(sums)
     }
 
     /// Leads the gradient of `end` in `sums` back to the variables.
@@ -130,7 +147,7 @@ struct Block {
 
 impl Step for Block {
     fn backward(self: Box<Self>, sums: &mut Sums) -> Result<()> {
-        let Some(grad) = sums.remove(&self.output) else { return Ok(()) };
+        let Some(grad) = sums.remove(&self.output)? else { return Ok(()) };
         let tape = Tape::record();
         let output = (self.compute)(&self.inputs)?;
         // The inner steps end at the block's inputs and at parameters, whose sums are those of the whole tape.
@@ -182,7 +199,7 @@ struct Glue(Tensor);
 
 impl Step for Glue {
     fn backward(self: Box<Self>, sums: &mut Sums) -> Result<()> {
-        let Some(grad) = sums.remove(&self.0) else { return Ok(()) };
+        let Some(grad) = sums.remove(&self.0)? else { return Ok(()) };
         let grad = tensor(grad, self.0.shape())?;
         // candle begins at a scalar, here one whose gradient is known.
         let gradients = self.0.apply_op1(Seed(grad))?;
@@ -230,9 +247,23 @@ fn tensor(storage: Rc<Storage>, shape: &Shape) -> Result<Tensor> {
     Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
 }
 
-struct Sum {
+enum Elements {
     /// Shared while the same elements are the gradient of several tensors.
-    storage: Rc<Storage>,
+    All(Rc<Storage>),
+    Rows(Touched),
+}
+
+impl Elements {
+    fn whole(self, shape: &Shape) -> Result<Rc<Storage>> {
+        match self {
+            Self::All(storage) => Ok(storage),
+            Self::Rows(rows) => rows.whole(shape).map(Rc::new),
+        }
+    }
+}
+
+struct Sum {
+    elements: Elements,
     shape: Shape,
 }
 
@@ -242,13 +273,13 @@ pub(super) struct Sums(HashMap<TensorId, Sum>);
 
 impl Sums {
     /// Takes out the gradient of `tensor`, if any step has given it one.
-    pub fn remove(&mut self, tensor: &Tensor) -> Option<Rc<Storage>> {
-        self.0.remove(&tensor.id()).map(|sum| sum.storage)
+    pub fn remove(&mut self, tensor: &Tensor) -> Result<Option<Rc<Storage>>> {
+        self.0.remove(&tensor.id()).map(|sum| sum.elements.whole(&sum.shape)).transpose()
     }
 
     /// Takes out the gradient of `tensor` to be added to; it must be given back.
     pub fn take<T: Real>(&mut self, tensor: &Tensor) -> Result<Option<Vec<T>>> {
-        let Some(storage) = self.remove(tensor) else { return Ok(None) };
+        let Some(storage) = self.remove(tensor)? else { return Ok(None) };
         owned::<T>(storage).map(Some)
     }
 
@@ -256,6 +287,23 @@ impl Sums {
     pub fn give<T: Real>(&mut self, tensor: &Tensor, data: Vec<T>) -> Result<()> {
         let storage = Storage::Cpu(T::to_cpu_storage_owned(data));
         self.share(tensor, Rc::new(storage))
+    }
+
+    /// Whether the gradient of `tensor` is still that of some rows.
+    pub fn takes_rows(&self, tensor: &Tensor) -> bool {
+        self.0.get(&tensor.id()).is_none_or(|sum| matches!(sum.elements, Elements::Rows(_)))
+    }
+
+    /// Gives the named rows of a table (V, D) a gradient (M, D), in addition to what they may have.
+    pub fn give_rows<T: Real>(&mut self, table: &Tensor, rows: &[u32], grad: &[T]) -> Result<()> {
+        let before = match self.0.remove(&table.id()).map(|sum| sum.elements) {
+            Some(Elements::Rows(before)) => Some(before),
+            Some(Elements::All(_)) => bail!("rows are added to a gradient that holds all of them"),
+            None => None,
+        };
+        let elements = Elements::Rows(Touched::add(before, rows, table.dim(1)?, grad)?);
+        self.0.insert(table.id(), Sum { elements, shape: table.shape().clone() });
+        Ok(())
     }
 
     /// Gives `tensor` a gradient that may belong to other tensors too.
@@ -288,14 +336,15 @@ impl Sums {
     }
 
     fn insert(&mut self, id: TensorId, shape: &Shape, storage: Rc<Storage>) -> Result<()> {
-        let Some(Sum { storage: sum, shape }) = self.0.remove(&id) else {
-            self.0.insert(id, Sum { storage, shape: shape.clone() });
+        let Some(Sum { elements, shape }) = self.0.remove(&id) else {
+            self.0.insert(id, Sum { elements: Elements::All(storage), shape: shape.clone() });
             return Ok(());
         };
+        let sum = elements.whole(&shape)?;
         if let Some(machine) = cuda::machine_of(&storage)? {
             let layout = Layout::contiguous(&shape);
             let sum = cuda::add(&*machine, sum, cuda::Operand::new(&storage, &layout)?)?;
-            self.0.insert(id, Sum { storage: Rc::new(sum), shape });
+            self.0.insert(id, Sum { elements: Elements::All(Rc::new(sum)), shape });
             return Ok(());
         }
         let storage = match &*storage {
@@ -303,13 +352,13 @@ impl Sums {
             Storage::Cpu(CpuStorage::F64(more)) => add(owned::<f64>(sum)?, more),
             _ => bail!("a gradient is f32 or f64"),
         };
-        self.0.insert(id, Sum { storage: Rc::new(storage), shape });
+        self.0.insert(id, Sum { elements: Elements::All(Rc::new(storage)), shape });
         Ok(())
     }
 
-    fn finish(self) -> Result<Gradients> {
-        let tensors = self.0.into_iter().map(|(id, sum)| Ok((id, tensor(sum.storage, &sum.shape)?)));
-        tensors.collect::<Result<_>>().map(Gradients)
+    fn finish<G>(self, form: impl Fn(Elements, &Shape) -> Result<G>) -> Result<Gradients<G>> {
+        let gradients = self.0.into_iter().map(|(id, sum)| Ok((id, form(sum.elements, &sum.shape)?)));
+        gradients.collect::<Result<_>>().map(Gradients)
     }
 }
 
@@ -333,16 +382,16 @@ fn add<T: Real>(mut sum: Vec<T>, more: &[T]) -> Storage {
 }
 
 /// The gradient of a loss for each variable it depends on.
-pub struct Gradients(HashMap<TensorId, Tensor>);
+pub struct Gradients<G = Tensor>(HashMap<TensorId, G>);
 
-impl Gradients {
+impl<G> Gradients<G> {
     /// The gradient for `variable`, of its shape; none if the loss does not depend on it.
-    pub fn get(&self, variable: &Tensor) -> Option<&Tensor> {
+    pub fn get(&self, variable: &Tensor) -> Option<&G> {
         self.0.get(&variable.id())
     }
 
     /// Takes the gradient for `variable` out.
-    pub fn remove(&mut self, variable: &Tensor) -> Option<Tensor> {
+    pub fn remove(&mut self, variable: &Tensor) -> Option<G> {
         self.0.remove(&variable.id())
     }
 }

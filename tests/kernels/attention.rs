@@ -112,6 +112,31 @@ fn queries_in_several_tiles_give_the_same_attention() {
 }
 
 #[test]
+fn heads_of_published_widths_give_the_same_attention() {
+    for (queries, keys, heads, columns) in [(17, 17, 2, 16), (9, 33, 1, 64), (5, 5, 2, 96), (3, 65, 1, 128)] {
+        check(2, queries, keys, heads, columns);
+    }
+}
+
+#[test]
+fn long_sequences_give_the_same_attention() {
+    let (length, columns) = (1024, 16);
+    let inputs = ["q", "k", "v"].map(|name| normal(name, &[1, length, columns], DType::F64).unwrap());
+    // The last quarter is padding, behind which stand queries that see what is left.
+    let visible: Vec<u8> = (0..length).map(|key| u8::from(key < length / 4 * 3)).collect();
+    let mask = Mask::CausalKeys(Tensor::from_vec(visible, (1, length), &Device::Cpu).unwrap());
+    let dense = additive(&mask, 1, length, length);
+    let reference = |t: &[Tensor]| plain(&t[0], &t[1], &t[2], 1, &dense);
+    let (_, gradients) = loss_and_gradients(&inputs, &reference).unwrap();
+    let typed = inputs.each_ref().map(|x| x.to_dtype(DType::F32).unwrap());
+    let fused = |t: &[Tensor]| kernels::attention(&t[0], &t[1], &t[2], 1, &mask, None);
+    assert_close(&fused(&typed).unwrap(), &reference(&inputs).unwrap(), 2e-5);
+    for (got, expected) in loss_and_gradients(&typed, &fused).unwrap().1.iter().zip(&gradients) {
+        assert_close(got, expected, 2e-5);
+    }
+}
+
+#[test]
 fn attention_gradients_agree_with_finite_differences() {
     let shape = [2, 4, 6];
     let inputs: Vec<Tensor> =

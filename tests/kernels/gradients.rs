@@ -16,7 +16,7 @@ fn plain_linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     x.contiguous()?.broadcast_matmul(&w.t()?)
 }
 
-fn plain_activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+pub fn plain_activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     match activation {
         // candle's own GELUs have constants rounded to six digits, so the formulas are written out.
         Activation::Gelu => (x * 0.5)? * ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?,
@@ -29,7 +29,7 @@ fn plain_activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     }
 }
 
-fn plain_log_softmax(x: &Tensor) -> Result<Tensor> {
+pub fn plain_log_softmax(x: &Tensor) -> Result<Tensor> {
     let x = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?;
     x.broadcast_sub(&x.exp()?.sum_keepdim(D::Minus1)?.log()?)
 }

@@ -9,6 +9,8 @@ mod limits;
 mod logits;
 mod optim;
 mod random;
+mod shapes;
+mod tables;
 mod threads;
 mod vmath;
 

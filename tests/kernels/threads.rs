@@ -1,5 +1,6 @@
 use candle_core::{DType, Device, Result, Tensor};
-use vlp_bench::kernels::{self, Activation, Bias, Dropout, Logits, Mask, optim, random::Key};
+use vlp_bench::kernels::optim::{self, AdamW};
+use vlp_bench::kernels::{self, Activation, Bias, Dropout, Ipot, Logits, Mask, random::Key};
 
 use super::{flat, loss_and_gradients, normal};
 
@@ -81,6 +82,62 @@ fn the_gradient_of_a_bias_has_equal_bits_at_any_number_of_threads() {
             let bias = Bias { scores: &t[1], places: [&places, &places] };
             kernels::biased_self_attention(&t[0], bias, 2, &Mask::None, None)
         });
+    }
+}
+
+#[test]
+fn sums_tables_and_patches_give_equal_bits_at_any_number_of_threads() {
+    let drops = Some(Dropout { p: 0.2, key: Key::new(3, 4, "drop") });
+    for (rows, width) in [(3, 17), (197, 192), (1001, 65)] {
+        let x = normal("x", &[2, rows, width], DType::F32).unwrap();
+        let branch = normal("branch", &[2, rows, width], DType::F32).unwrap();
+        let (bias, table) = (normal("b", &[width], DType::F32), normal("t", &[rows, width], DType::F32));
+        let (bias, table) = (bias.unwrap(), table.unwrap());
+        equal_bits(&[x.clone(), branch.clone(), bias], |t| {
+            kernels::residual(&t[0], &t[1], Some(&t[2]), drops)
+        });
+        equal_bits(&[x.clone(), table.clone()], |t| kernels::add_table(&t[0], &t[1]));
+        equal_bits(std::slice::from_ref(&x), |t| kernels::log_softmax(&t[0]));
+        equal_bits(std::slice::from_ref(&x), |t| kernels::activate(&t[0], Activation::Gelu));
+        let soft = kernels::softmax(&branch.flatten(0, 1).unwrap()).unwrap();
+        equal_bits(&[x.flatten(0, 1).unwrap()], |t| kernels::soft_cross_entropy(&t[0], &soft));
+        let ids = Tensor::new(Key::new(0, 0, "ids").below(5 * rows, rows as u32), &Device::Cpu).unwrap();
+        equal_bits(std::slice::from_ref(&table), |t| kernels::embedding(&t[0], &ids));
+        let order = Tensor::new(Key::new(0, 0, "order").permutation(rows), &Device::Cpu).unwrap();
+        equal_bits(&[table], |t| kernels::spread_vectors(&t[0], &order, &[rows]));
+    }
+    let pixels = normal("pixels", &[3, 3, 64, 48], DType::F32).unwrap();
+    equal_bits(&[pixels], |t| kernels::patchify(&t[0], 16, 1));
+}
+
+#[test]
+fn transport_plans_and_updates_give_equal_bits_at_any_number_of_threads() {
+    let cost = normal("cost", &[9, 30, 41], DType::F32).unwrap().abs().unwrap();
+    let ones = |length| Tensor::ones((9, length), DType::F32, &Device::Cpu).unwrap();
+    let n = 100_003;
+    let (start, grad) = (normal("theta", &[n], DType::F32).unwrap(), normal("g", &[n], DType::F32).unwrap());
+    let run = |threads| {
+        with_threads(threads, || {
+            let plan = kernels::ipot(&cost, &ones(30), &ones(41), Ipot::default()).unwrap();
+            let (theta, slow) = (start.copy().unwrap(), start.copy().unwrap());
+            let moments = Tensor::zeros((2, n), DType::F32, &Device::Cpu).unwrap();
+            let adamw = AdamW {
+                rate: 1e-2,
+                beta1: 0.9,
+                beta2: 0.98,
+                eps: 1e-6,
+                weight_decay: 0.2,
+                step: 1,
+                grad_scale: 0.5,
+            };
+            optim::adamw_(&theta, &moments, &grad, &adamw).unwrap();
+            optim::follow_(&slow, &theta, 0.9).unwrap();
+            [plan, theta, moments, slow].map(|x| flat(&x))
+        })
+    };
+    let one = run(1);
+    for threads in [2, 3] {
+        assert!(one == run(threads), "{threads} threads give other bits than one");
     }
 }
 
