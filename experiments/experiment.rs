@@ -194,10 +194,23 @@ pub enum Evaluate {
     ZeroShot(ZeroShot),
 }
 
+/// What ranks the candidates of a search.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// The similarity of embeddings.
+    #[default]
+    Similarity,
+    /// The matching head of `itm`, over every pair: as many joint passes as there are pairs.
+    Matching,
+}
+
 /// `retrieval: {rerank: 16}`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retrieval {
+    /// What ranks the candidates.
+    pub by: By,
     /// The k best by similarity are ranked anew by the matching head of `itm`; null: similarity alone.
     pub rerank: Option<usize>,
 }

@@ -27,7 +27,7 @@ pub mod train;
 pub mod verify;
 
 pub use experiment::{
-    Arm, Checkpointing, Claim, Effect, Evaluate, Expect, Experiment, PaperReference, Retrieval, Run,
+    Arm, By, Checkpointing, Claim, Effect, Evaluate, Expect, Experiment, PaperReference, Retrieval, Run,
     Schedule, Select, Step, Teacher, Train, ZeroShot,
 };
 pub use file::load;

@@ -184,7 +184,7 @@ fn evaluation_seconds(run: &Run, trainer: &Trainer, pairs: &Pairs, options: &Opt
     let opening = begun.elapsed().as_secs_f64();
     let begun = Instant::now();
     let subject = Subject::new(run, &trainer.store, pairs, &gallery)?;
-    let shown = gallery.show(subject.model.as_ref())?;
+    let shown = subject.show()?;
     for config in &run.evaluate {
         config.measure(&subject, &shown)?;
     }

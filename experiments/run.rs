@@ -296,7 +296,7 @@ impl<'a> Attempt<'a> {
         }
         let gallery = &self.galleries[&split];
         let subject = Subject::new(self.run(), &self.trainer.store, &self.pairs, gallery)?;
-        let shown = gallery.show(subject.model.as_ref())?;
+        let shown = subject.show()?;
         for config in &self.run().evaluate {
             let since = Instant::now();
             let found = config.measure(&subject, &shown)?;

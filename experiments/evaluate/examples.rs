@@ -19,7 +19,7 @@ const CAPTIONS: usize = 5;
 /// Pairs at equal distances through the split, the same for every model.
 ///
 /// # Errors
-/// When a pair cannot be read or the model does not embed.
+/// When a pair cannot be read, or the model neither embeds nor matches.
 pub fn examples(subject: &Subject, shown: &Shown, dataset: &dyn Dataset, step: u64) -> Result<Vec<Example>> {
     let images = dataset.len();
     let pairs = PAIRS.min(images);
@@ -34,8 +34,7 @@ fn example(
     step: u64,
 ) -> Result<Example> {
     let pair = dataset.get(image)?;
-    let embed = shown.image_embeds.narrow(0, image, 1)?.contiguous()?;
-    let scores = subject.model.similarity(&embed, &shown.text_embeds)?.flatten_all()?.to_vec1::<f32>()?;
+    let scores = shown.scores(subject, image..image + 1)?.flatten_all()?.to_vec1::<f32>()?;
     let own = &subject.gallery.matches.texts_of[image];
     let found = top(&scores, own, CAPTIONS).into_iter().map(|text| Found {
         caption: subject.gallery.matches.captions[text as usize].clone(),

@@ -3,16 +3,20 @@
 //! Deviation: a caption that several images share is one entry, and any of these images is right for it; the papers'
 //! protocol repeats it, so that equal captions are each other's competitors.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use candle_core::{Device, Result as Computed, Tensor};
+use candle_core::{Device, Result as Computed, Tensor, bail};
 
+use super::Subject;
+use super::matching::Matching;
 use crate::data::Dataset;
 use crate::data::collate::{key, plain};
 use crate::data::loader::Evaluation;
 use crate::experiments::failure::Result;
 use crate::experiments::feed::{self, Pairs};
-use crate::models::{Image, Model, Text, View};
+use crate::models::{Abilities, Ability, Image, Model, Text, View};
 
 /// How many images or texts are encoded at once.
 pub const BLOCK: usize = 128;
@@ -21,6 +25,8 @@ pub const BLOCK: usize = 128;
 pub struct Gallery {
     images: Vec<Image>,
     texts: Vec<Text>,
+    /// The object tags of each image as tokens, their `[SEP]` included; empty where it has none.
+    tags: Vec<Vec<u32>>,
     /// Which belong together.
     pub matches: Matches,
     /// The class of each image, where it has one.
@@ -44,10 +50,49 @@ pub struct Shown {
     pub images: Vec<View<Image>>,
     /// The distinct captions, in blocks of [`BLOCK`], likewise.
     pub texts: Vec<View<Text>>,
-    /// Embeddings of all images, (I,E) or (I,Q,E).
-    pub image_embeds: Tensor,
-    /// Embeddings of all captions (T,E).
-    pub text_embeds: Tensor,
+    embeds: Option<[Tensor; 2]>,
+    matching: OnceCell<Tensor>,
+}
+
+impl Shown {
+    /// Embeddings of all images, (I,E) or (I,Q,E), and of all captions (T,E).
+    ///
+    /// # Errors
+    /// When the model does not embed.
+    pub fn embeds(&self) -> Computed<&[Tensor; 2]> {
+        match &self.embeds {
+            Some(embeds) => Ok(embeds),
+            None => bail!("this model does not embed images and texts apart"),
+        }
+    }
+
+    /// Logits of some images and all captions, by similarity where the model embeds, else by matching.
+    ///
+    /// # Errors
+    /// When the model does neither, or the run has no `itm` to match by.
+    pub fn scores(&self, subject: &Subject, images: Range<usize>) -> Computed<Tensor> {
+        match &self.embeds {
+            Some([all, texts]) => {
+                let some = all.narrow(0, images.start, images.len())?.contiguous()?;
+                subject.model.similarity(&some, texts)
+            }
+            None => self.matching(subject)?.narrow(0, images.start, images.len()),
+        }
+    }
+
+    /// Every image with every caption (I,T), by the matching head.
+    ///
+    /// # Errors
+    /// When the model does not fuse or the run has no `itm`.
+    pub fn matching(&self, subject: &Subject) -> Computed<&Tensor> {
+        match self.matching.get() {
+            Some(scores) => Ok(scores),
+            None => {
+                let scores = Matching::open(subject, self)?.all()?;
+                Ok(self.matching.get_or_init(|| scores))
+            }
+        }
+    }
 }
 
 impl Gallery {
@@ -57,30 +102,61 @@ impl Gallery {
     /// When a pair cannot be read or tokenised, or the device is full.
     pub fn open(dataset: &dyn Dataset, pairs: &Pairs, device: &Device) -> Result<Self> {
         let mut images = Vec::new();
-        let mut categories = Vec::new();
+        let (mut categories, mut tags) = (Vec::new(), Vec::new());
         for host in Evaluation::new(dataset, pairs.encoder(), pairs.layout(), BLOCK) {
             let host = host?;
             images.push(feed::image(&host, pairs.inputs.size, device)?);
+            let rows = host.ids.chunks(host.words).zip(host.segments.chunks(host.words));
+            let tag = |(&id, &segment): (&u32, &u32)| (segment == 1).then_some(id);
+            tags.extend(rows.map(|(ids, segments)| ids.iter().zip(segments).filter_map(tag).collect()));
             categories.extend(host.categories);
         }
         let matches = Matches::of(dataset)?;
         let blocks = matches.captions.chunks(BLOCK);
         let texts = blocks.map(|captions| feed::text(captions, pairs, device)).collect::<Result<_>>()?;
-        Ok(Self { images, texts, matches, categories })
+        Ok(Self { images, texts, tags, matches, categories })
     }
 
-    /// Encodes the gallery with `model`.
+    /// Captions (B,T), each followed by the object tags of one image.
     ///
     /// # Errors
-    /// When the model does not embed.
-    pub fn show(&self, model: &dyn Model) -> Computed<Shown> {
+    /// When the device is full.
+    pub fn tagged(&self, captions: &Text, images: &[u32]) -> Computed<Text> {
+        let mut ids = captions.ids.to_vec2::<u32>()?;
+        let mut mask = captions.mask.to_vec2::<f32>()?;
+        let mut segments = captions.segments.to_vec2::<u32>()?;
+        for (row, &image) in images.iter().enumerate() {
+            let tags = &self.tags[image as usize];
+            let end = mask[row].iter().filter(|&&seen| seen != 0.0).count();
+            ids[row][end..end + tags.len()].copy_from_slice(tags);
+            mask[row][end..end + tags.len()].fill(1.0);
+            segments[row][end..end + tags.len()].fill(1);
+        }
+        let device = captions.ids.device();
+        Ok(Text {
+            ids: Tensor::new(ids, device)?,
+            mask: Tensor::new(mask, device)?,
+            segments: Tensor::new(segments, device)?,
+        })
+    }
+
+    /// The gallery as `model` sees it, embedded if the model embeds.
+    ///
+    /// # Errors
+    /// When the device is full.
+    pub fn show(&self, model: &dyn Model, abilities: &Abilities) -> Computed<Shown> {
         let images: Vec<_> = self.images.iter().map(|block| View::new(block.clone(), None)).collect();
         let texts: Vec<_> = self.texts.iter().map(|block| View::new(block.clone(), None)).collect();
-        let image_embeds =
-            images.iter().map(|block| model.embed_image(block)).collect::<Computed<Vec<_>>>()?;
-        let text_embeds = texts.iter().map(|block| model.embed_text(block)).collect::<Computed<Vec<_>>>()?;
-        let (image_embeds, text_embeds) = (Tensor::cat(&image_embeds, 0)?, Tensor::cat(&text_embeds, 0)?);
-        Ok(Shown { images, texts, image_embeds, text_embeds })
+        let embeds = match abilities.contains(&Ability::Embed) {
+            false => None,
+            true => {
+                let of_images = images.iter().map(|block| model.embed_image(block));
+                let of_texts = texts.iter().map(|block| model.embed_text(block));
+                let all = |embeds: Computed<Vec<_>>| Tensor::cat(&embeds?, 0);
+                Some([all(of_images.collect())?, all(of_texts.collect())?])
+            }
+        };
+        Ok(Shown { images, texts, embeds, matching: OnceCell::new() })
     }
 }
 

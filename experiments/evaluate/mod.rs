@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 pub mod examples;
 pub mod gallery;
+pub mod matching;
 pub mod ranking;
 pub mod rerank;
 pub mod retrieval;
@@ -39,6 +40,16 @@ impl<'a> Subject<'a> {
     pub fn new(run: &'a Run, store: &'a Store, pairs: &'a Pairs, gallery: &'a Gallery) -> Result<Self> {
         let model = run.model.build(&store.detached(), &pairs.inputs)?;
         Ok(Self { run, store, model, dims: run.model.dims(&pairs.inputs), pairs, gallery })
+    }
+}
+
+impl Subject<'_> {
+    /// The gallery as the model sees it.
+    ///
+    /// # Errors
+    /// When the device is full.
+    pub fn show(&self) -> candle_core::Result<gallery::Shown> {
+        self.gallery.show(self.model.as_ref(), &self.run.model.abilities())
     }
 }
 
@@ -90,7 +101,7 @@ impl Evaluate {
     /// When the model gives no finite numbers.
     pub fn measure(&self, subject: &Subject, shown: &gallery::Shown) -> Result<Measurement> {
         match self {
-            Self::Retrieval(config) => Ok(retrieval::measure(subject, shown, config.rerank)?),
+            Self::Retrieval(config) => Ok(retrieval::measure(subject, shown, config)?),
             Self::ZeroShot(config) => zero_shot::measure(subject, shown, &config.templates),
         }
     }

@@ -12,6 +12,7 @@ use super::gallery::{BLOCK, Matches, Shown};
 use super::ranking::{Place, Places, place, sampling_error, top};
 use super::{Measurement, Subject, rerank, share};
 use crate::experiments::record::Measured;
+use crate::experiments::{By, Retrieval};
 
 /// Raised whenever equal weights would give other values.
 pub const VERSION: u32 = 1;
@@ -33,20 +34,30 @@ pub fn metrics(rerank: bool) -> Vec<String> {
     names
 }
 
-/// Searches in both directions; with `depth` the best of each search are ranked anew.
+/// Searches in both directions; with `rerank` the best of each search are ranked anew.
 ///
 /// # Errors
-/// When the model does not embed, or `depth` is given and the run has no `itm`.
-pub fn measure(subject: &Subject, shown: &Shown, depth: Option<usize>) -> Result<Measurement> {
-    let matches = &subject.gallery.matches;
-    let Shown { image_embeds: images, text_embeds: texts, .. } = shown;
-    let similarity = |images: &Tensor, texts: &Tensor| subject.model.similarity(images, texts);
-    let keep = depth.unwrap_or(0);
-    let searches = [
-        Search::texts(matches).run(keep, |rows| similarity(&some(images, rows)?, texts))?,
-        Search::images(matches)
-            .run(keep, |rows| similarity(images, &some(texts, rows)?)?.t()?.contiguous())?,
-    ];
+/// When the model does not embed, or by matching not fuse, or the run has no `itm` that matching needs.
+pub fn measure(subject: &Subject, shown: &Shown, config: &Retrieval) -> Result<Measurement> {
+    let (matches, depth) = (&subject.gallery.matches, config.rerank);
+    let (keep, model) = (depth.unwrap_or(0), &subject.model);
+    let (texts, images) = (Search::texts(matches), Search::images(matches));
+    let searches = match config.by {
+        By::Similarity => {
+            let [of_images, of_texts] = shown.embeds()?;
+            [
+                texts.run(keep, |rows| model.similarity(&some(of_images, rows)?, of_texts))?,
+                images.run(keep, |rows| {
+                    model.similarity(of_images, &some(of_texts, rows)?)?.t()?.contiguous()
+                })?,
+            ]
+        }
+        By::Matching => {
+            let scores = shown.matching(subject)?;
+            let reverse = scores.t()?.contiguous()?;
+            [texts.run(keep, |rows| some(scores, rows))?, images.run(keep, |rows| some(&reverse, rows))?]
+        }
+    };
 
     let items = matches.texts_of.len();
     let by_similarity = searches.each_ref().map(|search| search.places(|_, found| found.place));

@@ -35,7 +35,7 @@ pub fn measure(subject: &Subject, shown: &Shown, templates: &[String]) -> Result
     let classes: Vec<&str> =
         categories.iter().flatten().map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
     let embeds = class_embeds(subject, &classes, templates)?;
-    let scores = subject.model.similarity(&shown.image_embeds, &embeds)?.to_vec2::<f32>()?;
+    let scores = subject.model.similarity(&shown.embeds()?[0], &embeds)?.to_vec2::<f32>()?;
     let places = judged(&scores, categories, &classes)?;
     let images = categories.len();
     let mut values = BTreeMap::new();

@@ -6,7 +6,7 @@ use super::node::Node;
 use crate::data::{self, Dataset, Field, Split};
 use crate::experiments::fault::{Fault, suggest};
 use crate::experiments::feed::{Pairs, Words};
-use crate::experiments::{Evaluate, Run, Select, Step, Train};
+use crate::experiments::{By, Evaluate, Retrieval, Run, Select, Step, Train};
 use crate::models::store::Role;
 use crate::models::{Ability, Inputs, Store};
 use crate::objectives::{self, Offer, Reason};
@@ -292,14 +292,18 @@ impl Checker<'_> {
                 self.refuse(&key, Fault::new(format!("`{name}` is listed twice")));
                 continue;
             }
-            self.needs(&key, name, Ability::Embed);
             match evaluate {
-                Evaluate::Retrieval(config) => {
-                    if let Some(best) = config.rerank {
+                Evaluate::Retrieval(Retrieval { by: By::Similarity, rerank }) => {
+                    self.needs(&key, name, Ability::Embed);
+                    if let Some(best) = *rerank {
                         self.rerank(best);
                     }
                 }
+                Evaluate::Retrieval(Retrieval { by: By::Matching, rerank }) => {
+                    self.matching(rerank.is_some())
+                }
                 Evaluate::ZeroShot(config) => {
+                    self.needs(&key, name, Ability::Embed);
                     let templates = &config.templates;
                     if templates.is_empty() || templates.iter().any(|template| !template.contains("{}")) {
                         let fault = Fault::new("a template needs `{}` where the class stands");
@@ -321,10 +325,23 @@ impl Checker<'_> {
     fn rerank(&mut self, best: usize) {
         let key = "evaluate.retrieval.rerank";
         self.within(best > 0, key, best, "rank at least the best 1 anew, or leave `rerank` out");
-        self.needs(key, "rerank", Ability::Fuse);
+        self.matches(key, "rerank");
+    }
+
+    fn matching(&mut self, rerank: bool) {
+        self.matches("evaluate.retrieval.by", "by");
+        if rerank {
+            let fault = Fault::new("`by: matching` ranks every pair by the matching head already");
+            self.refuse("evaluate.retrieval.rerank", fault.help("leave `rerank` out"));
+        }
+    }
+
+    /// Refuses a ranking by the matching head where there is none.
+    fn matches(&mut self, key: &str, word: &str) {
+        self.needs(key, word, Ability::Fuse);
         if !self.run.objectives.iter().any(|objective| objective.name() == "itm") {
-            let fault = Fault::new("`rerank` ranks by the matching head, which only `itm` trains");
-            self.refuse(key, fault.help("add `itm` to `objectives`, or leave `rerank` out"));
+            let fault = Fault::new(format!("`{word}` ranks by the matching head, which only `itm` trains"));
+            self.refuse(key, fault.help(format!("add `itm` to `objectives`, or leave `{word}` out")));
         }
     }
 
@@ -333,8 +350,15 @@ impl Checker<'_> {
         let model = &self.run.model;
         if !model.abilities().contains(&ability) {
             let fault = Fault::new(format!("`{name}` cannot evaluate `{}`", model.name()));
-            let fault = fault.note(format!("{name} needs {}", ability.wanted()));
-            self.refuse(key, fault.note(model.lacks(ability)));
+            let fault = fault.note(format!("{name} needs {}", ability.wanted())).note(model.lacks(ability));
+            let by_matching = name == "retrieval" && model.abilities().contains(&Ability::Fuse);
+            self.refuse(
+                key,
+                match by_matching {
+                    true => fault.help("`retrieval: {by: matching}` ranks by the matching head of `itm`"),
+                    false => fault,
+                },
+            );
         }
     }
 

@@ -8,7 +8,7 @@ use vlp_bench::data::{Dataset, Split};
 use vlp_bench::experiments::evaluate::gallery::{Gallery, Matches};
 use vlp_bench::experiments::evaluate::{Measurement, Subject, examples::examples};
 use vlp_bench::experiments::feed::Pairs;
-use vlp_bench::experiments::{Evaluate, Retrieval, Run, ZeroShot};
+use vlp_bench::experiments::{By, Evaluate, Retrieval, Run, ZeroShot};
 use vlp_bench::kernels::l2_normalize;
 use vlp_bench::models::{Image, Model, Store, Text, View};
 
@@ -79,7 +79,7 @@ fn knowing(matches: &Matches) -> Box<dyn Model> {
 
 fn measured(run: &Run, evaluate: &Evaluate, model: impl FnOnce(&Matches) -> Box<dyn Model>) -> Measurement {
     with_subject(run, model, |subject| {
-        let shown = subject.gallery.show(subject.model.as_ref()).unwrap();
+        let shown = subject.show().unwrap();
         evaluate.measure(subject, &shown).unwrap()
     })
 }
@@ -88,7 +88,7 @@ fn values(found: &Measurement) -> BTreeMap<&str, f64> {
     found.values.iter().map(|(name, measured)| (name.as_str(), measured.value)).collect()
 }
 
-const SIMILARITY: Evaluate = Evaluate::Retrieval(Retrieval { rerank: None });
+const SIMILARITY: Evaluate = Evaluate::Retrieval(Retrieval { by: By::Similarity, rerank: None });
 
 fn many() -> Run {
     let mut run = clip_run();
@@ -181,13 +181,13 @@ fn with_albef<T>(rerank: usize, judge: impl FnOnce(&Subject, Evaluate) -> T) -> 
         config.open(&store.student(), &dims).unwrap();
     }
     let subject = Subject::new(&run, &store, &pairs, &gallery).unwrap();
-    judge(&subject, Evaluate::Retrieval(Retrieval { rerank: Some(rerank) }))
+    judge(&subject, Evaluate::Retrieval(Retrieval { by: By::Similarity, rerank: Some(rerank) }))
 }
 
 #[test]
 fn ranking_one_answer_anew_changes_nothing_at_the_top() {
     with_albef(1, |subject, evaluate| {
-        let shown = subject.gallery.show(subject.model.as_ref()).unwrap();
+        let shown = subject.show().unwrap();
         let found = evaluate.measure(subject, &shown).unwrap();
         let values = values(&found);
         for name in ["image_to_text_r1", "text_to_image_r1", "image_to_text_r10", "mean_recall"] {
@@ -203,7 +203,7 @@ fn ranking_anew_follows_the_matching_head() {
     use vlp_bench::models::Attend;
     use vlp_bench::objectives::itm;
     with_albef(1000, |subject, evaluate| {
-        let shown = subject.gallery.show(subject.model.as_ref()).unwrap();
+        let shown = subject.show().unwrap();
         let found = evaluate.measure(subject, &shown).unwrap();
         // With every candidate looked at, the rank of image 3's captions is that of their matching scores.
         let head = itm::Head::open(&subject.store.detached().at("itm"), &subject.dims).unwrap();
@@ -228,11 +228,27 @@ fn ranking_anew_follows_the_matching_head() {
 }
 
 #[test]
+fn retrieval_by_matching_is_ranking_every_answer_anew() {
+    with_albef(1000, |subject, anew| {
+        let by_matching = Evaluate::Retrieval(Retrieval { by: By::Matching, rerank: None });
+        let shown = subject.show().unwrap();
+        let (anew, found) =
+            (anew.measure(subject, &shown).unwrap(), by_matching.measure(subject, &shown).unwrap());
+        let (anew, found) = (values(&anew), values(&found));
+        for name in ["image_to_text_r1", "text_to_image_r5", "image_to_text_r10", "mean_recall"] {
+            let [anew, found] =
+                [anew[format!("rerank.{name}").as_str()], found[format!("retrieval.{name}").as_str()]];
+            assert_eq!(anew.to_bits(), found.to_bits(), "{name}");
+        }
+    });
+}
+
+#[test]
 fn evaluation_leaves_no_trace_in_the_store() {
     with_albef(4, |subject, evaluate| {
         let before = subject.store.tensors().len();
-        let shown = subject.gallery.show(subject.model.as_ref()).unwrap();
-        assert!(!shown.image_embeds.track_op() && !shown.text_embeds.track_op());
+        let shown = subject.show().unwrap();
+        assert!(shown.embeds().unwrap().iter().all(|embeds| !embeds.track_op()));
         evaluate.measure(subject, &shown).unwrap();
         assert_eq!(subject.store.tensors().len(), before);
     });
@@ -242,7 +258,7 @@ fn evaluation_leaves_no_trace_in_the_store() {
 fn examples_show_the_picture_its_captions_and_what_was_found() {
     let run = many();
     with_subject(&run, knowing, |subject| {
-        let shown = subject.gallery.show(subject.model.as_ref()).unwrap();
+        let shown = subject.show().unwrap();
         let dataset = subject.pairs.split(Split::Test).unwrap();
         let shown = examples(subject, &shown, dataset.as_ref(), 9).unwrap();
         assert_eq!(shown.len(), 8);

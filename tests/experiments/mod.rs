@@ -102,7 +102,7 @@ fn albef_run() -> Run {
             objectives::Config::Mlm(mlm::Config { distill: 0.4, ..Default::default() }),
         ],
         train: Train { teacher: Some(Teacher { momentum: 0.9 }), ..clip_run().train },
-        evaluate: vec![Evaluate::Retrieval(Retrieval { rerank: Some(4) })],
+        evaluate: vec![Evaluate::Retrieval(Retrieval { rerank: Some(4), ..Retrieval::default() })],
         ..clip_run()
     }
 }
