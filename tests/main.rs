@@ -8,4 +8,5 @@ mod experiments;
 mod kernels;
 mod models;
 mod objectives;
+mod places;
 mod reports;

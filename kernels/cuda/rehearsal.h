@@ -75,19 +75,22 @@ static float __int_as_float(int bits) {
     return value;
 }
 
+// A fibre lives on from block to block, since making one takes longer than most threads run.
 static void fibre() {
-    body(given);
-    fibres[threadIdx.x].done = true;
-    leave(block);
-    leave(warps[threadIdx.x / 32]);
-    _longjmp(scheduler, 1);
+    for (;;) {
+        body(given);
+        fibres[threadIdx.x].done = true;
+        leave(block);
+        leave(warps[threadIdx.x / 32]);
+        turn();
+    }
 }
 
 static void run_block() {
     unsigned count = blockDim.x, left = count;
     block = Barrier{count, 0, 0};
     for (unsigned warp = 0; warp < count / 32; ++warp) warps[warp] = Barrier{32, 0, 0};
-    for (unsigned t = 0; t < count; ++t) fibres[t].begun = fibres[t].done = false;
+    for (unsigned t = 0; t < count; ++t) fibres[t].done = false;
     // Every other block takes its threads backwards: what depends on their order shows itself.
     unsigned next = blockIdx.x % 2 ? count - 1 : 1;
     for (volatile unsigned t = 0; left > 0; t = (t + next) % count) {

@@ -1,82 +1,11 @@
 //! CUDA kernels and their launchers against the processor's own: rehearsed on the processor, and on a GPU where one is.
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
-
 use candle_core::{DType, Device, Result, Tensor, Var};
-use tempfile::TempDir;
-use vlp_bench::kernels::cuda::{self, Products, rehearse};
 use vlp_bench::kernels::optim::{AdamW, adamw_, follow_, sum_of_squares};
 use vlp_bench::kernels::{self, Activation, Dropout, Ipot, Mask, Spans, Tape, random::Key};
 
 use super::{assert_close, flat, normal};
-
-/// The kernels compiled for the processor, or nothing (and a word about it) where no compiler is.
-fn library() -> Option<&'static PathBuf> {
-    static LIBRARY: OnceLock<Option<(TempDir, PathBuf)>> = OnceLock::new();
-    let compile = || {
-        let folder = tempfile::tempdir().unwrap();
-        let (source, library) = (folder.path().join("kernels.cpp"), folder.path().join("kernels.so"));
-        std::fs::write(&source, cuda::source()).unwrap();
-        let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
-        let options =
-            ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-U_FORTIFY_SOURCE", "-o"];
-        let output = Command::new(&compiler).args(options).args([&library, &source]).output();
-        let Ok(output) = output else {
-            println!("no C++ compiler `{compiler}`: CUDA kernels are not rehearsed");
-            return None;
-        };
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Some((folder, library))
-    };
-    LIBRARY.get_or_init(compile).as_ref().map(|(_, library)| library)
-}
-
-/// The GPU, or nothing (and a word about it) where none is.
-fn gpu() -> Option<Device> {
-    match cuda::open(0, Products::F32) {
-        Ok(device) => Some(device),
-        Err(reason) => {
-            println!("no device: {reason}");
-            None
-        }
-    }
-}
-
-/// Where a test computes: once on the processor, then on whatever runs CUDA kernels here.
-#[derive(Clone, Copy)]
-enum On<'a> {
-    Processor,
-    Rehearsal(&'a PathBuf),
-    Gpu(&'a Device),
-}
-
-impl On<'_> {
-    fn device(self) -> Device {
-        match self {
-            Self::Gpu(device) => device.clone(),
-            _ => Device::Cpu,
-        }
-    }
-
-    fn run<R>(self, work: impl FnOnce() -> Result<R>) -> R {
-        match self {
-            Self::Rehearsal(library) => rehearse(library, work).unwrap(),
-            _ => work().unwrap(),
-        }
-    }
-}
-
-/// Calls `check` with each place that runs CUDA kernels here.
-fn everywhere(check: impl Fn(On<'_>)) {
-    if let Some(library) = library() {
-        check(On::Rehearsal(library));
-    }
-    if let Some(device) = gpu() {
-        check(On::Gpu(&device));
-    }
-}
+use crate::places::{On, everywhere};
 
 type Function<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
 

@@ -13,6 +13,7 @@ use vlp_bench::models::{self, Ability, Attend, Dims, Field, Image, Inputs, Model
 use vlp_bench::objectives::{self, Batch, Loss, Objective, Reading, Step, fits};
 
 use super::{at, flat, random_batch, scalar};
+use crate::places::{On, everywhere};
 
 const INPUTS: Inputs = Inputs { size: 32, words: 10, vocabulary: 40, region_features: 12, region_classes: 7 };
 const PAIRS: usize = 6;
@@ -160,7 +161,7 @@ struct Trial<'a> {
 
 impl<'a> Trial<'a> {
     fn new(subject: &'a Subject, config: &objectives::Config, batch: &'a Batch) -> Self {
-        let store = Store::new(&Device::Cpu, 3, &[]);
+        let store = Store::new(batch.text.ids.device(), 3, &[]);
         let model = subject.build(&store);
         let teacher =
             config.needs().teacher.then(|| subject.config.build(&store.teacher(), &INPUTS).unwrap());
@@ -179,7 +180,7 @@ impl<'a> Trial<'a> {
     /// Losses before each of `updates` updates.
     fn train(&self, updates: u64) -> Vec<f64> {
         let entries = self.store.of(Role::Trainable);
-        let zeros = |n| Tensor::zeros((2, n), DType::F32, &Device::Cpu).unwrap();
+        let zeros = |n| Tensor::zeros((2, n), DType::F32, self.store.device()).unwrap();
         let moments: Vec<Tensor> = entries.values().map(|entry| zeros(entry.var.elem_count())).collect();
         let update = |step| {
             let tape = Tape::record();
@@ -288,6 +289,70 @@ fn legal_cells_learn_a_fixed_batch() {
             store.follow(0.5).unwrap();
             let step = Step::new(batch, model.as_ref(), teacher.as_deref(), at(51), 9);
             objective.after(&step).unwrap();
+        }
+    }
+}
+
+fn to(batch: &Batch, device: &Device) -> Batch {
+    let to = |x: &Tensor| x.to_device(device).unwrap();
+    let mut batch = batch.clone();
+    batch.image.pixels = batch.image.pixels.as_ref().map(to);
+    if let Some(regions) = &mut batch.image.regions {
+        for x in [&mut regions.features, &mut regions.boxes, &mut regions.mask] {
+            *x = to(x);
+        }
+    }
+    for x in [&mut batch.text.ids, &mut batch.text.mask, &mut batch.text.segments] {
+        *x = to(x);
+    }
+    batch.region_classes = batch.region_classes.as_ref().map(to);
+    batch
+}
+
+/// The loss of a cell, the gradient of each parameter by a tape, and the losses of two updates.
+fn computed(
+    on: On<'_>,
+    subject: &Subject,
+    objective: &objectives::Config,
+) -> (BTreeMap<String, Vec<f64>>, Vec<f64>) {
+    let batch = to(&subject.batch, &on.device());
+    on.run(|| {
+        let trial = Trial::new(subject, objective, &batch);
+        let tape = Tape::record();
+        let loss = trial.loss().value;
+        let gradients = tape.backward(&loss)?;
+        let found =
+            |(name, entry): (String, models::store::Entry)| Some((name, flat(gradients.get(&entry.var)?)));
+        let found = trial.store.of(Role::Trainable).into_iter().filter_map(found).collect();
+        Ok((found, trial.train(2)))
+    })
+}
+
+#[test]
+fn legal_cells_compute_on_a_gpu_what_they_compute_on_the_processor() {
+    for subject in Subject::all() {
+        for objective in every_objective() {
+            if !fits(&objective, &*subject.config).is_empty() {
+                continue;
+            }
+            let cell = format!("{} x {}", subject.config.name(), objective.name());
+            let (expected, losses) = computed(On::Processor, &subject, &objective);
+            everywhere(|on| {
+                let (gradients, got) = computed(on, &subject, &objective);
+                for (got, loss) in got.iter().zip(&losses) {
+                    assert!(
+                        (got - loss).abs() < 1e-4 * loss.abs().max(1.0),
+                        "{cell}: {got} instead of {loss}"
+                    );
+                }
+                assert!(gradients.keys().eq(expected.keys()), "{cell}");
+                for ((name, got), expected) in gradients.iter().zip(expected.values()) {
+                    let most = expected.iter().fold(1e-3f64, |most, g| most.max(g.abs()));
+                    let near =
+                        got.iter().zip(expected).all(|(got, expected)| (got - expected).abs() < 2e-4 * most);
+                    assert!(near, "{cell}: the gradient of {name} is another");
+                }
+            });
         }
     }
 }
