@@ -22,7 +22,9 @@ pub mod coca;
 mod init;
 pub mod language;
 pub mod nn;
+pub mod oscar;
 pub mod store;
+pub mod uniter;
 pub mod view;
 pub mod vilt;
 pub mod vlmo;
@@ -281,4 +283,6 @@ models! {
     Vlmo(vlmo),
     Coca(coca),
     Blip2(blip2),
+    Uniter(uniter),
+    Oscar(oscar),
 }

@@ -48,6 +48,29 @@ impl Image {
             None => bail!("a batch of images holds no pixels"),
         }
     }
+
+    /// The detected regions.
+    ///
+    /// # Errors
+    /// When the batch holds none.
+    pub fn regions(&self) -> Result<&Regions> {
+        match &self.regions {
+            Some(regions) => Ok(regions),
+            None => bail!("a batch of images holds no regions"),
+        }
+    }
+
+    /// The features of the regions (B,N,R), zero where a region is hidden.
+    ///
+    /// # Errors
+    /// When the batch holds no regions.
+    pub fn seen_features(&self) -> Result<Tensor> {
+        let features = &self.regions()?.features;
+        match &self.masked {
+            None => Ok(features.clone()),
+            Some(masked) => features.broadcast_mul(&masked.affine(-1.0, 1.0)?.unsqueeze(2)?),
+        }
+    }
 }
 
 /// A batch of word sequences `[CLS] .. [SEP]`, padded to T.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Loss, Needs, Objective, ObjectiveConfig, Step};
 use crate::kernels::{self, CrossEntropy};
-use crate::models::{Ability, Attend, Dims, Text, Vars};
+use crate::models::{Ability, Attend, Dims, Text, Tokens, Vars};
 
 /// `lm: {label_smoothing: 0.1}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,14 +51,17 @@ struct Lm {
     label_smoothing: f64,
 }
 
-/// Places (M) among the B T of a batch that have a visible word after them, and those words (M).
-fn next_words(text: &Text) -> Result<[Vec<u32>; 2]> {
+/// Places (M) among the B T of a batch that predict, with a visible word after them, and those words (M). Where the mask of
+/// what the model returns is 0 it predicts nothing: an encoder-decoder reads the first part of a text.
+fn next_words(text: &Text, predicting: Option<&Tensor>) -> Result<[Vec<u32>; 2]> {
     let (ids, mask) = (text.ids.to_vec2::<u32>()?, text.mask.to_vec2::<f32>()?);
+    let predicting = predicting.unwrap_or(&text.mask).to_vec2::<f32>()?;
     let (mut places, mut words) = (Vec::new(), Vec::new());
     let mut start = 0;
-    for (ids, mask) in ids.iter().zip(&mask) {
-        for (place, (&word, &seen)) in (start..).zip(ids.iter().zip(mask).skip(1)) {
-            if seen != 0.0 {
+    for ((ids, mask), predicting) in ids.iter().zip(&mask).zip(&predicting) {
+        let next = ids.iter().zip(mask).skip(1);
+        for (place, ((&word, &seen), &predicts)) in (start..).zip(next.zip(predicting)) {
+            if seen != 0.0 && predicts != 0.0 {
                 places.push(place);
                 words.push(word);
             }
@@ -71,8 +74,8 @@ fn next_words(text: &Text) -> Result<[Vec<u32>; 2]> {
 impl Objective for Lm {
     fn loss(&self, step: &Step) -> Result<Loss> {
         let student = &step.student;
-        let [places, words] = next_words(&step.batch.text)?;
-        let hidden = student.model.fuse(&student.image, &student.text, Attend::Causal)?.text.hidden;
+        let Tokens { hidden, mask } = student.model.fuse(&student.image, &student.text, Attend::Causal)?.text;
+        let [places, words] = next_words(&step.batch.text, mask.as_ref())?;
         let device = hidden.device();
         if places.is_empty() {
             return Ok(Loss::new(Tensor::zeros((), hidden.dtype(), device)?));

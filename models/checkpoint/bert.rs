@@ -1,6 +1,60 @@
 //! The parts of BERT's layers and its word decoder, as transformers and the code derived from it name them.
 
-use super::Layout;
+use candle_core::Result;
+use serde_json::{Value as Json, json};
+
+use super::{Layout, Settings};
+use crate::models::Inputs;
+use crate::models::nn::{Spec, Tower};
+
+/// The size of a BERT with GELU and two segments, the only one that is read.
+pub fn tower(theirs: &Settings) -> Result<Tower> {
+    theirs.must_be("hidden_act", "gelu")?;
+    theirs.must_be("type_vocab_size", 2)?;
+    Ok(Tower {
+        width: theirs.usize("hidden_size", 768)?,
+        depth: theirs.usize("num_hidden_layers", 12)?,
+        heads: theirs.usize("num_attention_heads", 12)?,
+        mlp: Some(theirs.usize("intermediate_size", 3072)?),
+    })
+}
+
+/// Its dropout, one for attention weights and all else.
+pub fn dropout(theirs: &Settings) -> Result<f64> {
+    let dropout = theirs.f64("hidden_dropout_prob", 0.1)?;
+    match theirs.f64("attention_probs_dropout_prob", 0.1)? {
+        attention if attention == dropout => Ok(dropout),
+        attention => refuse!(
+            "config.json: `attention_probs_dropout_prob` is {attention}; only `hidden_dropout_prob` {dropout} is supported"
+        ),
+    }
+}
+
+/// The keys that [`tower`] and [`dropout`] read, and those of its inputs.
+pub fn settings(spec: &Spec, depth: usize, inputs: &Inputs) -> Json {
+    json!({
+        "hidden_size": spec.width,
+        "num_hidden_layers": depth,
+        "num_attention_heads": spec.heads,
+        "intermediate_size": spec.mlp,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": spec.dropout,
+        "attention_probs_dropout_prob": spec.dropout,
+        "initializer_range": 0.02,
+        "max_position_embeddings": inputs.words,
+        "type_vocab_size": 2,
+        "vocab_size": inputs.vocabulary,
+    })
+}
+
+/// Layers without cross-attention.
+pub fn layers(ours: &str, theirs: &str, depth: usize, layout: &mut Layout) {
+    for index in 0..depth {
+        let (ours, theirs) = (format!("{ours}.{index}"), format!("{theirs}.{index}"));
+        self_attention(&ours, &theirs, layout);
+        feed_forward(&ours, &theirs, layout);
+    }
+}
 
 /// Word and position vectors and their normalisation.
 pub fn embeddings(ours: &str, theirs: &str, layout: &mut Layout) {

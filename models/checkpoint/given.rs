@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Result, Tensor};
 
-use crate::models::{Image, Text, View};
+use crate::models::{Image, Regions, Text, View};
 
 /// Tensors by name.
 pub struct Given(BTreeMap<String, Tensor>);
@@ -93,5 +93,35 @@ impl Given {
         let ids = self.ids(ids)?;
         let (mask, segments) = (self.mask(mask, &ids)?, ids.zeros_like()?);
         Ok(View::new(Text { ids, mask, segments }, None))
+    }
+
+    /// As [`Given::text`], with a segment for each token where segments were given.
+    ///
+    /// # Errors
+    /// As [`Given::ids`] and [`Given::mask`].
+    pub fn segmented_text(&self, ids: &str, mask: &str, segments: &str) -> Result<View<Text>> {
+        let text = self.text(ids, mask)?;
+        if !self.has(segments) {
+            return Ok(text);
+        }
+        Ok(View::new(Text { segments: self.ids(segments)?, ..text.input()?.clone() }, None))
+    }
+
+    /// Regions, of which some may be hidden, as images to be looked at without noise; `mask` tells which are there.
+    ///
+    /// # Errors
+    /// As [`Given::mask`].
+    pub fn regions(
+        &self,
+        [features, boxes]: [Tensor; 2],
+        mask: &str,
+        masked: Option<&str>,
+    ) -> Result<View<Image>> {
+        let (batch, count, _) = features.dims3()?;
+        let mask = self.mask(mask, &Tensor::zeros((batch, count), DType::F32, features.device())?)?;
+        let masked = masked.filter(|masked| self.has(masked)).map(|masked| self.mask(masked, &mask));
+        let masked = masked.transpose()?;
+        let regions = Some(Regions { features, boxes, mask });
+        Ok(View::new(Image { pixels: None, regions, masked, sizes: None }, None))
     }
 }

@@ -29,7 +29,9 @@ mod file;
 mod given;
 mod language;
 mod layout;
+mod oscar;
 mod settings;
+mod uniter;
 mod vilt;
 mod vit;
 mod vlmo;
@@ -197,6 +199,8 @@ systems! {
     Vlmo(vlmo),
     Coca(coca),
     Blip2(blip2),
+    Uniter(uniter),
+    Oscar(oscar),
 }
 
 fn save_as<C: Published>(

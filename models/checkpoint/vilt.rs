@@ -9,7 +9,7 @@ use super::{Class, Forward, Given, Layout, Outputs, Published, Settings};
 use crate::kernels;
 use crate::models::nn::{Linear, Packing, Patches, Tower};
 use crate::models::vilt::{Config, EPS};
-use crate::models::{Attend, Fused, Image, Init, Inputs, Model, ModelConfig, Text, Tokens, Vars, View};
+use crate::models::{Attend, Fused, Image, Init, Inputs, Model, ModelConfig, Tokens, Vars, View};
 
 const BARE: &str = "ViltModel";
 const WORDS: &str = "ViltForMaskedLM";
@@ -156,7 +156,8 @@ enum Head {
 
 impl Forward for Vilt {
     fn forward(&self, given: &Given) -> Result<Outputs> {
-        let (image, text) = (image(given)?, text(given)?);
+        let image = image(given)?;
+        let text = given.segmented_text("input_ids", "attention_mask", "token_type_ids")?;
         let outputs = match &self.head {
             Head::Rank(head) => vec![("logits", head.forward(&self.model.pool(&image, &text)?)?)],
             Head::Words => {
@@ -172,14 +173,6 @@ impl Forward for Vilt {
         };
         Ok(outputs.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect())
     }
-}
-
-fn text(given: &Given) -> Result<View<Text>> {
-    let text = given.text("input_ids", "attention_mask")?;
-    if !given.has("token_type_ids") {
-        return Ok(text);
-    }
-    Ok(View::new(Text { segments: given.ids("token_type_ids")?, ..text.input()?.clone() }, None))
 }
 
 fn image(given: &Given) -> Result<View<Image>> {

@@ -73,6 +73,17 @@ impl Embeddings {
         self.words.table()
     }
 
+    /// What is added to the tokens of a segment (D): 0 or 1.
+    ///
+    /// # Errors
+    /// When the model has no vectors for segments.
+    pub fn segment(&self, number: usize) -> Result<Tensor> {
+        match &self.segments {
+            Some(segments) => segments.get(number),
+            None => bail!("a model without segments has no vector for segment {number}"),
+        }
+    }
+
     /// (B,T) to (B,T,D).
     ///
     /// # Errors
@@ -226,11 +237,37 @@ impl Layer {
     }
 }
 
-/// Predicts words: a linear map with GELU, layer normalisation, then the word table itself and a bias a word.
+/// What precedes a head of BERT: a linear map with GELU, then layer normalisation.
 #[derive(Clone)]
-pub struct Decoder {
+pub struct Transform {
     transform: Linear,
     norm: LayerNorm,
+}
+
+impl Transform {
+    /// # Errors
+    /// As [`Vars::get`].
+    pub fn new(vars: &Vars, spec: &Spec) -> Result<Self> {
+        let (sizes, init) = ([spec.width, spec.width], matrices(spec.width));
+        Ok(Self {
+            transform: Linear::new(&vars.at("transform"), sizes, init, Some(Init::Constant(0.0)))?,
+            norm: LayerNorm::new(&vars.at("norm"), spec.width, spec.eps)?,
+        })
+    }
+
+    /// (..,D) to (..,D).
+    ///
+    /// # Errors
+    /// When the last dimension is another.
+    pub fn forward(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.norm.forward(&kernels::activate(&self.transform.forward(hidden)?, Activation::Gelu)?)
+    }
+}
+
+/// Predicts words: a transform, then the word table itself and a bias a word.
+#[derive(Clone)]
+pub struct Decoder {
+    transform: Transform,
     table: Tensor,
     bias: Tensor,
 }
@@ -241,14 +278,10 @@ impl Decoder {
     /// # Errors
     /// As [`Vars::get`].
     pub fn new(vars: &Vars, table: &Tensor, spec: &Spec) -> Result<Self> {
-        let (vocabulary, width) = table.dims2()?;
-        let zero = Init::Constant(0.0);
-        let (sizes, init) = ([width, width], matrices(width));
         Ok(Self {
-            transform: Linear::new(&vars.at("transform"), sizes, init, Some(zero))?,
-            norm: LayerNorm::new(&vars.at("norm"), width, spec.eps)?,
+            transform: Transform::new(vars, spec)?,
             table: table.clone(),
-            bias: vars.get(vocabulary, "bias", zero)?,
+            bias: vars.get(table.dim(0)?, "bias", Init::Constant(0.0))?,
         })
     }
 
@@ -269,7 +302,6 @@ impl Decoder {
     /// # Errors
     /// When the last dimension is another.
     pub fn forward(&self, hidden: &Tensor) -> Result<Logits> {
-        let hidden = kernels::activate(&self.transform.forward(hidden)?, Activation::Gelu)?;
-        Ok(Logits::new(self.norm.forward(&hidden)?, &self.table, Some(&self.bias)))
+        Ok(Logits::new(self.transform.forward(hidden)?, &self.table, Some(&self.bias)))
     }
 }

@@ -7,9 +7,12 @@ use crate::kernels::{self, Mask, Spans};
 use crate::models::Tokens;
 
 /// Where the visible tokens of two sequences stand in one: an example after the other, of each those of the first
-/// sequence and then those of the second.
+/// sequence and then those of the second; tokens that stand apart follow.
 pub struct Joint {
     parts: [Part; 2],
+    /// Which rows see each other.
+    blocks: Spans,
+    /// Of each example the block that begins with its first token.
     spans: Spans,
     /// R.
     rows: usize,
@@ -22,36 +25,66 @@ struct Part {
 }
 
 impl Joint {
-    /// Of sequences (B,T,D) and (B,N,D).
+    /// Of sequences (B,T,D) and (B,N,D), of which every token of an example sees all of it.
     ///
     /// # Errors
     /// When they are not of the same examples.
-    pub fn new([first, second]: [&Tokens; 2]) -> Result<Self> {
-        let device = first.hidden.device();
-        let (first, second) = (packing(first)?, packing(second)?);
-        let (firsts, seconds) = (first.spans().ranges(), second.spans().ranges());
-        if firsts.len() != seconds.len() {
-            bail!("{} examples joined with {}", firsts.len(), seconds.len());
-        }
-        let spans = Spans::of(firsts.iter().zip(seconds).map(|(first, second)| first.len() + second.len()));
-        let parted =
-            spans.ranges().iter().zip(firsts).map(|(joint, first)| (joint, joint.start + first.len()));
-        let places = |rows: Vec<usize>| Tensor::from_iter(rows.into_iter().map(|row| row as u32), device);
-        let of_first = places(parted.clone().flat_map(|(joint, border)| joint.start..border).collect())?;
-        let of_second = places(parted.flat_map(|(joint, border)| border..joint.end).collect())?;
-        let rows = of_first.elem_count() + of_second.elem_count();
-        let parts = [Part { packing: first, places: of_first }, Part { packing: second, places: of_second }];
-        Ok(Self { parts, rows, spans })
+    pub fn new(sequences: [&Tokens; 2]) -> Result<Self> {
+        Self::parted(sequences, |_, _, _| false)
     }
 
-    /// The rows of each example.
+    /// As [`Joint::new`], but the tokens of an example that stand `apart` see each other alone, and no other token sees
+    /// them. `apart` is asked of a sequence (0 or 1), an example and a place in the padded sequence.
+    ///
+    /// # Errors
+    /// When they are not of the same examples.
+    pub fn parted(
+        [first, second]: [&Tokens; 2],
+        apart: impl Fn(usize, usize, usize) -> bool,
+    ) -> Result<Self> {
+        let device = first.hidden.device();
+        let packings = [packing(first)?, packing(second)?];
+        let [examples, others] = [0, 1].map(|part| packings[part].spans().ranges().len());
+        if examples != others {
+            bail!("{examples} examples joined with {others}");
+        }
+        let padded = [packings[0].places()?, packings[1].places()?];
+        let mut places = [0, 1].map(|part| vec![0u32; padded[part].len()]);
+        let (mut lengths, mut firsts, mut rows) = (Vec::new(), Vec::new(), 0);
+        for example in 0..examples {
+            firsts.push(lengths.len() as u32);
+            for own in [false, true] {
+                let start = rows;
+                for part in 0..2 {
+                    for token in packings[part].spans().ranges()[example].clone() {
+                        if apart(part, example, padded[part][token] as usize) == own {
+                            places[part][token] = rows as u32;
+                            rows += 1;
+                        }
+                    }
+                }
+                if !own || rows > start {
+                    lengths.push(rows - start);
+                }
+            }
+        }
+        let blocks = Spans::of(lengths);
+        let [first, second] = packings;
+        let [of_first, of_second] = places;
+        let part =
+            |packing, places| -> Result<_> { Ok(Part { packing, places: Tensor::new(places, device)? }) };
+        let parts = [part(first, of_first)?, part(second, of_second)?];
+        Ok(Self { parts, spans: blocks.take(&firsts)?, blocks, rows })
+    }
+
+    /// Of each example the rows that its first token sees, itself the first of them.
     pub fn spans(&self) -> &Spans {
         &self.spans
     }
 
-    /// Every token of an example sees all of it.
+    /// Who sees whom.
     pub fn mask(&self) -> Mask {
-        Mask::itself(&self.spans, false)
+        Mask::itself(&self.blocks, false)
     }
 
     /// (B,T,D) and (B,N,D) to (R,D).

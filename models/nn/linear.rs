@@ -32,6 +32,14 @@ impl Linear {
         kernels::linear(x, &self.weight, self.bias.as_ref())
     }
 
+    /// The way back with the same weights, `x W + b`: (.., outputs) to (.., inputs).
+    ///
+    /// # Errors
+    /// When the last dimension is another.
+    pub fn back(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        kernels::linear(x, &self.weight.t()?, Some(bias))
+    }
+
     /// [`Linear::forward`] as the end of half a layer.
     ///
     /// # Errors

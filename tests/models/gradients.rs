@@ -26,7 +26,10 @@ fn everything(config: &Config, model: &dyn Model, image: &View<Image>, text: &Vi
                 Some(image) => weighed(&image.hidden, "fused_image")?,
                 None => panic!("{} keeps its image tokens to itself", config.name()),
             },
-            other => panic!("no model here offers {other} yet"),
+            Ability::PredictRegions => match model.fuse(image, text, Attend::Both)?.image {
+                Some(image) => weighed(&model.predict_regions(&image.hidden)?, "regions")?,
+                None => panic!("{} keeps its image tokens to itself", config.name()),
+            },
         });
     }
     Tensor::stack(&parts, 0)?.sum_all()
@@ -50,8 +53,8 @@ fn every_parameter_of_every_model_gets_a_finite_gradient_that_is_not_zero() {
         let store = Store::new(&Device::Cpu, 1, &[]);
         let model = config.build(&store.student(), &INPUTS).unwrap();
         let (image, text) = pairs(&[7, 3, 5]).unwrap();
-        // Some patches are hidden, so that what stands in for them is seen.
-        let masked = [[0f32, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0; 4]];
+        // Some patches and regions are hidden, so that what stands in for them is seen.
+        let masked = [[0f32, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0; 4]];
         let image = Image { masked: Some(Tensor::new(&masked, &Device::Cpu).unwrap()), ..image };
         let noise = Some(Key::new(1, 0, "dropout"));
         let (image, text) = (View::new(image, noise), View::new(text, noise));

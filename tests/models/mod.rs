@@ -4,6 +4,7 @@ mod blip;
 mod blip2;
 mod coca;
 mod gradients;
+mod joined;
 mod passes;
 mod published;
 mod refusals;
@@ -16,12 +17,12 @@ mod vlmo;
 
 use candle_core::{Device, Result, Tensor};
 use vlp_bench::kernels::random::Key;
-use vlp_bench::models::{Image, Inputs, Text};
+use vlp_bench::models::{Image, Inputs, Regions, Text};
 
 pub const INPUTS: Inputs =
-    Inputs { size: 16, words: 7, vocabulary: 40, region_features: 0, region_classes: 0 };
+    Inputs { size: 16, words: 7, vocabulary: 40, region_features: 6, region_classes: 0 };
 
-/// Normal pixels, and texts `[CLS] .. [SEP]` of the given lengths padded to `INPUTS.words`.
+/// Normal pixels, four regions an image of which the second has one less, and texts `[CLS] .. [SEP]` of the given lengths padded to `INPUTS.words`.
 pub fn pairs(lengths: &[usize]) -> Result<(Image, Text)> {
     let (batch, size, words) = (lengths.len(), INPUTS.size, INPUTS.words);
     let key = Key::new(3, 0, "pairs");
@@ -41,7 +42,18 @@ pub fn pairs(lengths: &[usize]) -> Result<(Image, Text)> {
     let ids = Tensor::from_vec(drawn, shape, &Device::Cpu)?;
     let mask = Tensor::from_vec(mask, shape, &Device::Cpu)?;
     let text = Text { segments: ids.zeros_like()?, ids, mask };
-    Ok((Image { pixels: Some(pixels), ..Image::default() }, text))
+    Ok((Image { pixels: Some(pixels), regions: Some(regions(batch)?), ..Image::default() }, text))
+}
+
+fn regions(batch: usize) -> Result<Regions> {
+    const COUNT: usize = 4;
+    let key = Key::new(4, 0, "regions");
+    let normal = |part, width: usize| {
+        Tensor::from_vec(key.fold(part).normal(batch * COUNT * width), (batch, COUNT, width), &Device::Cpu)
+    };
+    let there = (0..batch * COUNT).map(|place| if place == 2 * COUNT - 1 { 0f32 } else { 1.0 });
+    let mask = Tensor::from_iter(there, &Device::Cpu)?.reshape((batch, COUNT))?;
+    Ok(Regions { features: normal(0, INPUTS.region_features)?, boxes: normal(1, 7)?, mask })
 }
 
 /// Random numbers of the shape of `x`, to weigh its elements in a scalar.

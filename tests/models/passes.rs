@@ -181,8 +181,8 @@ fn dropout_is_a_function_of_the_noise_and_none_without_it() {
 
 #[test]
 fn the_same_text_beside_another_image_drops_other_elements() {
-    for config in ["albef: {dropout: 0.5}", "vilt: {dropout: 0.5}"] {
-        let config: Config = serde_yaml::from_str(config).unwrap();
+    for name in ["albef", "vilt", "uniter", "oscar"] {
+        let config: Config = serde_yaml::from_str(&format!("{name}: {{dropout: 0.5}}")).unwrap();
         let model = config.build(&Store::new(&Device::Cpu, 1, &[]).detached(), &INPUTS).unwrap();
         let (image, text) = views(Some(1));
         let same = image.select(&Tensor::new(&[0u32, 1, 2], &Device::Cpu).unwrap()).unwrap();

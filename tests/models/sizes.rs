@@ -48,8 +48,8 @@ fn outline(config: &Config, inputs: &Inputs) -> Store {
 }
 
 fn inputs(run: &Run, vocabulary: usize) -> Inputs {
-    let (size, words) = (run.data.size as usize, run.data.words);
-    Inputs { size, words, vocabulary, region_features: 0, region_classes: 0 }
+    let (size, words) = (run.data.size as usize, run.data.words + run.data.tags);
+    Inputs { size, words, vocabulary, region_features: 2048, region_classes: 1601 }
 }
 
 #[test]
@@ -212,6 +212,34 @@ fn the_language_models_of_blip2_have_the_published_numbers_of_parameters() {
         let language = entries.filter(|(name, _)| name.starts_with("language."));
         assert_eq!(language.map(|(_, entry)| entry.shape.elem_count()).sum::<usize>(), parameters);
     }
+}
+
+/// The paper counts 86 million parameters without the embeddings of words: those of BERT's positions, segments, layers and
+/// pooler. The embedding of regions of 2,048 features comes on top; the count of both is that of the released UniterModel.
+#[test]
+fn uniter_has_the_published_number_of_parameters() {
+    let run = preset("uniter-base");
+    let count = counted(&run.model, &inputs(&run, 28_996));
+    // The published weights have BERT's 512 positions.
+    let added = 512 * 768 - count(&["words.positions"]);
+    let table = count(&["words.words"]);
+    assert_eq!(table, 28_996 * 768);
+    assert_eq!(count(&["words.", "layers.", "pooler."]) + added - table, 86_041_344);
+    assert_eq!(count(&["words.", "layers.", "pooler.", "regions."]) + added, 109_898_752);
+    assert_eq!(count(&["decoder."]), 28_996 + 768 * 768 + 3 * 768);
+    assert_eq!(count(&["region_decoder."]), 2048 + 768 * 768 + 3 * 768);
+}
+
+/// The count of the released BertImgModel, BERT-base with a map of regions: the paper names BERT's sizes and no number.
+#[test]
+fn oscar_has_the_parameters_of_bert_and_a_map_of_regions() {
+    let run = preset("oscar-base");
+    let count = counted(&run.model, &inputs(&run, 30_522));
+    let added = 512 * 768 - count(&["words.positions"]);
+    let regions = 2054 * 768 + 768;
+    assert_eq!(count(&["regions."]), regions);
+    assert_eq!(count(&["words.", "layers.", "pooler.", "regions."]) + added, 109_482_240 + regions);
+    assert_eq!(count(&["decoder."]), 30_522 + 768 * 768 + 3 * 768);
 }
 
 /// Twice the multiply-adds of every matrix product, counted by hand for a model of one layer in each part.

@@ -185,3 +185,30 @@ fn coca_begins_as_open_clip_means_to() {
         ],
     );
 }
+
+#[test]
+fn uniter_and_oscar_begin_as_their_released_code_at_the_published_width_and_wider_in_narrow_layers() {
+    let normal = 0.02 * 12f64.sqrt();
+    let trunk = "{trunk: {width: 64, depth: 2, heads: 2}}";
+    let joined = [
+        ("words.words", normal),
+        ("words.segments", normal),
+        ("layers.1.attention.qkv.weight", normal),
+        ("layers.1.mlp.down.weight", normal),
+        ("layers.1.mlp.up.bias", 0.0),
+        ("pooler.weight", normal),
+        ("pooler.bias", 0.0),
+        ("decoder.transform.weight", normal),
+    ];
+    let uniter = [
+        ("regions.visual.weight", normal),
+        ("regions.visual.bias", 0.0),
+        ("regions.position.weight", normal),
+        ("regions.mask", normal),
+        ("region_decoder.transform.weight", normal),
+        ("region_decoder.bias", 0.0),
+    ];
+    let oscar = [("regions.map.weight", normal), ("regions.map.bias", 0.0)];
+    begins(&format!("uniter: {trunk}"), &[&joined[..], &uniter].concat());
+    begins(&format!("oscar: {trunk}"), &[&joined[..], &oscar].concat());
+}
