@@ -73,8 +73,9 @@ __device__ void forward(ROWS, SEEN, float* out, float* lse, int total, int drop_
             float score = scale * dot(own + row * W, ks + lane * (W + 1), columns);
             score = seen(score, MASK, example, query, count, key, key_count);
             float most = fmaxf(top[r], warp_max(score));
-            float shrink = most == -INF ? 1.0f : expf(top[r] - most);
-            float weight = most == -INF ? 0.0f : expf(score - most);
+            // Written so that a score that is no number reaches the outcome.
+            float shrink = top[r] == most ? 1.0f : expf(top[r] - most);
+            float weight = score == -INF ? 0.0f : expf(score - most);
             top[r] = most;
             total_weight[r] = total_weight[r] * shrink + warp_sum(weight);
             u64 element = ((u64)(start + query) * heads + head) * drop_stride + key;

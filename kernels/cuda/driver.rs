@@ -219,6 +219,7 @@ impl Machine for Gpu {
         };
         let real = blas::cudaDataType_t::CUDA_R_32F;
         let handle = self.0.cublas_handle();
+        self.0.cuda_stream().context().bind_to_thread().w()?;
         // cuBLAS counts columns first, so it is asked for out' = b' a', whose factors are what it takes ours for.
         // SAFETY: launchers multiply operands into buffers or slots of m x n elements.
         unsafe {

@@ -16,7 +16,7 @@ pub(crate) mod sums;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::{Device, Result};
+use candle_core::{Device, Error};
 
 pub(crate) use body::{Body, Operand, Slot};
 pub(crate) use driver::{forward_on, scalar};
@@ -45,8 +45,8 @@ pub fn products() -> Products {
 /// # Errors
 /// When it cannot be used, with the reason: the program has no GPU code, there is no driver, no such GPU, or a library
 /// of CUDA is missing.
-pub fn open(ordinal: usize, products: Products) -> Result<Device> {
-    let device = driver::open(ordinal)?;
+pub fn open(ordinal: usize, products: Products) -> Result<Device, String> {
+    let device = driver::open(ordinal).map_err(reason)?;
     TF32.store(products == Products::Tf32, Ordering::Relaxed);
     Ok(device)
 }
@@ -55,14 +55,22 @@ pub fn open(ordinal: usize, products: Products) -> Result<Device> {
 ///
 /// # Errors
 /// When there is none, with the reason.
-pub fn usable() -> Result<String> {
-    driver::usable()
+pub fn usable() -> Result<String, String> {
+    driver::usable().map_err(reason)
 }
 
 /// What a GPU calls itself.
 ///
 /// # Errors
 /// When `device` is none.
-pub fn about(device: &Device) -> Result<String> {
-    driver::about(device)
+pub fn about(device: &Device) -> Result<String, String> {
+    driver::about(device).map_err(reason)
+}
+
+/// What a person wants to read: the message without the way it came.
+fn reason(error: Error) -> String {
+    match error {
+        Error::WithBacktrace { inner, .. } => reason(*inner),
+        other => other.to_string(),
+    }
 }

@@ -85,6 +85,7 @@ type Rehearse = unsafe extern "C" fn(*const c_char, *const c_uint, c_uint, *mut 
 ///
 /// # Safety
 /// They must be there, and written by nobody else meanwhile.
+// SAFETY: left to the caller, who knows what lies at the address.
 unsafe fn elements<'a>(at: Address, rows: usize, columns: usize, stride: usize) -> &'a [f32] {
     if rows == 0 || columns == 0 {
         return &[];
@@ -98,6 +99,7 @@ impl Matrix {
     ///
     /// # Safety
     /// As for [`elements`].
+    // SAFETY: left to the caller, too.
     unsafe fn view<'a>(self) -> Result<product::Matrix<'a, f32>> {
         let (rows, columns) =
             if self.transposed { (self.columns, self.rows) } else { (self.rows, self.columns) };

@@ -18,7 +18,7 @@ extern "C" __global__ void softmax(int width, int logarithm, const float* x, flo
         float z = x[at + c] - top;
         if (logarithm) y[at + c] = x[at + c] - (top + logf(total));
         // A row of minus infinities becomes zeros.
-        else y[at + c] = top == -INF ? 0.0f : expf(z) / total;
+        else y[at + c] = x[at + c] == -INF ? 0.0f : expf(z) / total;
     }
 }
 
