@@ -2,9 +2,9 @@
 //! a cache holds.
 //!
 //! With z = x W' + b and a target distribution t, a row costs `log sum exp(z) - sum_c t_c z_c`; both sums are added up
-//! while the chunks pass (Milakov and Gimelshein, arXiv:1805.02867). What remains of the forward pass is the greatest
-//! logit and the sum of exponentials of each row; the backward pass computes the chunks again, and from each
-//! `dz = softmax(z) - t`, `dx += dz W`, `dW = dz' x`, and db, the column sums of dz.
+//! while the chunks pass. What remains of the forward pass is the greatest logit and the sum of exponentials of each row;
+//! the backward pass computes the chunks again, and from each `dz = softmax(z) - t`, `dx += dz W`, `dW = dz' x`, and db,
+//! the column sums of dz.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -14,151 +14,44 @@ use rayon::prelude::*;
 
 use super::IGNORE;
 use super::linear::add_bias;
-use super::operation::{Operand, Operation, Slot, apply2, apply3, elements};
+use super::logits::Logits;
+use super::online_softmax::Seen;
+use super::operation::{Operand, Operation, Slot, elements};
 use super::product::{Matrix, Threads, Write, multiply};
 use super::real::Real;
 use super::rows::{column_sums, for_pieces, rows_per_piece, scratch};
-use super::simd::{maximum, sum, sum_pairs, vectorised};
+use super::simd::vectorised;
 
 /// Logits in one chunk: 1 MiB, a second-level cache. From half to twice as many take the same time.
 const CHUNK: usize = 1 << 18;
 /// A chunk holds a multiple of so many classes; products with fewer grow slow.
 const NARROWEST: usize = 128;
 
-/// A target distribution for each row: `(1 - alpha) ((1 - s) [c = target] + s / C) + alpha softmax(teacher)`.
-pub(super) struct Aim {
+/// The mean cost of the rows of some [`Logits`] towards a target distribution for each:
+/// `on [c = target] + off + alpha softmax(teacher)`.
+pub(super) struct Chunked {
     /// (R); a row of [`IGNORE`] is not counted.
     pub targets: Vec<u32>,
-    /// s
-    pub smoothing: f64,
-    /// With alpha.
-    pub teacher: Option<(Map, f64)>,
-}
-
-/// `x W' + b`: x (R, D), weight (C, D), bias (C).
-#[derive(Clone, Debug)]
-pub(super) struct Map {
-    pub x: Tensor,
-    pub weight: Tensor,
-    pub bias: Option<Tensor>,
-}
-
-impl Map {
-    /// Rows and classes, of a map without faults.
-    fn sizes(&self) -> Result<[usize; 2]> {
-        let ((rows, inputs), (classes, width)) = (self.x.dims2()?, self.weight.dims2()?);
-        let fits = self.bias.as_ref().is_none_or(|bias| bias.dims() == [classes]);
-        if inputs != width || classes == 0 || !fits {
-            let bias = self.bias.as_ref().map(Tensor::dims);
-            bail!("cross-entropy of x {:?}, weight {:?}, bias {bias:?}", self.x.shape(), self.weight.shape());
-        }
-        Ok([rows, classes])
-    }
-
-    fn each(&self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        let bias = self.bias.as_ref().map(&change).transpose()?;
-        Ok(Self { x: change(&self.x)?, weight: change(&self.weight)?, bias })
-    }
-}
-
-/// The mean cost of the counted rows of `map`, and the share of them whose target is the first of the greatest logits.
-pub(super) fn linear_cross_entropy(map: &Map, aim: Aim) -> Result<(Tensor, f64)> {
-    let [rows, classes] = map.sizes()?;
-    let Aim { targets, smoothing, teacher } = aim;
-    if targets.len() != rows {
-        bail!("cross-entropy of {rows} rows towards {} targets", targets.len());
-    }
-    if !(0.0..=1.0).contains(&smoothing) {
-        bail!("cross-entropy: label smoothing {smoothing} is not in [0, 1]");
-    }
-    if let Some(target) = targets.iter().find(|&&target| target != IGNORE && target as usize >= classes) {
-        bail!("cross-entropy: target {target} of {classes} classes");
-    }
-    let teacher = match teacher {
-        None => None,
-        Some((teacher, alpha)) => {
-            let sizes = teacher.sizes()?;
-            if sizes != [rows, classes] || !(0.0..=1.0).contains(&alpha) {
-                bail!("cross-entropy of {rows} rows and {classes} classes, with share {alpha} of {sizes:?}");
-            }
-            let fixed = |t: &Tensor| t.detach().to_dtype(map.x.dtype())?.contiguous();
-            Some((teacher.each(fixed)?, alpha))
-        }
-    };
-    let count = targets.iter().filter(|&&target| target != IGNORE).count();
-    let alpha = teacher.as_ref().map_or(0.0, |(_, alpha)| *alpha);
-    let passed = Arc::new(OnceLock::new());
-    let operation = Chunked {
-        on: (1.0 - alpha) * (1.0 - smoothing),
-        off: (1.0 - alpha) * smoothing / classes as f64,
-        alpha,
-        teacher: teacher.map(|(teacher, _)| teacher),
-        targets,
-        count,
-        passed: Arc::clone(&passed),
-    };
-    let Map { x, weight, bias } = map.each(Tensor::contiguous)?;
-    let loss = match bias {
-        None => apply2(operation, &x, &weight)?,
-        Some(bias) => apply3(operation, &x, &weight, &bias)?,
-    };
-    let Some(Passed { right, .. }) = passed.get() else { bail!("cross-entropy was not computed") };
-    Ok((loss, *right as f64 / count.max(1) as f64))
-}
-
-struct Chunked {
-    targets: Vec<u32>,
-    count: usize,
+    /// How many rows are counted.
+    pub count: usize,
     /// The share of the target, that of every class, and that of the teacher.
-    on: f64,
-    off: f64,
-    alpha: f64,
-    teacher: Option<Map>,
-    passed: Arc<OnceLock<Passed>>,
+    pub on: f64,
+    pub off: f64,
+    pub alpha: f64,
+    /// Of as many rows and classes, detached and contiguous.
+    pub teacher: Option<Logits>,
+    /// What the forward pass leaves behind.
+    pub passed: Arc<OnceLock<Passed>>,
 }
 
 /// What remains of the forward pass.
-struct Passed {
+pub(super) struct Passed {
     rows: Vec<Seen>,
-    right: usize,
+    /// How many counted rows have their target as the first of the greatest logits.
+    pub right: usize,
 }
 
-/// What is known of a row after some chunks.
-#[derive(Clone, Copy, Default)]
-struct Seen {
-    /// The greatest logit, the first class that has it, and the sum of `exp(z - top)`.
-    top: f64,
-    greatest: usize,
-    total: f64,
-    /// The logit of the target.
-    target: f64,
-    /// The sum of all logits, where labels are smoothed.
-    sum: f64,
-    /// The greatest logit of the teacher, and its sum of exponentials.
-    teacher: [f64; 2],
-    /// The sum of `exp(teacher - its top) (z - top)`.
-    along: f64,
-}
-
-impl Seen {
-    /// Takes in a later chunk.
-    fn join(self, next: Self) -> Self {
-        let (top, teacher_top) = (self.top.max(next.top), self.teacher[0].max(next.teacher[0]));
-        let weights = [self, next].map(|part| (part.teacher[0] - teacher_top).exp());
-        let along = |part: Self| part.along + part.teacher[1] * (part.top - top);
-        Self {
-            top,
-            greatest: if next.top > self.top { next.greatest } else { self.greatest },
-            total: self.total * (self.top - top).exp() + next.total * (next.top - top).exp(),
-            target: self.target + next.target,
-            sum: self.sum + next.sum,
-            teacher: [teacher_top, weights[0] * self.teacher[1] + weights[1] * next.teacher[1]],
-            along: weights[0] * along(self) + weights[1] * along(next),
-        }
-    }
-}
-
-/// [`Map`] on slices.
+/// [`Logits`] on slices.
 #[derive(Clone, Copy)]
 struct Slices<'a, T> {
     x: &'a [T],
@@ -265,7 +158,7 @@ impl Chunked {
                 let z = &z[range];
                 let mut next = vectorised(
                     #[inline(always)]
-                    || see(z, believed, self.off > 0.0),
+                    || Seen::of(z, believed, self.off > 0.0),
                 );
                 if let Some(&z) = z.get((target as usize).wrapping_sub(classes.start)) {
                     next.target = z.to_f64();
@@ -359,35 +252,13 @@ impl Chunked {
     }
 
     fn with_teacher<T: Real, R>(&self, work: impl FnOnce(Option<Slices<'_, T>>) -> Result<R>) -> Result<R> {
-        let Some(Map { x, weight, bias }) = &self.teacher else { return work(None) };
+        let Some(Logits { x, weight, bias }) = &self.teacher else { return work(None) };
         let ((rows, width), (classes, _)) = (x.dims2()?, weight.dims2()?);
         let (x, weight) = (x.storage_and_layout(), weight.storage_and_layout());
         let bias = bias.as_ref().map(Tensor::storage_and_layout);
         let bias = bias.as_ref().map(elements).transpose()?;
         work(Some(Slices::new(elements(&x)?, elements(&weight)?, bias, [rows, classes, width])))
     }
-}
-
-/// What a chunk of one row's logits shows, without its target.
-#[inline(always)]
-fn see<T: Real>(z: &[T], believed: Option<&[T]>, smooth: bool) -> Seen {
-    // Classes that are ruled out have minus infinity, which has no difference to itself.
-    let lowest = T::from_f64(f64::from(f32::MIN));
-    let top = maximum(z, |z| z).most(lowest);
-    let mut seen = Seen { top: top.to_f64(), total: sum(z, |z| (z - top).exp()).to_f64(), ..Seen::default() };
-    if smooth {
-        seen.sum = sum(z, |z| z).to_f64();
-    }
-    if let Some(believed) = believed {
-        let most = maximum(believed, |t| t).most(lowest);
-        seen.teacher = [most.to_f64(), sum(believed, |t| (t - most).exp()).to_f64()];
-        let along = sum_pairs(believed, z, |t, z| {
-            let weight = (t - most).exp();
-            if weight == T::zero() { weight } else { weight * (z - top) }
-        });
-        seen.along = along.to_f64();
-    }
-    seen
 }
 
 impl Operation<2> for Chunked {

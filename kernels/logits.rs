@@ -1,14 +1,21 @@
 //! Logits of a linear map that are stated before they are computed, so that a loss over a large vocabulary decides how
 //! many of them are held at a time.
 
-use candle_core::{D, Result, Tensor};
+use std::sync::{Arc, OnceLock};
 
-use super::linear_cross_entropy::{Aim, Map, linear_cross_entropy};
+use candle_core::{D, Result, Tensor, bail};
+
+use super::linear_cross_entropy::Chunked;
+use super::operation::{apply2, apply3};
 use super::{IGNORE, cross_entropy, gather_rows, linear, soft_cross_entropy, softmax};
 
 /// `x W' + b`, one row of scores over C classes for each vector, not computed yet.
 #[derive(Clone, Debug)]
-pub struct Logits(Map);
+pub struct Logits {
+    pub(super) x: Tensor,
+    pub(super) weight: Tensor,
+    pub(super) bias: Option<Tensor>,
+}
 
 /// What [`Logits::cross_entropy`] and [`Logits::distilled`] find in one pass over the logits.
 #[derive(Clone, Debug)]
@@ -22,15 +29,15 @@ pub struct CrossEntropy {
 impl Logits {
     /// Of x (.., D), weight (C, D) and bias (C).
     pub fn new(x: Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Self {
-        Self(Map { x, weight: weight.clone(), bias: bias.cloned() })
+        Self { x, weight: weight.clone(), bias: bias.cloned() }
     }
 
     /// Every logit at once (.., C).
     pub fn dense(&self) -> Result<Tensor> {
-        linear(&self.0.x, &self.0.weight, self.0.bias.as_ref())
+        linear(&self.x, &self.weight, self.bias.as_ref())
     }
 
-    /// As [`super::cross_entropy`] of x (R, D) towards targets u32 (R), of which [`super::IGNORE`] is not counted.
+    /// As [`super::cross_entropy`] of x (R, D) towards targets u32 (R), of which [`IGNORE`] is not counted.
     pub fn cross_entropy(&self, targets: &Tensor, label_smoothing: f64) -> Result<CrossEntropy> {
         self.towards(targets, label_smoothing, None)
     }
@@ -38,34 +45,85 @@ impl Logits {
     /// `(1 - alpha) CE(z, targets) + alpha mean_r(-sum_c softmax(z_teacher)_rc log softmax(z)_rc)` over the counted rows
     /// of x (R, D), targets u32 (R), and a teacher of as many rows and classes, which receives no gradient.
     pub fn distilled(&self, targets: &Tensor, teacher: &Self, alpha: f64) -> Result<CrossEntropy> {
-        self.towards(targets, 0.0, Some((teacher.0.clone(), alpha)))
+        self.towards(targets, 0.0, Some((teacher, alpha)))
     }
 
-    fn towards(&self, targets: &Tensor, smoothing: f64, teacher: Option<(Map, f64)>) -> Result<CrossEntropy> {
-        if !self.0.x.device().is_cpu() {
-            return self.at_once(targets, smoothing, teacher);
+    fn towards(
+        &self,
+        targets: &Tensor,
+        smoothing: f64,
+        teacher: Option<(&Self, f64)>,
+    ) -> Result<CrossEntropy> {
+        let ([rows, classes], targets) = (self.sizes()?, targets.to_vec1::<u32>()?);
+        if targets.len() != rows {
+            bail!("cross-entropy of {rows} rows towards {} targets", targets.len());
         }
-        let (loss, accuracy) =
-            linear_cross_entropy(&self.0, Aim { targets: targets.to_vec1()?, smoothing, teacher })?;
-        Ok(CrossEntropy { loss, accuracy })
+        if let Some(target) = targets.iter().find(|&&target| target != IGNORE && target as usize >= classes) {
+            bail!("cross-entropy: target {target} of {classes} classes");
+        }
+        let alpha = teacher.map_or(0.0, |(_, alpha)| alpha);
+        if ![smoothing, alpha].iter().all(|share| (0.0..=1.0).contains(share)) {
+            bail!("cross-entropy: label smoothing {smoothing} or the share {alpha} is not in [0, 1]");
+        }
+        if !self.x.device().is_cpu() {
+            return self.at_once(&targets, smoothing, teacher);
+        }
+        let teacher = teacher.map(|(teacher, _)| -> Result<_> {
+            if teacher.sizes()? != [rows, classes] {
+                bail!("cross-entropy of {rows} rows of {classes}, and a teacher of {:?}", teacher.sizes()?);
+            }
+            teacher.each(|t| t.detach().to_dtype(self.x.dtype())?.contiguous())
+        });
+        let (count, passed) = (targets.iter().filter(|&&t| t != IGNORE).count(), Arc::new(OnceLock::new()));
+        let chunked = Chunked {
+            targets,
+            count,
+            on: (1.0 - alpha) * (1.0 - smoothing),
+            off: (1.0 - alpha) * smoothing / classes as f64,
+            alpha,
+            teacher: teacher.transpose()?,
+            passed: Arc::clone(&passed),
+        };
+        let Self { x, weight, bias } = self.each(Tensor::contiguous)?;
+        let loss = match bias {
+            None => apply2(chunked, &x, &weight)?,
+            Some(bias) => apply3(chunked, &x, &weight, &bias)?,
+        };
+        let right = passed.get().map_or(0, |passed| passed.right);
+        Ok(CrossEntropy { loss, accuracy: right as f64 / count.max(1) as f64 })
+    }
+
+    /// R and C, of operands that fit each other.
+    fn sizes(&self) -> Result<[usize; 2]> {
+        let ((rows, inputs), (classes, width)) = (self.x.dims2()?, self.weight.dims2()?);
+        let fits = self.bias.as_ref().is_none_or(|bias| bias.dims() == [classes]);
+        if inputs != width || classes == 0 || !fits {
+            let bias = self.bias.as_ref().map(Tensor::dims);
+            bail!("cross-entropy of x {:?}, weight {:?}, bias {bias:?}", self.x.shape(), self.weight.shape());
+        }
+        Ok([rows, classes])
+    }
+
+    fn each(&self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let bias = self.bias.as_ref().map(&change).transpose()?;
+        Ok(Self { x: change(&self.x)?, weight: change(&self.weight)?, bias })
     }
 
     /// The same from every logit of the counted rows, as a GPU computes it: it has no kernel for chunks.
-    fn at_once(&self, targets: &Tensor, smoothing: f64, teacher: Option<(Map, f64)>) -> Result<CrossEntropy> {
-        let wanted: Vec<u32> = targets.to_vec1()?;
-        let (rows, wanted): (Vec<u32>, Vec<u32>) =
-            (0u32..).zip(wanted).filter(|&(_, target)| target != IGNORE).unzip();
-        let (device, counted) = (targets.device(), rows.len());
+    fn at_once(&self, wanted: &[u32], smoothing: f64, teacher: Option<(&Self, f64)>) -> Result<CrossEntropy> {
+        let counted = (0u32..).zip(wanted.iter().copied()).filter(|&(_, target)| target != IGNORE);
+        let (rows, wanted): (Vec<u32>, Vec<u32>) = counted.unzip();
+        let device = self.x.device();
         let (rows, targets) = (Tensor::new(rows, device)?, Tensor::new(wanted.as_slice(), device)?);
         let logits = gather_rows(&self.dense()?, &rows)?;
         let mut loss = cross_entropy(&logits, &targets, smoothing)?;
         if let Some((teacher, alpha)) = teacher {
-            let believed = softmax(&gather_rows(&Self(teacher).dense()?.detach(), &rows)?)?;
+            let believed = softmax(&gather_rows(&teacher.dense()?.detach(), &rows)?)?;
             let soft = soft_cross_entropy(&logits, &believed)?;
             loss = ((loss * (1.0 - alpha))? + (soft * alpha)?)?;
         }
         let found: Vec<u32> = logits.detach().argmax(D::Minus1)?.to_vec1()?;
         let right = found.iter().zip(&wanted).filter(|(found, wanted)| found == wanted).count();
-        Ok(CrossEntropy { loss, accuracy: right as f64 / counted.max(1) as f64 })
+        Ok(CrossEntropy { loss, accuracy: right as f64 / wanted.len().max(1) as f64 })
     }
 }

@@ -22,6 +22,7 @@ mod logits;
 mod mask;
 pub mod memory;
 mod normalize;
+mod online_softmax;
 mod operation;
 pub mod optim;
 mod patchify;
