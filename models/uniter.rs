@@ -160,7 +160,7 @@ struct Regions {
     position_norm: LayerNorm,
     /// What takes the place of hidden features is row 1 of (2,R); row 0 is the zero that the released code adds to the
     /// features of regions that are not hidden, and is never read.
-    mask: Tensor,
+    masks: Tensor,
     norm: LayerNorm,
     dropout: f64,
 }
@@ -175,7 +175,7 @@ impl Regions {
             visual_norm: norm("visual_norm")?,
             position: map("position", BOX)?,
             position_norm: norm("position_norm")?,
-            mask: vars.get((2, features), "mask", init)?,
+            masks: vars.get((2, features), "masks", init)?,
             norm: norm("norm")?,
             dropout: spec.dropout,
         })
@@ -203,7 +203,7 @@ impl Regions {
         match &image.masked {
             None => Ok(seen),
             Some(masked) => {
-                let vector = self.mask.get(1)?.unsqueeze(1)?;
+                let vector = self.masks.get(1)?.unsqueeze(1)?;
                 kernels::add(&seen, &kernels::linear(&masked.unsqueeze(D::Minus1)?, &vector, None)?)
             }
         }

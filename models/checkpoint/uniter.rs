@@ -55,7 +55,7 @@ impl Published for Config {
             layout.linear(&format!("regions.{ours}"), &format!("{regions}.{theirs}_linear"));
             layout.norm(&format!("regions.{ours}_norm"), &format!("{regions}.{theirs}_layer_norm"));
         }
-        layout.same("regions.mask", &format!("{regions}.mask_embedding.weight"));
+        layout.same("regions.masks", &format!("{regions}.mask_embedding.weight"));
         layout.norm("regions.norm", &format!("{regions}.LayerNorm"));
         bert::layers("layers", "uniter.encoder.layer", self.trunk.depth, layout);
         layout.linear("pooler", "uniter.pooler.dense");

@@ -204,7 +204,7 @@ fn uniter_and_oscar_begin_as_their_released_code_at_the_published_width_and_wide
         ("regions.visual.weight", normal),
         ("regions.visual.bias", 0.0),
         ("regions.position.weight", normal),
-        ("regions.mask", normal),
+        ("regions.masks", normal),
         ("region_decoder.transform.weight", normal),
         ("region_decoder.bias", 0.0),
     ];
