@@ -7,7 +7,7 @@ use candle_core::{D, Result, Tensor, bail};
 
 use super::linear_cross_entropy::Chunked;
 use super::operation::{apply2, apply3};
-use super::{IGNORE, cross_entropy, gather_rows, linear, soft_cross_entropy, softmax};
+use super::{IGNORE, cross_entropy, cuda, gather_rows, linear, soft_cross_entropy, softmax};
 
 /// `x W' + b`, one row of scores over C classes for each vector, not computed yet.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ impl Logits {
         if ![smoothing, alpha].iter().all(|share| (0.0..=1.0).contains(share)) {
             bail!("cross-entropy: label smoothing {smoothing} or the share {alpha} is not in [0, 1]");
         }
-        if !self.x.device().is_cpu() {
+        if cuda::machine_of(&self.x.storage_and_layout().0)?.is_some() {
             return self.at_once(&targets, smoothing, teacher);
         }
         let teacher = teacher.map(|(teacher, _)| -> Result<_> {

@@ -124,7 +124,7 @@ impl Default for Config {
             drop_path: 0.1,
             vl_contrast: false,
             tied: false,
-            mask_token: false,
+            mask_token: true,
         }
     }
 }

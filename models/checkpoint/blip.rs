@@ -57,7 +57,8 @@ impl Published for Config {
         text.must_be("layer_norm_eps", bert::EPS)?;
         text.must_be("is_decoder", true)?;
         let vocabulary = text.usize("vocab_size", 30_524)?.saturating_sub(ADDED);
-        if text.usize("bos_token_id", 30_522)? != vocabulary {
+        // transformers' classes take texts as they are given; only the whole system puts [DEC] and [ENC] into them.
+        if theirs.class() == Some(WHOLE) && text.usize("bos_token_id", 30_522)? != vocabulary {
             refuse!("config.json: `text_config.bos_token_id` must be the last entry but one of `vocab_size`");
         }
         let dropout = text.f64("hidden_dropout_prob", 0.0)?;

@@ -44,6 +44,20 @@ impl Given {
         self.wanted(name, rank)?.to_dtype(DType::F32)
     }
 
+    /// Yes or no: a number in a tensor of any shape, 0 for no.
+    ///
+    /// # Errors
+    /// When it was given with more or fewer numbers than one.
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool> {
+        match self.0.get(name) {
+            None => Ok(default),
+            Some(flag) if flag.elem_count() == 1 => {
+                Ok(flag.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? != 0.0)
+            }
+            Some(flag) => refuse!("`{name}` is {:?}, expected one number, 0 or 1", flag.dims()),
+        }
+    }
+
     /// Normalised pixels (B,3,H,W), f32.
     ///
     /// # Errors

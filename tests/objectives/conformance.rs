@@ -328,9 +328,15 @@ fn computed(
     })
 }
 
+/// Models with an operation that has no CUDA kernel yet: attention with a learned bias, stochastic depth.
+const PROCESSOR_ALONE: [&str; 1] = ["vlmo"];
+
 #[test]
 fn legal_cells_compute_on_a_gpu_what_they_compute_on_the_processor() {
     for subject in Subject::all() {
+        if PROCESSOR_ALONE.contains(&subject.config.name()) {
+            continue;
+        }
         for objective in every_objective() {
             if !fits(&objective, &*subject.config).is_empty() {
                 continue;

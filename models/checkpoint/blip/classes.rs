@@ -1,6 +1,6 @@
 //! What each class makes of its inputs.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use crate::models::blip::{Pass, Project, Stack};
 use crate::models::checkpoint::{Forward, Given, Outputs};
@@ -50,11 +50,7 @@ impl Forward for Retrieval {
     fn forward(&self, given: &Given) -> Result<Outputs> {
         let (image, text) = (given.image("pixel_values")?, given.text("input_ids", "attention_mask")?);
         let (images, text) = (tokens(&self.image, &image)?, text.input()?);
-        let asked = match given.get("use_itm_head") {
-            Some(flag) => flag.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? != 0.0,
-            None => true,
-        };
-        if asked {
+        if given.flag("use_itm_head", true)? {
             let seen = Seen::new(&image, |_| Ok(images.clone()))?;
             let pass = Pass { text, image: Some(&seen), attend: Attend::Both, noise: None };
             let (hidden, packing) = self.text.forward(&pass)?;

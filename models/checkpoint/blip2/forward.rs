@@ -33,10 +33,7 @@ impl Retrieval {
 impl Forward for Retrieval {
     fn forward(&self, given: &Given) -> Result<Outputs> {
         let (model, image, text) = (&self.model, given.image("pixel_values")?, self.text(given)?);
-        let matches = match given.get("use_image_text_matching_head") {
-            None => false,
-            Some(_) => given.floats("use_image_text_matching_head", 0)?.to_scalar::<f32>()? != 0.0,
-        };
+        let matches = given.flag("use_image_text_matching_head", false)?;
         let mut outputs = Outputs::new();
         let logits = if matches {
             self.head.forward(&model.pool(&image, &text)?)?
