@@ -219,6 +219,11 @@ fn every_parameter_of_every_variant_gets_a_gradient() {
     ] {
         let (store, model) = trained(settings);
         let (image, text) = pairs(&[7, 3, 5, 4, 6, 2]).unwrap();
+        let tokens = model.image_tokens(&View::new(image.clone(), None)).unwrap().hidden;
+        let (examples, patches) = (tokens.dim(0).unwrap(), tokens.dim(1).unwrap() - 1);
+        let marks = Tensor::from_iter((0..examples * patches).map(|place| (place % 2) as f32), &Device::Cpu);
+        let masked = Some(marks.unwrap().reshape((examples, patches)).unwrap());
+        let image = Image { masked, ..image };
         let noise = Some(Key::new(1, 0, "noise"));
         let (image, text) = (View::new(image, noise), View::new(text, noise));
         let tape = Tape::record();

@@ -76,8 +76,8 @@ impl Model for Tiny {
         linear(images, texts, None)?.broadcast_mul(&self.scale.exp()?)
     }
 
-    fn fuse(&self, image: &View<Image>, text: &View<Text>, attend: Attend) -> Result<Fused> {
-        assert_eq!(attend, Attend::Both);
+    /// No word sees another, so that both ways of attending are one.
+    fn fuse(&self, image: &View<Image>, text: &View<Text>, _: Attend) -> Result<Fused> {
         let (image, text) = (self.image_tokens(image)?, self.text_tokens(text)?);
         let seen = activate(&linear(&image.hidden.mean_keepdim(1)?, &self.mix[0], None)?, Activation::Gelu)?;
         let hidden = linear(&text.hidden.broadcast_mul(&seen)?, &self.mix[1], None)?;
