@@ -69,7 +69,8 @@ impl Arm {
 }
 
 /// Everything that decides the bits of a run, beside the seed, the code and the device.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Run {
     /// Which pairs.
     pub data: data::Config,

@@ -13,7 +13,9 @@ use vlp_bench::experiments::list::{self, Kind};
 use vlp_bench::experiments::matrix::Matrix;
 use vlp_bench::experiments::progress::Show;
 use vlp_bench::experiments::suite::Only;
-use vlp_bench::experiments::{Experiment, directory, file, forward, load, machine, plan, run, suite, verify};
+use vlp_bench::experiments::{
+    Experiment, directory, export, file, forward, load, machine, plan, run, suite, verify,
+};
 use vlp_bench::{kernels, reports};
 
 #[global_allocator]
@@ -105,6 +107,17 @@ enum Verb {
         /// What computes: auto, cpu or cuda:N
         #[arg(long, default_value = "auto", value_name = "DEVICE")]
         device: String,
+    },
+    /// Save what a run has learnt as its model's reference saves it
+    Export {
+        /// The directory of a run
+        run: PathBuf,
+        /// The folder to write config.json and model.safetensors to
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+        /// The reference's class, as `vlp forward --help` lists them; the first of the model's without it
+        #[arg(long, value_name = "NAME")]
+        class: Option<String>,
     },
     /// Prove that a killed run goes on to bit-equal weights; the first seed of each arm, unless `--only` says more
     VerifyResume(Meant),
@@ -252,6 +265,7 @@ fn act(command: &Command) -> Result<u8> {
             let device = machine::device(device)?;
             say(&forward::forward(model, checkpoint, input, output, &device)?);
         }
+        Verb::Export { run, out, class } => say(&export::export(run, class.as_deref(), out)?),
         Verb::VerifyResume(meant) => return prove(meant, command.threads),
     }
     Ok(0)

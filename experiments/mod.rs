@@ -5,6 +5,7 @@ pub mod directory;
 pub mod doctor;
 pub mod evaluate;
 mod experiment;
+pub mod export;
 pub mod failure;
 pub mod fault;
 pub mod feed;

@@ -299,3 +299,34 @@ fn forward_writes_what_the_reference_would_and_refuses_another_system() {
 fn safetensors(path: &Path) -> std::collections::HashMap<String, candle_core::Tensor> {
     candle_core::safetensors::load(path, &candle_core::Device::Cpu).unwrap()
 }
+
+#[test]
+fn what_a_run_has_learnt_is_exported_in_the_form_that_forward_reads() {
+    let place = Place::new();
+    place
+        .vlp(&[
+            "run",
+            "tiny.yaml",
+            "--profile",
+            "smaller",
+            "--only",
+            "arm=slow",
+            "--seeds",
+            "0",
+            "--no-report",
+        ])
+        .ends_with(0);
+    let arm = std::fs::read_dir(place.path().join("runs/tiny/smaller/slow")).unwrap();
+    let run = arm.map(|entry| entry.unwrap().path().display().to_string()).next().unwrap();
+    place.vlp(&["export", &run, "--out", "clip"]).ends_with(0);
+    let opened =
+        vlp_bench::models::checkpoint::Opened::read(&place.path().join("clip"), &candle_core::Device::Cpu);
+    let learnt = safetensors(&Path::new(&run).join("checkpoint/last.safetensors"));
+    for (name, entry) in opened.unwrap().store.entries() {
+        let difference = (entry.var.as_tensor() - &learnt[&format!("store/{name}")]).unwrap().abs().unwrap();
+        assert_eq!(difference.sum_all().unwrap().to_scalar::<f32>().unwrap(), 0.0, "{name}");
+    }
+    let said = place.vlp(&["export", &run, "--out", "clip", "--class", "ViltModel"]);
+    said.refused_with(&["this model can be saved as CLIPModel, not as ViltModel"]);
+    place.vlp(&["export", "clip", "--out", "again"]).refused_with(&["clip: is no run's directory"]);
+}

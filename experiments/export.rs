@@ -1,0 +1,57 @@
+//! The weights of a run in the form in which its model's reference saves them, so that others can go on with them.
+
+use std::fs;
+use std::path::Path;
+
+use candle_core::Device;
+
+use super::failure::{Failure, Result};
+use super::feed::{Pairs, Words};
+use super::{Run, checkpoint};
+use crate::models::{Store, checkpoint as published};
+
+/// Writes the weights that a run reports to `folder`, as the reference's class `class` or as the first of its classes; what
+/// was written, in one line.
+///
+/// # Errors
+/// When the run has no checkpoint, the class is not one of its model's, or the folder cannot be written.
+pub fn export(directory: &Path, class: Option<&str>, folder: &Path) -> Result<String> {
+    let run = configuration(directory)?;
+    let weights = weights(directory)?;
+    let pairs = Pairs::open(&run.data, &Words::shipped()?, 0)?;
+    let store = Store::new(&Device::Cpu, 0, &[]);
+    run.model.build(&store.student(), &pairs.inputs)?;
+    for objective in &run.objectives {
+        objective.open(&store.student(), &run.model.dims(&pairs.inputs))?;
+    }
+    let entries = store.entries();
+    let own = weights.into_iter().filter(|(name, _)| entries.contains_key(name)).collect();
+    store.overwrite(&own).map_err(Failure::weights(directory))?;
+    published::save(&run.model, &pairs.inputs, class, &store, folder).map_err(Failure::weights(folder))?;
+    Ok(format!("{}: config.json and model.safetensors of {}", folder.display(), run.model.name()))
+}
+
+/// What the run was, as it wrote it down.
+fn configuration(directory: &Path) -> Result<Run> {
+    let path = directory.join("config.yaml");
+    let text = fs::read_to_string(&path).map_err(|fault| Failure::Weights {
+        path: directory.to_owned(),
+        problem: format!("is no run's directory: config.yaml cannot be read ({fault})"),
+    })?;
+    serde_yaml::from_str(&text)
+        .map_err(|fault| Failure::Weights { path: path.clone(), problem: format!("cannot be read: {fault}") })
+}
+
+/// The selected step's weights where the run selected one, else the last.
+fn weights(directory: &Path) -> Result<checkpoint::Tensors> {
+    let last = checkpoint::path(directory);
+    let best = last.with_file_name("best.safetensors");
+    for path in [best, last] {
+        if let Some(state) = checkpoint::peek(&path)?
+            && let Some((_, store, _)) = checkpoint::load(&path, &state.run, &Device::Cpu)?
+        {
+            return Ok(store);
+        }
+    }
+    Err(Failure::Weights { path: directory.to_owned(), problem: "holds no checkpoint to export".to_owned() })
+}
