@@ -147,7 +147,8 @@ fn opt_names(config: &opt::Config, layout: &mut Layout) {
 
 fn t5_names(config: &t5::Config, layout: &mut Layout) {
     layout.same("language.words", "language_model.shared.weight");
-    layout.same("language.head", "language_model.lm_head.weight");
+    // transformers leaves out a copy of the word table where the whole model's configuration ties the two.
+    layout.same_or("language.head", "language_model.lm_head.weight", "language_model.shared.weight");
     for stack in ["encoder", "decoder"] {
         let (ours, theirs) = (format!("language.{stack}"), format!("language_model.{stack}"));
         // The word table again, which older files hold twice.

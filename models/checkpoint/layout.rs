@@ -12,6 +12,8 @@ use crate::models::store::Entry;
 pub struct Layout {
     pairs: Vec<Pair>,
     skipped: BTreeSet<String>,
+    /// What stands for a tensor that is not there.
+    substitutes: BTreeMap<String, String>,
 }
 
 struct Pair {
@@ -38,6 +40,12 @@ impl Layout {
     /// The same tensor under another name.
     pub fn same(&mut self, ours: &str, theirs: &str) {
         self.pair(vec![ours.to_owned()], vec![theirs.to_owned()], Form::Same);
+    }
+
+    /// As [`Layout::same`]; where it is absent there, `substitute` is what the reference takes for it.
+    pub fn same_or(&mut self, ours: &str, theirs: &str, substitute: &str) {
+        self.same(ours, theirs);
+        self.substitutes.insert(theirs.to_owned(), substitute.to_owned());
     }
 
     /// The same numbers in another shape.
@@ -111,13 +119,15 @@ impl Layout {
         mut tensors: BTreeMap<String, Tensor>,
     ) -> Result<BTreeMap<String, Tensor>> {
         let (entries, mut faults, mut values) = (store.entries(), Faults::default(), BTreeMap::new());
+        let given = tensors.clone();
+        let substitute = |name: &String| given.get(self.substitutes.get(name)?).cloned();
         // A first name is read before its copies.
         let (firsts, copies): (Vec<_>, Vec<_>) = self.pairs.iter().partition(|pair| !pair.copy);
         for pair in firsts.into_iter().chain(copies) {
             let Some(shapes) = pair.shapes(&entries) else { continue };
             let mut parts = Vec::new();
             for name in &pair.theirs {
-                match tensors.remove(name) {
+                match tensors.remove(name).or_else(|| substitute(name)) {
                     Some(tensor) => {
                         if let Some(part) = faults.checked(name, &tensor, &pair.part(&shapes))? {
                             parts.push(part);
