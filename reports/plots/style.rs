@@ -42,6 +42,10 @@ pub enum Marker {
     Diamond,
     /// A triangle on its tip.
     Wedge,
+    /// A triangle that points to the right.
+    East,
+    /// A triangle that points to the left.
+    West,
     /// An upright cross.
     Plus,
     /// A cross on its arms.
@@ -55,18 +59,21 @@ const GREEN: RGBColor = RGBColor(0x00, 0x9E, 0x73);
 const PURPLE: RGBColor = RGBColor(0xCC, 0x79, 0xA7);
 const ORANGE: RGBColor = RGBColor(0xE6, 0x9F, 0x00);
 const SKY: RGBColor = RGBColor(0x56, 0xB4, 0xE9);
+const BROWN: RGBColor = RGBColor(0x8C, 0x56, 0x2B);
 
 /// The control's look: grey, so that what is compared with it stands out.
 pub const CONTROL: Look = Look { colour: GREY, marker: Marker::Circle, dash: &[5.0, 3.0] };
 
 /// The looks of other arms.
-const OTHERS: [Look; 6] = [
+const OTHERS: [Look; 8] = [
     Look { colour: BLUE, marker: Marker::Square, dash: &[] },
     Look { colour: VERMILLION, marker: Marker::Triangle, dash: &[9.0, 3.0] },
     Look { colour: GREEN, marker: Marker::Diamond, dash: &[2.0, 2.5] },
     Look { colour: PURPLE, marker: Marker::Wedge, dash: &[9.0, 3.0, 2.0, 3.0] },
     Look { colour: ORANGE, marker: Marker::Plus, dash: &[] },
     Look { colour: SKY, marker: Marker::Times, dash: &[9.0, 3.0] },
+    Look { colour: BROWN, marker: Marker::East, dash: &[2.0, 2.5] },
+    Look { colour: INK, marker: Marker::West, dash: &[9.0, 3.0, 2.0, 3.0] },
 ];
 
 /// The look of the arm at `index` in the file's order, where the control is at `control`.
@@ -151,7 +158,9 @@ fn outline((x, y): Point, marker: Marker, radius: f64) -> Option<Vec<Point>> {
         Marker::Square => turned(&square, 0.0),
         Marker::Diamond => turned(&square, eighth),
         Marker::Triangle => turned(&triangle, 0.0),
+        Marker::East => turned(&triangle, 2.0 * eighth),
         Marker::Wedge => turned(&triangle, 4.0 * eighth),
+        Marker::West => turned(&triangle, 6.0 * eighth),
         Marker::Plus => turned(&plus, 0.0),
         Marker::Times => turned(&plus, eighth),
     }
