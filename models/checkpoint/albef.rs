@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Class, Forward, Given, Layout, Outputs, Published, Settings, bert, vit};
 use crate::models::albef::Config;
-use crate::models::nn::{Linear, Tower, fan_in};
+use crate::models::nn::{Linear, fan_in};
 use crate::models::{Attend, Inputs, Model, ModelConfig, Vars};
 
 impl Published for Config {
@@ -36,12 +36,7 @@ impl Published for Config {
         theirs.must_be("encoder_width", image.width)?;
         let config = Self {
             image,
-            text: Tower {
-                width: theirs.usize("hidden_size", 768)?,
-                depth: theirs.usize("num_hidden_layers", 12)?,
-                heads: theirs.usize("num_attention_heads", 12)?,
-                mlp: Some(theirs.usize("intermediate_size", 3072)?),
-            },
+            text: theirs.tower([768, 12, 12, 3072])?,
             fusion: theirs.usize("fusion_layer", 6)?,
             patch: theirs.part("vision_config")?.usize("patch_size", 16)?,
             embed: theirs.usize("embed_dim", 256)?,

@@ -11,12 +11,7 @@ use crate::models::nn::{Spec, Tower};
 pub fn tower(theirs: &Settings) -> Result<Tower> {
     theirs.must_be("hidden_act", "gelu")?;
     theirs.must_be("type_vocab_size", 2)?;
-    Ok(Tower {
-        width: theirs.usize("hidden_size", 768)?,
-        depth: theirs.usize("num_hidden_layers", 12)?,
-        heads: theirs.usize("num_attention_heads", 12)?,
-        mlp: Some(theirs.usize("intermediate_size", 3072)?),
-    })
+    theirs.tower([768, 12, 12, 3072])
 }
 
 /// Its dropout, one for attention weights and all else.

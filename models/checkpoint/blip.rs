@@ -65,17 +65,9 @@ impl Published for Config {
         if text.f64("attention_probs_dropout_prob", 0.0)? != dropout {
             refuse!("config.json: `text_config.attention_probs_dropout_prob` must be `hidden_dropout_prob`");
         }
-        let tower = |part: &Settings, heads| -> Result<Tower> {
-            Ok(Tower {
-                width: part.usize("hidden_size", 768)?,
-                depth: part.usize("num_hidden_layers", 12)?,
-                heads: part.usize("num_attention_heads", heads)?,
-                mlp: Some(part.usize("intermediate_size", 3072)?),
-            })
-        };
         let config = Self {
-            image: tower(&vision, 12)?,
-            text: tower(&text, 8)?,
+            image: vision.tower([768, 12, 12, 3072])?,
+            text: text.tower([768, 12, 8, 3072])?,
             patch: vision.usize("patch_size", 16)?,
             embed: theirs.usize("image_text_hidden_size", 256)?,
             sharing: sharing(&theirs.text("sharing", DEFAULT)?)?,

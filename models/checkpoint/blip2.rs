@@ -73,12 +73,7 @@ impl Published for Config {
         vision.must_be("qkv_bias", true)?;
         let generates = theirs.class() == Some(GENERATION.name);
         let config = Self {
-            image: Tower {
-                width: vision.usize("hidden_size", 1408)?,
-                depth: vision.usize("num_hidden_layers", 39)?,
-                heads: vision.usize("num_attention_heads", 16)?,
-                mlp: Some(vision.usize("intermediate_size", 6144)?),
-            },
+            image: vision.tower([1408, 39, 16, 6144])?,
             patch: vision.usize("patch_size", 14)?,
             queries: theirs.usize("num_query_tokens", 32)?,
             embed: theirs.usize("image_text_hidden_size", 256)?,
@@ -174,12 +169,7 @@ fn queries(theirs: &Settings, words: bool) -> Result<Config> {
     Ok(Config {
         vit: Vit::Eva,
         feature_layer: -1,
-        qformer: Tower {
-            width: theirs.usize("hidden_size", 768)?,
-            depth: theirs.usize("num_hidden_layers", 12)?,
-            heads: theirs.usize("num_attention_heads", 12)?,
-            mlp: Some(theirs.usize("intermediate_size", 3072)?),
-        },
+        qformer: theirs.tower([768, 12, 12, 3072])?,
         cross_attention_frequency: theirs.usize("cross_attention_frequency", 2)?,
         dropout: 0.0,
         ..Config::default()

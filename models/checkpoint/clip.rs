@@ -35,17 +35,9 @@ impl Published for Config {
         vision.must_be("num_channels", 3)?;
         let activation = vision.activation("hidden_act", "quick_gelu")?;
         text.must_be("hidden_act", vision.text("hidden_act", "quick_gelu")?)?;
-        let tower = |part: &Settings, width, mlp, heads| -> Result<Tower> {
-            Ok(Tower {
-                width: part.usize("hidden_size", width)?,
-                depth: part.usize("num_hidden_layers", 12)?,
-                heads: part.usize("num_attention_heads", heads)?,
-                mlp: Some(part.usize("intermediate_size", mlp)?),
-            })
-        };
         let config = Self {
-            image: tower(&vision, 768, 3072, 12)?,
-            text: tower(&text, 512, 2048, 8)?,
+            image: vision.tower([768, 12, 12, 3072])?,
+            text: text.tower([512, 12, 8, 2048])?,
             patch: vision.usize("patch_size", 32)?,
             embed: theirs.usize("projection_dim", 512)?,
             activation,

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use crate::kernels::Activation;
+use crate::models::nn::Tower;
 
 /// The keys of a configuration, or of one part of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,6 +100,19 @@ impl Settings {
     /// When something else stands there.
     pub fn typed<T: DeserializeOwned>(&self, key: &str, default: T, kind: &str) -> Result<T> {
         self.get(key, default, kind, |value| T::deserialize(value).ok())
+    }
+
+    /// A transformer's size under transformers' keys; `defaults` are width, depth, heads and feed-forward width.
+    ///
+    /// # Errors
+    /// When one of them is no whole number.
+    pub fn tower(&self, [width, depth, heads, mlp]: [usize; 4]) -> Result<Tower> {
+        Ok(Tower {
+            width: self.usize("hidden_size", width)?,
+            depth: self.usize("num_hidden_layers", depth)?,
+            heads: self.usize("num_attention_heads", heads)?,
+            mlp: Some(self.usize("intermediate_size", mlp)?),
+        })
     }
 
     /// A non-linearity by its name in transformers.

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Class, Forward, Given, Layout, Outputs, Published, Settings};
 use crate::kernels;
-use crate::models::nn::{Linear, Packing, Patches, Tower};
+use crate::models::nn::{Linear, Packing, Patches};
 use crate::models::vilt::{Config, EPS};
 use crate::models::{Attend, Fused, Image, Init, Inputs, Model, ModelConfig, Tokens, Vars, View};
 
@@ -36,12 +36,7 @@ impl Published for Config {
         }
         let sample = theirs.f64("max_image_length", -1.0)?;
         let config = Self {
-            trunk: Tower {
-                width: theirs.usize("hidden_size", 768)?,
-                depth: theirs.usize("num_hidden_layers", 12)?,
-                heads: theirs.usize("num_attention_heads", 12)?,
-                mlp: Some(theirs.usize("intermediate_size", 3072)?),
-            },
+            trunk: theirs.tower([768, 12, 12, 3072])?,
             patch: theirs.usize("patch_size", 32)?,
             sample: (sample >= 0.0).then_some(sample as usize),
             tied: theirs.flag("tie_word_embeddings", true)?,
