@@ -27,6 +27,7 @@ mod clip;
 mod coca;
 mod file;
 mod given;
+pub mod hub;
 mod language;
 mod layout;
 mod oscar;

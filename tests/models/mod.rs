@@ -4,6 +4,7 @@ mod blip;
 mod blip2;
 mod coca;
 mod gradients;
+mod hub;
 mod joined;
 mod passes;
 mod published;
