@@ -41,6 +41,13 @@ pub struct Config {
     /// Further places for object tags; 0: none.
     #[serde(default)]
     pub tags: usize,
+    /// How captions become tokens: a `tokenizer.json` or BERT's `vocab.txt`, by its path (from where the program is
+    /// started), by that of its folder, or as `hub:OWNER/NAME[@REVISION]`; null: the vocabulary that ships with the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
+    /// Rows of word tables, where published ones have more than the tokenizer has tokens; null: equally many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<usize>,
     /// Random changes to training pictures.
     #[serde(default)]
     pub augment: augment::Config,

@@ -20,7 +20,7 @@ use crate::data::Split;
 use crate::data::pack::hexadecimal;
 use crate::kernels::cuda::{Products, products};
 
-/// The identity of a run: SHA-256 of its configuration, seed, program, kind of device and data.
+/// The identity of a run: SHA-256 of its configuration, seed, program, kind of device, data and tokenizer.
 ///
 /// # Errors
 /// When the configuration cannot be written as JSON.
@@ -33,10 +33,11 @@ pub fn identity(arm: &Arm, seed: u64, device: &candle_core::Device, pairs: &Pair
     };
     let prints = [Split::Train, Split::Val, Split::Test]
         .map(|split| pairs.split(split).map(|dataset| dataset.fingerprint()));
+    let tokens = pairs.encoder().fingerprint();
     // How often the state is saved decides nothing.
     let mut run = arm.run.clone();
     run.train.checkpoint = Checkpointing::default();
-    let config = serde_json::to_string(&(&run, seed, machine::program(), device, prints))
+    let config = serde_json::to_string(&(&run, seed, machine::program(), device, prints, tokens))
         .map_err(|fault| candle_core::Error::Msg(format!("a configuration cannot be written: {fault}")))?;
     Ok(hexadecimal(&Sha256::digest(config)))
 }

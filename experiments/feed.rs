@@ -1,5 +1,6 @@
 //! Pairs on their way to the device: the datasets of a run, what their shape decides, and batches as tensors.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
@@ -9,8 +10,10 @@ use crate::data::collate::{Encode, HostBatch, HostRegions, Layout};
 use crate::data::loader::{self, Loader};
 use crate::data::vocabulary::Vocabulary;
 use crate::data::{self, Dataset, Split};
+use crate::models::checkpoint::hub::{self, Part};
 use crate::models::{Image, Inputs, Regions, Text};
 use crate::objectives::Batch;
+use crate::token::Specials;
 
 /// The words of a run: how they become tokens, and how many kinds of token there are.
 #[derive(Clone)]
@@ -22,6 +25,23 @@ pub struct Words {
 }
 
 impl Words {
+    /// The vocabulary of a `tokenizer:` setting.
+    ///
+    /// # Errors
+    /// When there is no such file or repository, or it holds no vocabulary that can be used.
+    pub fn of(tokenizer: &str) -> Result<Self> {
+        let refuse = |problem: String, help: String| {
+            data::Error::setting("data.tokenizer", format!("is `{tokenizer}`: {problem}"), help)
+        };
+        let file = hub::find(Path::new(tokenizer), Part::Tokenizer)
+            .map_err(|fault| refuse(fault.problem, fault.help))?;
+        let vocabulary = Vocabulary::read(&file).map_err(|fault| match fault {
+            data::Error::Vocabulary { problem, help } => refuse(problem, help),
+            other => other,
+        })?;
+        Ok(Self { entries: vocabulary.len(), encoder: Arc::new(vocabulary) })
+    }
+
     /// The vocabulary that is part of the program.
     ///
     /// # Errors
@@ -46,7 +66,8 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    /// Opens every split of a run; `seed` decides how captions are shuffled where that is asked for.
+    /// Opens every split of a run; `seed` decides how captions are shuffled where that is asked for, and `words` how they
+    /// become tokens where the run names no tokenizer.
     ///
     /// # Errors
     /// When a source cannot be opened or holds no pair.
@@ -56,17 +77,20 @@ impl Pairs {
             Some(train) => train,
             None => return Err(data::Error::setting("data.train", "is missing", "name a source").into()),
         };
+        let words = config.tokenizer.as_deref().map_or_else(|| Ok(words.clone()), Words::of)?;
+        let (vocabulary, specials) = entries(config, &words)?;
         let first = train.get(0)?;
         let region = first.regions.first();
         let inputs = Inputs {
             size: config.size as usize,
             words: config.words + config.tags,
-            vocabulary: words.entries,
+            vocabulary,
+            specials,
             region_features: region.map_or(0, |region| region.features.len()),
             region_classes: region.map_or(0, |region| region.classes.len()),
         };
         let (val, test) = (open(Split::Val)?, open(Split::Test)?);
-        Ok(Self { config: config.clone(), words: words.clone(), train, val, test, inputs })
+        Ok(Self { config: config.clone(), words, train, val, test, inputs })
     }
 
     /// One split, where the file names a source for it.
@@ -100,6 +124,20 @@ impl Pairs {
     }
 }
 
+/// The rows of word tables, and the tokens among them that spell no words.
+fn entries(config: &data::Config, words: &Words) -> Result<(usize, Specials)> {
+    let mut specials = words.encoder.specials().clone();
+    let entries = config.entries.unwrap_or(words.entries);
+    if entries < words.entries {
+        let problem = format!("is {entries}, and the vocabulary has {} tokens", words.entries);
+        return Err(
+            data::Error::setting("data.entries", problem, "give as many or more, or leave it out").into()
+        );
+    }
+    specials.others.extend(words.entries as u32..entries as u32);
+    Ok((entries, specials))
+}
+
 /// A batch as objectives see it, on `device`; pictures are `size` pixels wide and high.
 ///
 /// # Errors
@@ -120,6 +158,7 @@ pub fn batch(host: HostBatch, size: usize, device: &Device) -> Result<Batch> {
             segments: Tensor::from_vec(host.segments, (rows, host.words), device)?,
         },
         word_starts: host.word_starts,
+        specials: host.specials,
         image_keys,
         caption_keys: host.caption_keys,
         region_classes,
@@ -161,7 +200,7 @@ pub fn text<S: AsRef<str>>(captions: &[S], pairs: &Pairs, device: &Device) -> Re
         let end = ids.len() + places;
         ids.extend(pairs.encoder().encode(caption.as_ref(), words)?.ids);
         mask.resize(ids.len(), 1.0f32);
-        ids.resize(end, crate::token::PAD);
+        ids.resize(end, pairs.inputs.specials.pad);
         mask.resize(end, 0.0);
     }
     Ok(Text {

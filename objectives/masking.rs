@@ -4,10 +4,7 @@
 //! become `[MASK]`, 10 % another token of the vocabulary, 10 % stay.
 
 use crate::kernels::random::Key;
-use crate::token::{MASK, SPECIAL};
-
-/// The first token that is not special.
-const FIRST_WORD: u32 = SPECIAL.len() as u32;
+use crate::token::Specials;
 
 /// A batch of texts with hidden words; M tokens are to be predicted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,32 +28,44 @@ pub struct Rule {
     pub vocabulary: usize,
 }
 
-/// Hides words of `ids` (B, T), in which `word_starts` is 1 where a word begins. Special tokens and padding are never
-/// drawn. If chance draws nothing, the first word of the batch becomes `[MASK]` (UNITER, released code), so that there
+/// Hides words of `ids` (B, T), in which `word_starts` is 1 where a word begins; nothing where the vocabulary has no token to
+/// hide them behind. Special tokens and padding are never drawn. If chance draws nothing, the first word of the batch becomes `[MASK]` (UNITER, released code), so that there
 /// is something to learn from.
-pub fn mask(ids: &[u32], word_starts: &[u8], rule: Rule, key: Key) -> Masked {
+pub fn mask(ids: &[u32], word_starts: &[u8], rule: Rule, specials: &Specials, key: Key) -> Option<Masked> {
+    let (mask, specials) = (specials.mask?, specials.all());
     let chances = key.fold(0).uniform(ids.len());
-    let drawn = draw(ids, word_starts, rule.whole_word, |at| f64::from(chances[at]) < rule.probability);
+    let is_word: Vec<bool> = ids.iter().map(|id| specials.binary_search(id).is_err()).collect();
+    let draw = |chosen: &dyn Fn(usize) -> bool| draw(&is_word, word_starts, rule.whole_word, chosen);
+    let drawn = draw(&|at| f64::from(chances[at]) < rule.probability);
     if drawn.is_empty() {
-        let first = ids.iter().position(|&id| id >= FIRST_WORD);
-        let first = draw(ids, word_starts, rule.whole_word, |at| Some(at) == first);
-        return replace(ids, first, |_| MASK);
+        let first = is_word.iter().position(|&is_word| is_word);
+        return Some(replace(ids, draw(&|at| Some(at) == first), |_| mask));
     }
     let fates = key.fold(1).uniform(ids.len());
-    let words = key.fold(2).below(ids.len(), (rule.vocabulary as u32).saturating_sub(FIRST_WORD));
-    replace(ids, drawn, |at| match fates[at] {
-        fate if fate < 0.8 => MASK,
-        fate if fate < 0.9 => FIRST_WORD + words[at],
+    let words = key.fold(2).below(ids.len(), (rule.vocabulary as u32).saturating_sub(specials.len() as u32));
+    Some(replace(ids, drawn, |at| match fates[at] {
+        fate if fate < 0.8 => mask,
+        fate if fate < 0.9 => word(words[at], &specials),
         _ => ids[at],
-    })
+    }))
+}
+
+/// Entry number `number` of a vocabulary without its special tokens, which are given rising.
+fn word(number: u32, specials: &[u32]) -> u32 {
+    specials.iter().fold(number, |word, special| word + u32::from(*special <= word))
 }
 
 /// The places of the tokens for which `chosen` is true; of whole words it decides at the first piece.
-fn draw(ids: &[u32], word_starts: &[u8], whole_word: bool, chosen: impl Fn(usize) -> bool) -> Vec<usize> {
+fn draw(
+    is_word: &[bool],
+    word_starts: &[u8],
+    whole_word: bool,
+    chosen: &dyn Fn(usize) -> bool,
+) -> Vec<usize> {
     let mut places = Vec::new();
     let mut drawn = false;
-    for (at, (&id, &starts)) in ids.iter().zip(word_starts).enumerate() {
-        if id < FIRST_WORD {
+    for (at, (&is_word, &starts)) in is_word.iter().zip(word_starts).enumerate() {
+        if !is_word {
             drawn = false;
         } else if starts == 1 || !whole_word {
             drawn = chosen(at);

@@ -14,7 +14,6 @@ use super::masking::{self, Rule};
 use super::{Loss, Needs, Objective, ObjectiveConfig, Reading, Step, distillation};
 use crate::kernels::{self, CrossEntropy, Logits, random::Key};
 use crate::models::{Ability, Attend, Dims, Text, Vars, View};
-use crate::token::SPECIAL;
 
 /// `mlm: {probability: 0.15, whole_word: true}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,7 +40,7 @@ impl Default for Config {
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
         let abilities = [Ability::Fuse, Ability::PredictWords].into();
-        Needs { abilities, teacher: self.distill > 0.0, batch: 1, ..Needs::default() }
+        Needs { abilities, teacher: self.distill > 0.0, hides: true, batch: 1, ..Needs::default() }
     }
 
     fn weight(&self) -> f64 {
@@ -58,9 +57,6 @@ impl ObjectiveConfig for Config {
 
     fn build(&self, _: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {
         let Self { probability, whole_word, distill, ramp, .. } = *self;
-        if dims.vocabulary <= SPECIAL.len() {
-            bail!("mlm: a vocabulary of {} entries holds special tokens alone", dims.vocabulary);
-        }
         let rule = Rule { probability, whole_word, vocabulary: dims.vocabulary };
         Ok(Box::new(Mlm { rule, distill, ramp }))
     }
@@ -84,11 +80,15 @@ impl Objective for Mlm {
         let text = &step.batch.text;
         let (device, shape) = (text.ids.device(), text.ids.shape());
         let ids: Vec<u32> = text.ids.flatten_all()?.to_vec1()?;
-        let masked = masking::mask(&ids, &step.batch.word_starts, self.rule, step.rng("mlm.mask"));
+        let (starts, specials) = (&step.batch.word_starts, &step.batch.specials);
+        let Some(masked) = masking::mask(&ids, starts, self.rule, specials, step.rng("mlm.mask")) else {
+            bail!("mlm: the vocabulary has no token to hide words behind");
+        };
         if masked.positions.is_empty() {
             return Ok(Loss::new(Tensor::zeros((), DType::F32, device)?));
         }
-        let words = ids.iter().filter(|&&id| id as usize >= SPECIAL.len()).count();
+        let specials = specials.all();
+        let words = ids.iter().filter(|id| specials.binary_search(id).is_err()).count();
         let share = masked.positions.len() as f64 / words as f64;
         let text = Text { ids: Tensor::from_vec(masked.ids, shape, device)?, ..text.clone() };
         let positions = Tensor::new(masked.positions, device)?;

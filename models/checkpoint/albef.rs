@@ -10,6 +10,7 @@ use super::{Class, Forward, Given, Layout, Outputs, Published, Settings, bert, v
 use crate::models::albef::Config;
 use crate::models::nn::{Linear, fan_in};
 use crate::models::{Attend, Inputs, Model, ModelConfig, Vars};
+use crate::token::Specials;
 
 impl Published for Config {
     const CLASSES: &'static [Class] = &[Class {
@@ -46,6 +47,7 @@ impl Published for Config {
             size: theirs.usize("image_res", 256)?,
             words: theirs.usize("max_position_embeddings", 512)?,
             vocabulary: theirs.usize("vocab_size", 30_522)?,
+            specials: Specials::SHIPPED,
             region_features: 0,
             region_classes: 0,
         };

@@ -8,6 +8,7 @@ use super::{Class, Forward, Given, Layout, Outputs, Published, Settings};
 use crate::models::clip::Config;
 use crate::models::nn::Tower;
 use crate::models::{Inputs, Model, ModelConfig, Text, Vars, View};
+use crate::token::Specials;
 
 const EPS: f64 = 1e-5;
 /// The place of the end of a text in CLIP's own vocabulary.
@@ -47,6 +48,7 @@ impl Published for Config {
             size: vision.usize("image_size", 224)?,
             words: text.usize("max_position_embeddings", 77)?,
             vocabulary: text.usize("vocab_size", 49_408)?,
+            specials: Specials::SHIPPED,
             region_features: 0,
             region_classes: 0,
         };
@@ -71,7 +73,8 @@ impl Published for Config {
         vision["patch_size"] = self.patch.into();
         text["max_position_embeddings"] = inputs.words.into();
         text["vocab_size"] = inputs.vocabulary.into();
-        for (key, token) in special_tokens() {
+        let Specials { pad, begin, end, .. } = inputs.specials;
+        for (key, token) in [("bos_token_id", begin), ("eos_token_id", end), ("pad_token_id", Some(pad))] {
             text[key] = token.into();
         }
         json!({
@@ -128,11 +131,6 @@ fn layer(ours: &str, theirs: &str, layout: &mut Layout) {
     layout.norm(&format!("{ours}.norm2"), &format!("{theirs}.layer_norm2"));
     layout.linear(&format!("{ours}.mlp.up"), &format!("{theirs}.mlp.fc1"));
     layout.linear(&format!("{ours}.mlp.down"), &format!("{theirs}.mlp.fc2"));
-}
-
-fn special_tokens() -> [(&'static str, u32); 3] {
-    use crate::token::{CLS, PAD, SEP};
-    [("bos_token_id", CLS), ("eos_token_id", SEP), ("pad_token_id", PAD)]
 }
 
 struct Clip {

@@ -7,7 +7,6 @@ use super::{Layout, Settings};
 use crate::models::Inputs;
 use crate::models::language::{Config, opt, t5};
 use crate::models::nn::Tower;
-use crate::token::{PAD, SEP};
 
 /// Our configuration for a `text_config`.
 pub fn read(theirs: &Settings) -> Result<Config> {
@@ -111,9 +110,9 @@ pub fn write(config: &Config, inputs: &Inputs) -> Json {
             "n_positions": inputs.words,
             "vocab_size": inputs.vocabulary,
             "dropout_rate": dropout,
-            "decoder_start_token_id": PAD,
-            "pad_token_id": PAD,
-            "eos_token_id": SEP,
+            "decoder_start_token_id": t5::START,
+            "pad_token_id": inputs.specials.pad,
+            "eos_token_id": inputs.specials.end,
         }),
     }
 }

@@ -19,7 +19,7 @@ use tiny::DIMS;
 use vlp_bench::kernels::{l2_normalize, random::Key, softmax};
 use vlp_bench::models::{Image, Inputs, Model, Regions, Store, Text};
 use vlp_bench::objectives::{Batch, Config, Loss, Progress, Step};
-use vlp_bench::token::{CLS, PAD, SEP, SPECIAL};
+use vlp_bench::token::{CLS, PAD, SEP, SPECIAL, Specials};
 
 const WORDS: usize = 7;
 const VOCABULARY: usize = 23;
@@ -27,8 +27,14 @@ const SIZE: usize = 4;
 
 /// `pairs` pairs of random pixels and words for the small models here.
 fn batch(pairs: usize, seed: u64) -> Batch {
-    let inputs =
-        Inputs { size: SIZE, words: WORDS, vocabulary: VOCABULARY, region_features: 0, region_classes: 0 };
+    let inputs = Inputs {
+        size: SIZE,
+        words: WORDS,
+        vocabulary: VOCABULARY,
+        specials: Specials::SHIPPED,
+        region_features: 0,
+        region_classes: 0,
+    };
     random_batch(&inputs, pairs, seed)
 }
 
@@ -45,6 +51,7 @@ fn random_batch(inputs: &Inputs, pairs: usize, seed: u64) -> Batch {
         image: Image { pixels: Some(pixels), regions, ..Image::default() },
         text,
         word_starts,
+        specials: inputs.specials.clone(),
         image_keys: (0..pairs as u64).collect(),
         caption_keys: (100..100 + pairs as u64).collect(),
         region_classes,
