@@ -1,11 +1,12 @@
-//! CLIP as transformers' `CLIPModel` saves it.
+//! CLIP as transformers' `CLIPModel` saves it. What its text tower lacks, the bag of words, is said by a key of our own,
+//! `text_encoder`, absent where the two agree.
 
 use candle_core::{DType, Result, Tensor};
 use serde_json::{Value as Json, json};
 
 use super::settings::activation_name;
 use super::{Class, Forward, Given, Layout, Outputs, Published, Settings};
-use crate::models::clip::Config;
+use crate::models::clip::{Config, TextEncoder};
 use crate::models::nn::Tower;
 use crate::models::{Inputs, Model, ModelConfig, Text, Vars, View};
 use crate::token::Specials;
@@ -39,6 +40,7 @@ impl Published for Config {
         let config = Self {
             image: vision.tower([768, 12, 12, 3072])?,
             text: text.tower([512, 12, 8, 2048])?,
+            text_encoder: text.typed("text_encoder", TextEncoder::Causal, "causal or bag_of_words")?,
             patch: vision.usize("patch_size", 32)?,
             embed: theirs.usize("projection_dim", 512)?,
             activation,
@@ -76,6 +78,9 @@ impl Published for Config {
         let Specials { pad, begin, end, .. } = inputs.specials;
         for (key, token) in [("bos_token_id", begin), ("eos_token_id", end), ("pad_token_id", Some(pad))] {
             text[key] = token.into();
+        }
+        if self.text_encoder != TextEncoder::Causal {
+            text["text_encoder"] = json!(self.text_encoder);
         }
         json!({
             "model_type": "clip",
