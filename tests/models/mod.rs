@@ -15,6 +15,7 @@ mod store;
 mod view;
 mod vilt;
 mod vlmo;
+mod weights;
 
 use candle_core::{Device, Result, Tensor};
 use vlp_bench::kernels::random::Key;
