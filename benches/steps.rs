@@ -74,6 +74,8 @@ fn run(name: &str) -> Result<(Run, Inputs)> {
         )?,
         model: serde_json::from_value(model)?,
         objectives: serde_json::from_value(objectives)?,
+        stages: Default::default(),
+        start: Vec::new(),
         train: Train {
             batch,
             rate: 1e-3,
@@ -134,7 +136,7 @@ pub fn time(name: &str, steps: u64) -> Result<serde_json::Value> {
     let before = peak_memory();
     let (run, inputs) = run(name)?;
     let batch = batch(run.train.batch, &inputs)?;
-    let mut trainer = Trainer::new(&run, &inputs, 1000, 0, &Device::Cpu)?;
+    let mut trainer = Trainer::new(&run, &inputs, 1000, 0, &Device::Cpu, &Default::default())?;
     for _ in 0..WARM {
         trainer.update(&batch)?;
     }

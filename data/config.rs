@@ -89,6 +89,13 @@ impl Config {
                 "give 0 for no tags, or between 2 (a tag, [SEP]) and 512 places",
             ));
         }
+        if self.entries.is_some() && self.tokenizer.is_none() {
+            return Err(Error::setting(
+                "data.entries",
+                "is given, but the shipped vocabulary has as many rows as tokens",
+                "leave it out, or name a `tokenizer`",
+            ));
+        }
         for (key, sources) in
             [("train", Some(&self.train)), ("val", self.val.as_ref()), ("test", self.test.as_ref())]
         {

@@ -98,6 +98,20 @@ impl Vocabulary {
         self.entries
     }
 
+    /// Gives word tables `rows` rows: published ones may have more than there are tokens. No word is spelt with the others.
+    ///
+    /// # Errors
+    /// If there are more tokens than that.
+    pub fn lengthen(&mut self, rows: usize) -> Result<()> {
+        if rows < self.entries {
+            let problem = format!("is {rows}, and the tokenizer has {} tokens", self.entries);
+            return Err(Error::setting("data.entries", problem, "give as many or more, or leave it out"));
+        }
+        self.specials.others.extend(self.entries as u32..rows as u32);
+        self.entries = rows;
+        Ok(())
+    }
+
     /// Whether there are none; never so.
     pub fn is_empty(&self) -> bool {
         self.entries == 0

@@ -13,7 +13,6 @@ use crate::data::{self, Dataset, Split};
 use crate::models::checkpoint::hub::{self, Part};
 use crate::models::{Image, Inputs, Regions, Text};
 use crate::objectives::Batch;
-use crate::token::Specials;
 
 /// The words of a run: how they become tokens, and how many kinds of token there are.
 #[derive(Clone)]
@@ -25,20 +24,24 @@ pub struct Words {
 }
 
 impl Words {
-    /// The vocabulary of a `tokenizer:` setting.
+    /// The vocabulary of a run's `tokenizer` and `entries`; `given` where it names none.
     ///
     /// # Errors
     /// When there is no such file or repository, or it holds no vocabulary that can be used.
-    pub fn of(tokenizer: &str) -> Result<Self> {
+    fn of(config: &data::Config, given: &Self) -> Result<Self> {
+        let Some(tokenizer) = &config.tokenizer else { return Ok(given.clone()) };
         let refuse = |problem: String, help: String| {
             data::Error::setting("data.tokenizer", format!("is `{tokenizer}`: {problem}"), help)
         };
         let file = hub::find(Path::new(tokenizer), Part::Tokenizer)
             .map_err(|fault| refuse(fault.problem, fault.help))?;
-        let vocabulary = Vocabulary::read(&file).map_err(|fault| match fault {
+        let mut vocabulary = Vocabulary::read(&file).map_err(|fault| match fault {
             data::Error::Vocabulary { problem, help } => refuse(problem, help),
             other => other,
         })?;
+        if let Some(rows) = config.entries {
+            vocabulary.lengthen(rows)?;
+        }
         Ok(Self { entries: vocabulary.len(), encoder: Arc::new(vocabulary) })
     }
 
@@ -56,6 +59,7 @@ impl Words {
 #[derive(Clone)]
 pub struct Pairs {
     config: data::Config,
+    given: Words,
     words: Words,
     /// What the model learns from.
     pub train: Arc<dyn Dataset>,
@@ -77,20 +81,19 @@ impl Pairs {
             Some(train) => train,
             None => return Err(data::Error::setting("data.train", "is missing", "name a source").into()),
         };
-        let words = config.tokenizer.as_deref().map_or_else(|| Ok(words.clone()), Words::of)?;
-        let (vocabulary, specials) = entries(config, &words)?;
+        let (given, words) = (words.clone(), Words::of(config, words)?);
         let first = train.get(0)?;
         let region = first.regions.first();
         let inputs = Inputs {
             size: config.size as usize,
             words: config.words + config.tags,
-            vocabulary,
-            specials,
+            vocabulary: words.entries,
+            specials: words.encoder.specials().clone(),
             region_features: region.map_or(0, |region| region.features.len()),
             region_classes: region.map_or(0, |region| region.classes.len()),
         };
         let (val, test) = (open(Split::Val)?, open(Split::Test)?);
-        Ok(Self { config: config.clone(), words, train, val, test, inputs })
+        Ok(Self { config: config.clone(), given, words, train, val, test, inputs })
     }
 
     /// One split, where the file names a source for it.
@@ -100,6 +103,11 @@ impl Pairs {
             Split::Val => self.val.as_ref(),
             Split::Test => self.test.as_ref(),
         }
+    }
+
+    /// The words of runs that name no tokenizer.
+    pub fn words(&self) -> &Words {
+        &self.given
     }
 
     /// Turns text into tokens.
@@ -122,20 +130,6 @@ impl Pairs {
         let config = loader::Config { batch, layout, augment, seed, threads: 1, ahead: 4 };
         Ok(Loader::new(self.train.clone(), self.words.encoder.clone(), config, first)?)
     }
-}
-
-/// The rows of word tables, and the tokens among them that spell no words.
-fn entries(config: &data::Config, words: &Words) -> Result<(usize, Specials)> {
-    let mut specials = words.encoder.specials().clone();
-    let entries = config.entries.unwrap_or(words.entries);
-    if entries < words.entries {
-        let problem = format!("is {entries}, and the vocabulary has {} tokens", words.entries);
-        return Err(
-            data::Error::setting("data.entries", problem, "give as many or more, or leave it out").into()
-        );
-    }
-    specials.others.extend(words.entries as u32..entries as u32);
-    Ok((entries, specials))
 }
 
 /// A batch as objectives see it, on `device`; pictures are `size` pixels wide and high.
