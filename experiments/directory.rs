@@ -29,7 +29,7 @@ use crate::kernels::cuda::{Products, products};
 pub fn identity(run: &Run, seed: u64, device: &candle_core::Device, pairs: &Pairs) -> Result<String> {
     let mut before = Vec::new();
     for stage in run.stages.values() {
-        let pairs = Pairs::open(&stage.data, pairs.words(), seed)?;
+        let pairs = Pairs::open(&stage.data, pairs.given(), seed)?;
         before.push(identity(stage, seed, device, &pairs)?);
     }
     for values in &run.start {

@@ -106,7 +106,7 @@ impl Pairs {
     }
 
     /// The words of runs that name no tokenizer.
-    pub fn words(&self) -> &Words {
+    pub fn given(&self) -> &Words {
         &self.given
     }
 
