@@ -159,7 +159,9 @@ impl ModelConfig for Config {
             faults.push("embed is 0: the shared space needs a width".to_owned());
         }
         faults.extend(dropout_faults(self.dropout));
-        faults.extend(self.language.iter().flat_map(|language| language.faults(self.queries, inputs.words)));
+        faults.extend(
+            self.language.iter().flat_map(|language| language.faults_behind(self.queries, inputs.words)),
+        );
         faults
     }
 

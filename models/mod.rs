@@ -285,4 +285,5 @@ models! {
     Blip2(blip2),
     Uniter(uniter),
     Oscar(oscar),
+    Language(language),
 }

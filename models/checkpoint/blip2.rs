@@ -128,6 +128,10 @@ impl Published for Config {
         whole
     }
 
+    fn class(&self) -> &'static str {
+        if self.language.is_some() { GENERATION.name } else { RETRIEVAL.name }
+    }
+
     fn names(&self, inputs: &Inputs, class: &str, layout: &mut Layout) {
         names::all(self, inputs, class, layout);
     }
