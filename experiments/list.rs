@@ -75,14 +75,19 @@ fn aligned<'a>(rows: impl Iterator<Item = (&'a str, String)>) -> String {
 
 fn sources() -> Result<String> {
     let describe = |source: Source| {
-        let data::Summary { name, description, pairs, fields, classes, licence, .. } = source.summary()?;
+        let data::Summary { name, description, pairs, fields, classes, answers, licence, .. } =
+            source.summary()?;
         let pairs = pairs.map_or_else(
             || "any number of pairs".to_owned(),
             |[train, val, test]| format!("{train} train, {val} val, {test} test pairs"),
         );
         let fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
-        let (fields, classes) = (fields.join(", "), classes.len());
-        Ok(format!("{name}: {description}\n  {pairs}; {fields}; {classes} classes\n  licence: {licence}"))
+        let fields = fields.join(", ");
+        let lists = [(classes.len(), "classes"), (answers.len(), "answers")];
+        let counts =
+            lists.iter().filter(|(count, _)| *count > 0).map(|(count, of)| format!("; {count} {of}"));
+        let counts: String = counts.collect();
+        Ok(format!("{name}: {description}\n  {pairs}; {fields}{counts}\n  licence: {licence}"))
     };
     Ok(Source::all().into_iter().map(describe).collect::<Result<Vec<_>>>()?.join("\n"))
 }
