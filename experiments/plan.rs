@@ -145,9 +145,9 @@ fn probe(arm: &Arm, seed: u64, pairs: &Pairs, options: &Options) -> Result<Cost>
     let (run, device) = (&arm.run, &options.device);
     let mut loader = pairs.loader(run.train.batch, seed, 0)?;
     let mut trainer = Trainer::new(run, &pairs.inputs, loader.steps_per_epoch(), seed, device)?;
-    let flops_per_step = trainer.flops(&feed::batch(loader.next_batch()?, pairs.inputs.size, device)?)?;
+    let flops_per_step = trainer.flops(&feed::batch(loader.next_batch()?, &pairs, device)?)?;
     let mut update = || -> Result<()> {
-        let batch = feed::batch(loader.next_batch()?, pairs.inputs.size, device)?;
+        let batch = feed::batch(loader.next_batch()?, &pairs, device)?;
         // Reading a figure waits for the device.
         trainer.update(&batch)?.get("loss").map(candle_core::Tensor::to_scalar::<f32>).transpose()?;
         Ok(())

@@ -46,7 +46,7 @@ impl Golden {
 }
 
 fn dims(width: usize, embed: usize, vocabulary: usize) -> Dims {
-    Dims { width, embed, queries: None, vocabulary }
+    Dims { width, embed, queries: None, vocabulary, answers: 7 }
 }
 
 /// After the ramp, where alpha is all of `distill`.
