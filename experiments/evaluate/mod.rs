@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub mod caption;
 pub mod examples;
 pub mod gallery;
 pub mod matching;

@@ -1,5 +1,6 @@
 //! Experiment files, training, checkpoints, evaluation and records, on experiments of a second or two.
 
+mod captions;
 mod checkpoints;
 mod cli;
 mod evaluate;
