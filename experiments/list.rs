@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::failure::{Failure, Result};
 use super::file::{self, node::Node};
 use super::record::Status;
-use super::{Evaluate, Retrieval, ZeroShot, published};
+use super::{evaluate, published};
 use crate::data::Source;
 use crate::{data, models, objectives, source};
 
@@ -25,6 +25,8 @@ pub enum Kind {
     Models,
     /// Objectives.
     Objectives,
+    /// Evaluations.
+    Evaluations,
     /// Sources of pairs.
     Data,
     /// Experiment files.
@@ -43,6 +45,9 @@ pub fn list(kind: Kind) -> Result<String> {
         Kind::Objectives => {
             Ok(aligned(objectives::Config::all().iter().map(|one| (one.name(), one.description()))))
         }
+        Kind::Evaluations => {
+            Ok(aligned(evaluate::Config::all().iter().map(|one| (one.name(), one.description()))))
+        }
         Kind::Data => sources(),
         Kind::Experiments => experiments(Path::new("experiments")),
         Kind::Published => effects(),
@@ -54,8 +59,7 @@ pub fn deviations() -> String {
     let models = models::Config::all().into_iter().map(|one| (one.name(), one.deviations()));
     let objectives = objectives::Config::all().into_iter().map(|one| (one.name(), one.deviations()));
     let data = DATA.into_iter().map(|(name, text)| (name, source::deviations(text)));
-    let evaluations = [Evaluate::Retrieval(Retrieval::default()), Evaluate::ZeroShot(ZeroShot::default())];
-    let evaluations = evaluations.into_iter().map(|one| (one.name(), one.deviations()));
+    let evaluations = evaluate::Config::all().into_iter().map(|one| (one.name(), one.deviations()));
     let mut text = String::new();
     for (name, lines) in models.chain(objectives).chain(data).chain(evaluations) {
         for line in lines {

@@ -121,3 +121,15 @@ fn the_same_pictures_are_never_learnt_and_tested() {
         with("data: {train: {emoji: {styles: [noto], concepts: all}}, test: {emoji: {styles: [noto]}}}");
     told(&text, "2:57", "shows emoji of the style noto");
 }
+
+#[test]
+fn an_evaluation_that_the_model_cannot_serve_is_refused_with_both_reasons() {
+    let text = with("model: uniter").replace("- itc", "- mlm");
+    for words in [
+        "`retrieval` cannot evaluate `uniter`",
+        "= retrieval needs image and text embedded apart, in one space (embed)",
+        "help: `retrieval: {by: matching}` ranks by the matching head of `itm`",
+    ] {
+        told(&text, "7:12", words);
+    }
+}
