@@ -1,10 +1,10 @@
 //! Visual entailment: does the image entail the text, contradict it, or leave it open?
 //!
 //! ALBEF, Li et al., arXiv:2107.07651, section 4: cross-entropy of a head of two layers, as wide as the model and rectified
-//! between, on the representation of `[CLS]` after the joint pass. UNITER, Chen et al., arXiv:1909.11740, section 4.1,
-//! trains its question-answering head on the three verdicts, which is `answer` on such data.
+//! between, on the representation of `[CLS]` after the joint pass.
 //!
 //! Deviation: the head reads the pooled vector, which for models with a pooler is a function of `[CLS]` and not `[CLS]`.
+//! Deviation: the same head and error for every model; UNITER trains its question-answering head with the binary error.
 //! Deviation: no momentum distillation in fine-tuning; ALBEF distils with weight 0.4.
 //! Deviation: with `from: embeds` a model that embeds image and text apart judges `[u; v; u v]` of its unit vectors.
 

@@ -5,14 +5,19 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub mod asked;
 pub mod caption;
+pub mod entailment;
 pub mod examples;
 pub mod gallery;
+pub mod grounding;
 pub mod matching;
 pub mod needs;
+pub mod question_answering;
 pub mod ranking;
 pub mod rerank;
 pub mod retrieval;
+pub mod two_images;
 pub mod zero_shot;
 
 use super::Run;
@@ -143,7 +148,11 @@ macro_rules! evaluations {
 }
 
 evaluations! {
+    Entailment(entailment),
+    Grounding(grounding),
+    QuestionAnswering(question_answering),
     Retrieval(retrieval),
+    TwoImages(two_images),
     ZeroShot(zero_shot),
 }
 
