@@ -12,6 +12,7 @@ mod published;
 mod ranking;
 mod runs;
 mod schedule;
+mod tasks;
 mod training;
 
 use std::collections::BTreeMap;
