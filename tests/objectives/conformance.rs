@@ -267,7 +267,9 @@ fn legal_cells_reach_the_parameters_of_what_they_need_and_no_others() {
             assert_eq!(&must - &touched, Names::new(), "{word} leaves parts of {name} untrained");
             assert_eq!(&touched - &may, Names::new(), "{word} trains parts of {name} that it does not need");
             reached_by_any.extend(touched);
-            needed_by_any.extend(may);
+            // Who predicts nothing of the image hides nothing of it.
+            let hiding = made_of.get(&Ability::FuseImage).map(|[seen, hidden]| hidden - seen);
+            needed_by_any.extend(&may - &hiding.unwrap_or_default());
         }
         assert_eq!(&needed_by_any - &reached_by_any, Names::new(), "no objective trains these of {name}");
 
