@@ -45,7 +45,7 @@ fn a_weight_that_is_not_above_zero_is_refused() {
 #[test]
 fn an_objective_listed_twice_is_refused_at_the_second_place() {
     refuses(&with("objectives: [itc, itc: {weight: 2}]"), &[("4:19", &["`itc` is listed twice"])]);
-    refuses(&with("objectives: []"), &[("4:1", &["no objective is listed", "known objectives: itc"])]);
+    refuses(&with("objectives: []"), &[("4:1", &["no objective is listed", "known objectives: answer"])]);
 }
 
 #[test]
