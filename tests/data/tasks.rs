@@ -303,7 +303,7 @@ fn settings_outside_their_range_are_refused_under_the_name_of_the_source() {
         (Config { pairs: 0, ..Config::default() }, "`hypotheses.pairs` is 0"),
         (Config { tag_noise: 2.0, ..Config::default() }, "`hypotheses.tag_noise` is 2"),
     ] {
-        let error = config.open(Task::Hypotheses, Split::Train).err().expect("refused").to_string();
+        let error = config.open(Task::Hypotheses, Split::Train).expect_err("refused").to_string();
         assert!(error.contains(words), "{error}");
     }
 }

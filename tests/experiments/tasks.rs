@@ -48,8 +48,11 @@ fn asked_run(model: models::Config, [pairs, objective, measured]: [&str; 3], set
     }
 }
 
-/// The test metrics of a finished run, and the answers shown of its examples.
-fn recorded(run: Run) -> (BTreeMap<String, [f64; 2]>, Vec<(Vec<String>, Vec<String>)>) {
+/// What is asked of an example, and the answers that score most.
+type Shown = (Vec<String>, Vec<String>);
+
+/// The test metrics of a finished run with their chance, and the examples shown.
+fn recorded(run: Run) -> (BTreeMap<String, [f64; 2]>, Vec<Shown>) {
     let out = tempfile::tempdir().unwrap();
     let (mut values, mut shown) = (BTreeMap::new(), Vec::new());
     for record in journal::read(&finished(&experiment(run), out.path())).unwrap() {
