@@ -170,9 +170,11 @@ impl ModelConfig for Config {
         match &self.language {
             None => {
                 let (width, queries) = (self.qformer.width, Some(self.queries));
-                Dims { width, embed: self.embed, queries, vocabulary }
+                Dims { width, embed: self.embed, queries, vocabulary, answers: inputs.answers }
             }
-            Some(language) => Dims { width: language.width(), embed: 0, queries: None, vocabulary },
+            Some(language) => {
+                Dims { width: language.width(), embed: 0, queries: None, vocabulary, answers: inputs.answers }
+            }
         }
     }
 
