@@ -29,6 +29,7 @@ const SMALL: Inputs = Inputs {
     specials: Specials::SHIPPED,
     region_features: 0,
     region_classes: 0,
+    answers: 0,
 };
 /// Steps before the clock starts: the first fills the allocator.
 const WARM: u64 = 2;
@@ -74,8 +75,6 @@ fn run(name: &str) -> Result<(Run, Inputs)> {
         )?,
         model: serde_json::from_value(model)?,
         objectives: serde_json::from_value(objectives)?,
-        stages: Default::default(),
-        start: Vec::new(),
         train: Train {
             batch,
             rate: 1e-3,
@@ -86,6 +85,8 @@ fn run(name: &str) -> Result<(Run, Inputs)> {
         },
         evaluate: Vec::new(),
         select: Select::default(),
+        stages: Default::default(),
+        start: Vec::new(),
     };
     Ok((run, inputs))
 }
@@ -121,6 +122,9 @@ fn batch(pairs: usize, inputs: &Inputs) -> Result<Batch> {
     };
     let keys: Vec<u64> = (0..pairs as u64).collect();
     Ok(Batch {
+        answers: Vec::new(),
+        targets: Vec::new(),
+        second: None,
         image: Image { pixels: Some(pixels), ..Image::default() },
         text,
         word_starts,

@@ -49,6 +49,7 @@ impl Published for Config {
             specials: Specials::SHIPPED,
             region_features,
             region_classes: 0,
+            answers: 0,
         };
         Ok((config, inputs))
     }

@@ -38,6 +38,7 @@ impl Published for Config {
             specials: Specials::SHIPPED,
             region_features: theirs.usize("img_dim", 2048)?,
             region_classes: theirs.usize("img_label_dim", 1601)?,
+            answers: 0,
         };
         Ok((config, inputs))
     }

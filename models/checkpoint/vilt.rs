@@ -50,6 +50,7 @@ impl Published for Config {
             specials: Specials::SHIPPED,
             region_features: 0,
             region_classes: 0,
+            answers: 0,
         };
         Ok((config, inputs))
     }

@@ -8,6 +8,7 @@ mod packs;
 mod published;
 mod scenes;
 mod splits;
+mod tasks;
 mod vocabulary;
 
 use std::collections::BTreeSet;

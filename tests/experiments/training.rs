@@ -18,7 +18,7 @@ fn trainer(run: &Run) -> (Trainer, impl FnMut() -> Batch + use<>) {
     let trainer =
         Trainer::new(run, &pairs.inputs, loader.steps_per_epoch(), 0, &Device::Cpu, &Default::default())
             .unwrap();
-    let next = move || feed::batch(loader.next_batch().unwrap(), pairs.inputs.size, &Device::Cpu).unwrap();
+    let next = move || feed::batch(loader.next_batch().unwrap(), &pairs, &Device::Cpu).unwrap();
     (trainer, next)
 }
 
@@ -139,7 +139,7 @@ fn a_run_trains_on_the_tokens_of_a_published_tokenizer_which_is_part_of_its_iden
         let mut trainer = Trainer::new(&run, &pairs.inputs, 6, 0, &Device::Cpu, &BTreeMap::new()).unwrap();
         let host = pairs.loader(run.train.batch, 0, 0).unwrap().next_batch().unwrap();
         assert_eq!(host.specials, pairs.inputs.specials);
-        trainer.update(&feed::batch(host, pairs.inputs.size, &Device::Cpu).unwrap()).unwrap();
+        trainer.update(&feed::batch(host, &pairs, &Device::Cpu).unwrap()).unwrap();
     }
     assert_eq!(identities.len(), 4);
     let message = spelt(&run, "vocab.txt", Some(9)).err().unwrap().to_string();

@@ -29,6 +29,7 @@ pub const INPUTS: Inputs = Inputs {
     specials: Specials::SHIPPED,
     region_features: 6,
     region_classes: 0,
+    answers: 0,
 };
 
 /// Normal pixels, four regions an image of which the second has one less, and texts `[CLS] .. [SEP]` of the given lengths padded to `INPUTS.words`.

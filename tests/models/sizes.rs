@@ -57,6 +57,7 @@ fn inputs(run: &Run, vocabulary: usize) -> Inputs {
         specials: Specials::SHIPPED,
         region_features: 2048,
         region_classes: 1601,
+        answers: 0,
     }
 }
 

@@ -45,7 +45,7 @@ fn a_weight_that_is_not_above_zero_is_refused() {
 #[test]
 fn an_objective_listed_twice_is_refused_at_the_second_place() {
     refuses(&with("objectives: [itc, itc: {weight: 2}]"), &[("4:19", &["`itc` is listed twice"])]);
-    refuses(&with("objectives: []"), &[("4:1", &["no objective is listed", "known objectives: itc"])]);
+    refuses(&with("objectives: []"), &[("4:1", &["no objective is listed", "known objectives: answer"])]);
 }
 
 #[test]
@@ -139,4 +139,16 @@ fn an_objective_that_hides_words_needs_a_tokenizer_with_something_to_hide_them_b
     assert!(message.contains("`mlm` cannot be part of this run") && message.contains(":4:14"), "{message}");
     let message = super::read_with(&text("none"), &super::Options::default()).unwrap_err().join("\n");
     assert!(message.contains("is not there") && message.contains(":2:"), "{message}");
+}
+
+#[test]
+fn an_evaluation_that_the_model_cannot_serve_is_refused_with_both_reasons() {
+    let text = with("model: uniter").replace("- itc", "- mlm");
+    for words in [
+        "`retrieval` cannot evaluate `uniter`",
+        "= retrieval needs image and text embedded apart, in one space (embed)",
+        "help: `retrieval: {by: matching}` ranks by the matching head of `itm`",
+    ] {
+        told(&text, "7:12", words);
+    }
 }
