@@ -116,7 +116,10 @@ impl Beam {
         }
         let best = |search: Search| search.finished.into_iter().next();
         // Every search finishes a text at the latest where texts may be no longer.
-        Ok(searches.into_iter().map(|search| best(search).unwrap_or(Written { words: Vec::new(), score: 0.0 })).collect())
+        Ok(searches
+            .into_iter()
+            .map(|search| best(search).unwrap_or(Written { words: Vec::new(), score: 0.0 }))
+            .collect())
     }
 
     /// Takes the texts of an image, whose next words have these scores, to a length; the running texts that go on, by their
@@ -134,7 +137,8 @@ impl Beam {
         }
         search.finished.sort_by(|a, b| b.score.total_cmp(&a.score));
         search.finished.truncate(self.beams);
-        let going: Vec<_> = candidates.into_iter().filter(|candidate| !ends(candidate)).take(self.beams).collect();
+        let going: Vec<_> =
+            candidates.into_iter().filter(|candidate| !ends(candidate)).take(self.beams).collect();
         let parents = going.iter().map(|candidate| candidate.parent).collect();
         let grow = |Candidate { parent, word, log }: Candidate| {
             let words = [search.running[parent].words.as_slice(), &[word]].concat();

@@ -128,8 +128,11 @@ impl Writer {
             known.dedup();
             for word in known {
                 if let Some(score) = scores.get_mut(word as usize) {
-                    *score =
-                        if *score < 0.0 { *score * self.repetition_penalty } else { *score / self.repetition_penalty };
+                    *score = if *score < 0.0 {
+                        *score * self.repetition_penalty
+                    } else {
+                        *score / self.repetition_penalty
+                    };
                 }
             }
         }
