@@ -121,6 +121,7 @@ impl ModelConfig for Config {
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
+            Ability::Answer => "blip has no decoder that answers questions apart from captions",
             Ability::FuseImage => "blip fuses into the words; its image tokens never see them",
             _ => "blip reads pixels, not regions",
         }

@@ -127,6 +127,7 @@ impl ModelConfig for Config {
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
+            Ability::Answer => "blip2 has no decoder that answers questions apart from captions",
             Ability::FuseImage => "blip2 leaves queries of an image, no tokens that stand for its patches",
             Ability::PredictRegions => "blip2 reads pixels, not regions",
             _ => LACKS_TEXT,

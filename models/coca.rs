@@ -119,6 +119,7 @@ impl ModelConfig for Config {
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
+            Ability::Answer => "coca has no decoder that answers questions apart from captions",
             Ability::FuseImage => "coca fuses into the words; its image tokens never see them",
             Ability::PredictRegions => "coca reads pixels, not regions",
             _ => "coca fuses only left to right (generate)",

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Image, Model, Text, View, nn::Packing};
 use crate::kernels::random::Key;
 
+pub mod answers;
 pub mod beam;
 pub mod one_by_one;
 
