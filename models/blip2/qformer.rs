@@ -236,7 +236,7 @@ impl QFormer {
         let (input, noise) = (text.input()?, within(joint_noise(image, text), CAUSAL));
         let packing = Packing::new(&input.mask)?;
         let (whole, spans) = self.whole(image, encoder)?;
-        let rows = whole.rows()? * self.queries.dim(0)?;
+        let rows = encoder.forward(&whole)?.rows()? * self.queries.dim(0)?;
         let joined = Prefixed::new((&spans, rows), packing.spans(), input.ids.device())?;
         let mut x = self.read(&self.decode_first(&input.ids)?, &packing, noise)?;
         for (index, layer) in self.layers.iter().enumerate() {

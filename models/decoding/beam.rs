@@ -115,10 +115,10 @@ impl Beam {
             logits = texts.next(&last.collect::<Vec<_>>())?;
         }
         let best = |search: Search| search.finished.into_iter().next();
-        // Every search finishes a text at the latest where texts may be no longer.
+        // Every search finishes a text at the latest where texts may be no longer, unless its logits are no numbers.
         Ok(searches
             .into_iter()
-            .map(|search| best(search).unwrap_or(Written { words: Vec::new(), score: 0.0 }))
+            .map(|search| best(search).unwrap_or(Written { words: Vec::new(), score: f64::NEG_INFINITY }))
             .collect())
     }
 
