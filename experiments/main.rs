@@ -9,7 +9,7 @@ use vlp_bench::experiments::doctor::{self, Finding};
 use vlp_bench::experiments::failure::{Failure, Result};
 use vlp_bench::experiments::fault::{Fault, Paint};
 use vlp_bench::experiments::feed::Words;
-use vlp_bench::experiments::inference::{self, Answer, Asked, Pictures, Subject};
+use vlp_bench::experiments::inference::{self, Answer, Pictures, Subject, Wanted};
 use vlp_bench::experiments::list::{self, Kind};
 use vlp_bench::experiments::matrix::Matrix;
 use vlp_bench::experiments::progress::Show;
@@ -444,7 +444,7 @@ fn act(command: &Command) -> Result<u8> {
         Verb::Retrieve { shown, images, query, image, texts, top } => {
             let mut pictures = shown.find(image.as_ref().map_or(images.as_slice(), std::slice::from_ref))?;
             let texts = texts.as_deref().map(inference::lines).transpose()?.unwrap_or_default();
-            let asked = query.as_deref().map_or(Asked::Image(&texts), Asked::Text);
+            let asked = query.as_deref().map_or(Wanted::Image(&texts), Wanted::Text);
             let found = inference::retrieve(&shown.open()?, &mut pictures, &asked, *top)?;
             return Ok(shown.answer(&found, Some(&pictures)));
         }

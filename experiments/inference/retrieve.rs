@@ -10,7 +10,7 @@ use crate::experiments::failure::Result;
 use crate::models::Ability;
 
 /// What is looked for.
-pub enum Asked<'a> {
+pub enum Wanted<'a> {
     /// Pictures that fit this text.
     Text(&'a str),
     /// Texts that fit the picture.
@@ -27,7 +27,7 @@ pub struct Ranking {
 ///
 /// # Errors
 /// When the model neither embeds nor has a matching head.
-pub fn retrieve(subject: &Subject, pictures: &mut Pictures, asked: &Asked, top: usize) -> Result<Ranking> {
+pub fn retrieve(subject: &Subject, pictures: &mut Pictures, asked: &Wanted, top: usize) -> Result<Ranking> {
     let embeds = subject.can(Ability::Embed);
     if !embeds && !subject.matches() {
         return Err(subject
@@ -35,11 +35,11 @@ pub fn retrieve(subject: &Subject, pictures: &mut Pictures, asked: &Asked, top: 
     }
     let query;
     let texts = match asked {
-        Asked::Text(text) => {
+        Wanted::Text(text) => {
             query = [(*text).to_owned()];
             &query[..]
         }
-        Asked::Image(texts) => texts,
+        Wanted::Image(texts) => texts,
     };
     let parts = texts.chunks(BATCH).filter(|_| embeds).map(|texts| embed_texts(subject, texts));
     let of_texts = parts.collect::<Result<Vec<_>>>()?;
@@ -55,8 +55,8 @@ pub fn retrieve(subject: &Subject, pictures: &mut Pictures, asked: &Asked, top: 
         subject.finite("retrieve", scores.iter().flatten().copied())?;
         for (file, scores) in files.iter().zip(scores) {
             match asked {
-                Asked::Text(_) => found.extend(scores.into_iter().map(|score| (file.clone(), score))),
-                Asked::Image(texts) => found.extend(texts.iter().cloned().zip(scores)),
+                Wanted::Text(_) => found.extend(scores.into_iter().map(|score| (file.clone(), score))),
+                Wanted::Image(texts) => found.extend(texts.iter().cloned().zip(scores)),
             }
         }
         // No more is kept than can still be asked for.
