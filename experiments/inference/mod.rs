@@ -14,7 +14,7 @@ pub use caption::{Captions, caption};
 pub use embed::{Embeds, embed};
 pub use matching::{Matches, matching};
 pub use pictures::Pictures;
-pub use retrieve::{Wanted, Ranking, retrieve};
+pub use retrieve::{Ranking, Wanted, retrieve};
 pub use subject::Subject;
 
 use super::failure::Result;

@@ -1,5 +1,6 @@
 //! A trained model with everything that plain pictures and texts need on their way to it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -173,7 +174,8 @@ impl Subject {
         let vocabulary = Vocabulary::read(&folder.join("vocab.txt"))?;
         let preprocessing = Preprocessing::published(folder, opened.inputs.size)?;
         // What the class does not hold must not be computed with: whatever it touches is no number, and is refused.
-        let named: std::collections::BTreeSet<String> = opened.named().collect();
+        opened.config.build(&opened.store.student(), &opened.inputs)?;
+        let named: BTreeSet<String> = opened.named().collect();
         let mut absent = checkpoint::Tensors::new();
         for (name, entry) in opened.store.entries() {
             if !named.contains(&name) {
@@ -277,7 +279,7 @@ impl Subject {
     /// # Errors
     /// When it cannot be spelt.
     pub fn prompt(&self, prompt: &str, texts: usize) -> Result<(View<Text>, usize)> {
-        let mut ids = self.vocabulary.encode(prompt, self.inputs.words)?.ids;
+        let mut ids = self.vocabulary.encode(prompt, usize::MAX)?.ids;
         if ids.last() == Some(&self.end()) {
             ids.pop();
         }
