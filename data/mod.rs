@@ -15,6 +15,7 @@ pub mod loader;
 pub mod order;
 pub mod pack;
 pub mod pairs;
+pub mod picture;
 pub mod scenes;
 mod source;
 pub mod tasks;

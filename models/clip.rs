@@ -71,6 +71,7 @@ impl ModelConfig for Config {
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
+            Ability::Answer => "clip has no decoder that writes answers",
             Ability::PredictWords => "clip has no word decoder",
             Ability::PredictRegions => "clip reads pixels, not regions",
             _ => "clip has no joint pass: its towers meet only in the similarity",

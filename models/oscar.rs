@@ -80,6 +80,7 @@ impl ModelConfig for Config {
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
+            Ability::Answer => "oscar has no decoder that writes answers",
             Ability::Generate => ONE_WAY,
             Ability::PredictRegions => "oscar never masks regions and has no decoder for them",
             _ => "oscar encodes neither side alone: words, tags and regions meet in its first layer",

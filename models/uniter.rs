@@ -61,6 +61,7 @@ impl ModelConfig for Config {
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
+            Ability::Answer => "uniter has no decoder that writes answers",
             Ability::Generate => ONE_WAY,
             _ => "uniter encodes neither side alone: words and regions meet in its first layer",
         }

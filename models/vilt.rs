@@ -73,6 +73,7 @@ impl ModelConfig for Config {
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
+            Ability::Answer => "vilt has no decoder that writes answers",
             Ability::Generate => ONE_WAY,
             Ability::PredictRegions => "vilt reads pixels, not regions",
             _ => "vilt encodes neither side alone: words and patches meet in its first layer",

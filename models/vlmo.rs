@@ -154,6 +154,7 @@ impl ModelConfig for Config {
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
+            Ability::Answer => "vlmo has no decoder that writes answers",
             Ability::Generate => ONE_WAY,
             _ => "vlmo reads pixels, not regions",
         }

@@ -22,7 +22,10 @@ impl Published for Config {
 
     fn read(theirs: &Settings) -> Result<(Self, Inputs)> {
         let (vocabulary, words) = inputs(theirs, 0)?;
-        Ok((read(theirs)?, Inputs { size: 1, words, vocabulary, region_features: 0, region_classes: 0 }))
+        Ok((
+            read(theirs)?,
+            Inputs { size: 1, words, vocabulary, region_features: 0, region_classes: 0, answers: 0 },
+        ))
     }
 
     fn write(&self, inputs: &Inputs) -> Json {

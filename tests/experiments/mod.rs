@@ -5,6 +5,7 @@ mod checkpoints;
 mod cli;
 mod evaluate;
 mod file;
+mod inference;
 mod kills;
 mod learning;
 mod plans;

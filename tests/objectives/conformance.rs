@@ -104,6 +104,10 @@ impl Subject {
             },
             Ability::PredictWords => vec![model.predict_words(&hidden)?.dense()?],
             Ability::PredictRegions => vec![model.predict_regions(&hidden)?],
+            Ability::Answer => {
+                let of: Vec<u32> = (0..PAIRS as u32).collect();
+                vec![model.answer(&reading.image, &reading.text, &reading.text, &of)?.hidden]
+            }
         })
     }
 
