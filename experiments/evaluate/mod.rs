@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub mod caption;
 pub mod examples;
 pub mod gallery;
+pub mod lbfgs;
+pub mod linear_probe;
+pub mod logistic;
 pub mod matching;
 pub mod needs;
 pub mod ranking;
@@ -145,6 +148,7 @@ macro_rules! evaluations {
 evaluations! {
     Retrieval(retrieval),
     ZeroShot(zero_shot),
+    LinearProbe(linear_probe),
 }
 
 /// A share as records hold it: in percent.

@@ -8,6 +8,7 @@ mod file;
 mod kills;
 mod learning;
 mod plans;
+mod probe;
 mod published;
 mod ranking;
 mod runs;
