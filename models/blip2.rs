@@ -26,10 +26,10 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::language;
-use super::nn::{Linear, Patches, Spec, Tower, bert, dropout_faults, fan_in, first, unit};
+use super::nn::{Linear, Past, Patches, Spec, Tower, bert, dropout_faults, fan_in, first, unit};
 use super::{
-    Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Logits, Model, ModelConfig, Text,
-    Tokens, Vars, View,
+    Abilities, Ability, Attend, Begun, Decoding, Dims, Field, Fused, Image, Init, Inputs, Logits, Model,
+    ModelConfig, Text, Tokens, Vars, View,
 };
 use crate::kernels::{self, Activation};
 
@@ -264,5 +264,27 @@ impl Model for Blip2 {
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
         self.words.forward(hidden)
+    }
+
+    fn decode<'a>(&'a self, image: &View<Image>, prompt: &View<Text>) -> Result<Begun<'a>> {
+        let (past, last) = self.qformer.decode(image, prompt.input()?, &self.encoder)?;
+        Ok((Box::new(Caption { model: self, past }), self.words.forward(&last)?.dense()?))
+    }
+}
+
+/// Captions as far as they are written.
+struct Caption<'a> {
+    model: &'a Blip2,
+    past: Past,
+}
+
+impl Decoding for Caption<'_> {
+    fn next(&mut self, words: &[u32]) -> Result<Tensor> {
+        let (ids, new) = self.past.next(words)?;
+        self.model.predict_words(&self.model.qformer.next(&mut self.past, &ids, &new)?)?.dense()
+    }
+
+    fn reorder(&mut self, rows: &[u32]) -> Result<()> {
+        self.past.reorder(rows)
     }
 }

@@ -19,6 +19,7 @@ pub mod blip2;
 pub mod checkpoint;
 pub mod clip;
 pub mod coca;
+pub mod decoding;
 mod init;
 pub mod language;
 pub mod nn;
@@ -29,6 +30,7 @@ pub mod view;
 pub mod vilt;
 pub mod vlmo;
 
+pub use decoding::{Begun, Decoding};
 pub use init::Init;
 pub use store::{Store, Vars};
 pub use view::{Attend, Fused, Image, Regions, Rows, Text, Tokens, View, take};
@@ -45,7 +47,7 @@ pub enum Ability {
     Embed,
     /// [`Model::fuse`] with [`Attend::Both`]
     Fuse,
-    /// [`Model::fuse`] with [`Attend::Causal`]
+    /// [`Model::fuse`] with [`Attend::Causal`], [`Model::decode`]
     Generate,
     /// [`Model::fuse`] that also returns the image tokens
     FuseImage,
@@ -196,6 +198,15 @@ pub trait Model {
     /// When the model lacks [`Ability::PredictWords`].
     fn predict_words(&self, _hidden: &Tensor) -> Result<Logits> {
         lacks(Ability::PredictWords)
+    }
+    /// Texts about images, to be continued word by word: behind `prompt`, whose first token the model replaces as
+    /// [`Model::fuse`] does, and the logits of the word that follows it. No step computes a place again that an earlier
+    /// one has read. Nothing is dropped.
+    ///
+    /// # Errors
+    /// When the model lacks [`Ability::Generate`], or a prompt has no token.
+    fn decode<'a>(&'a self, _image: &View<Image>, _prompt: &View<Text>) -> Result<Begun<'a>> {
+        lacks(Ability::Generate)
     }
     /// Region features (..,R) of image hidden states (..,D).
     ///

@@ -4,7 +4,7 @@
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Text, Tokens, Vars};
+use super::{Begun, Text, Tokens, Vars};
 use crate::kernels::{Logits, random::Key};
 
 pub mod opt;
@@ -28,6 +28,17 @@ impl Language {
         match self {
             Self::Opt(model) => model.continues(prefix, text, noise),
             Self::T5(model) => model.continues(prefix, text, noise),
+        }
+    }
+
+    /// Texts (B,T) behind a prefix (B,Q,D), to be continued word by word, and the logits (B,V) of the word that follows.
+    ///
+    /// # Errors
+    /// When a shape does not fit or a text has no word.
+    pub fn decode<'a>(&'a self, prefix: &Tensor, prompt: &Text) -> Result<Begun<'a>> {
+        match self {
+            Self::Opt(model) => model.decode(prefix, prompt),
+            Self::T5(model) => model.decode(prefix, prompt),
         }
     }
 

@@ -13,6 +13,7 @@ mod published;
 mod ranking;
 mod runs;
 mod schedule;
+mod stages;
 mod training;
 
 use std::collections::BTreeMap;
@@ -65,6 +66,8 @@ fn scenes(pairs: usize) -> data::Sources {
 /// A CLIP that trains in a second.
 fn clip_run() -> Run {
     Run {
+        stages: BTreeMap::new(),
+        start: Vec::new(),
         data: data::Config {
             train: scenes(96),
             val: None,
