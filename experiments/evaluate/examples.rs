@@ -4,26 +4,40 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::{ImageEncoder, codecs::png::PngEncoder};
 
-use super::Subject;
 use super::gallery::Shown;
 use super::ranking::top;
+use super::{Config, Subject};
 use crate::data::{Dataset, Picture};
 use crate::experiments::failure::{Failure, Result};
 use crate::experiments::record::{Example, Found};
+use crate::models::Ability;
 
 /// How many pairs are shown.
 const PAIRS: usize = 8;
 /// How many captions are shown for each.
 const CAPTIONS: usize = 5;
 
-/// Pairs at equal distances through the split, the same for every model.
+/// Pairs at equal distances through the split, the same for every model, with the captions that it finds and writes; none
+/// from a model that is asked for neither.
 ///
 /// # Errors
-/// When a pair cannot be read, or the model neither embeds nor matches.
+/// When a pair cannot be read or a score is not finite.
 pub fn examples(subject: &Subject, shown: &Shown, dataset: &dyn Dataset, step: u64) -> Result<Vec<Example>> {
+    if !ranks(subject, shown) && shown.caption(0).is_none() {
+        return Ok(Vec::new());
+    }
     let images = dataset.len();
     let pairs = PAIRS.min(images);
     (0..pairs).map(|pair| example(subject, shown, dataset, pair * images / pairs, step)).collect()
+}
+
+/// Whether captions are looked for: where the model can rank them, unless the run is about writing alone, whose embeddings
+/// nothing may have trained.
+fn ranks(subject: &Subject, shown: &Shown) -> bool {
+    let ranking = |one: &Config| matches!(one, Config::Retrieval(_) | Config::ZeroShot(_));
+    let embeds = subject.run.model.abilities().contains(&Ability::Embed);
+    let able = embeds || subject.run.objectives.iter().any(|objective| objective.name() == "itm");
+    able && (shown.caption(0).is_none() || subject.run.evaluate.iter().any(ranking))
 }
 
 fn example(
@@ -34,6 +48,19 @@ fn example(
     step: u64,
 ) -> Result<Example> {
     let pair = dataset.get(image)?;
+    let found = if ranks(subject, shown) { found(subject, shown, image)? } else { Vec::new() };
+    Ok(Example {
+        step,
+        id: pair.id,
+        png: png(&pair.picture)?,
+        captions: pair.captions,
+        found,
+        written: shown.caption(image).map(str::to_owned),
+    })
+}
+
+/// The captions that the model finds nearest to an image.
+fn found(subject: &Subject, shown: &Shown, image: usize) -> Result<Vec<Found>> {
     let scores = shown.scores(subject, image..image + 1)?.flatten_all()?.to_vec1::<f32>()?;
     let own = &subject.gallery.matches.texts_of[image];
     let found = top(&scores, own, CAPTIONS).into_iter().map(|text| Found {
@@ -41,13 +68,7 @@ fn example(
         score: f64::from(scores[text as usize]),
         correct: own.contains(&text),
     });
-    Ok(Example {
-        step,
-        id: pair.id,
-        png: png(&pair.picture)?,
-        captions: pair.captions,
-        found: found.collect(),
-    })
+    Ok(found.collect())
 }
 
 fn png(picture: &Picture) -> Result<String> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub mod caption;
+pub mod captioning;
 pub mod examples;
 pub mod gallery;
 pub mod lbfgs;
@@ -149,6 +150,7 @@ evaluations! {
     Retrieval(retrieval),
     ZeroShot(zero_shot),
     LinearProbe(linear_probe),
+    Captioning(captioning),
 }
 
 /// A share as records hold it: in percent.

@@ -49,7 +49,7 @@ fn a_regression_is_that_of_scikit_learn() {
         let (own, theirs) = (shift(layer.weights()), shift(&expected));
         for (at, (found, expected)) in layer.weights().iter().zip(&expected).enumerate() {
             let shift = if at < width * classes { 0.0 } else { own - theirs };
-            assert!((found - shift - expected).abs() < 1e-5, "{at}: {found} {expected}");
+            assert!((found - shift - expected).abs() < 1e-4, "{at}: {found} {expected}");
         }
         let logits = layer.logits(&Tensor::new(case.tested.clone(), &Device::Cpu).unwrap()).unwrap();
         for (logits, shares) in logits.chunks(classes).zip(&case.shares) {
@@ -105,12 +105,12 @@ impl Model for Sorting {
     fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {
         let row = |sum: f32| -> Vec<f32> {
             let class = self.known.iter().find(|(known, _)| *known == sum).map(|(_, name)| name);
-            (0..8).map(|at| f32::from(u8::from(self.names.get(at) == class && class.is_some()))).collect()
+            (0..16).map(|at| f32::from(u8::from(self.names.get(at) == class && class.is_some()))).collect()
         };
         Tensor::new(sums(image.input()?)?.into_iter().map(row).collect::<Vec<_>>(), &Device::Cpu)
     }
     fn embed_text(&self, text: &View<Text>) -> Result<Tensor> {
-        Tensor::zeros((text.rows()?, 8), candle_core::DType::F32, &Device::Cpu)
+        Tensor::zeros((text.rows()?, 16), candle_core::DType::F32, &Device::Cpu)
     }
     fn image_tokens(&self, image: &View<Image>) -> Result<Tokens> {
         let class = self.embed_image(image)?.unsqueeze(1)?;
@@ -122,7 +122,7 @@ fn accuracy(features: linear_probe::Features, knows: bool) -> f64 {
     let run = clip_run();
     let pairs = Pairs::open(&run.data, &words(), 0).unwrap();
     let mut model = Sorting::of(&pairs);
-    assert!(model.names.len() > 2 && model.names.len() <= 8, "{:?}", model.names);
+    assert!(model.names.len() > 2 && model.names.len() <= 16, "{:?}", model.names);
     if !knows {
         model.known.clear();
     }
