@@ -64,6 +64,10 @@ pub fn least(
                 return Ok(place);
             }
         };
+        if lower >= height {
+            // Rounding hides what further steps would gain.
+            return Ok(next);
+        }
         let moved: Vec<f64> = next.iter().zip(&place).map(|(to, from)| to - from).collect();
         let change: Vec<f64> = turned.iter().zip(&gradient).map(|(to, from)| to - from).collect();
         let product = dot(&moved, &change);

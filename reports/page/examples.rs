@@ -90,7 +90,7 @@ fn card(example: &Example, arms: &[&Arm]) -> Markup {
                 @if let Some(same) = examples(arm).into_iter().find(|other| other.id == example.id) {
                     div.found {
                         h3 { (arm.name) }
-                        @if let Some(written) = &same.written { p.written { "\u{201c}" (written) "\u{201d}" } }
+                        @if let Some(written) = &same.written { p.caption { "\u{201c}" (written) "\u{201d}" } }
                         @if !same.found.is_empty() {
                             ol { @for found in same.found.iter().take(CAPTIONS) { (retrieved(found)) } }
                         }

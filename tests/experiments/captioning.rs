@@ -4,7 +4,6 @@ use std::cell::Cell;
 
 use candle_core::{Device, Result, Tensor};
 use vlp_bench::data::Split;
-use vlp_bench::data::collate::Encode;
 use vlp_bench::experiments::evaluate::gallery::Gallery;
 use vlp_bench::experiments::evaluate::{Config, Subject, captioning, examples::examples};
 use vlp_bench::experiments::feed::{Pairs, Words};

@@ -49,7 +49,9 @@ fn a_regression_is_that_of_scikit_learn() {
         let (own, theirs) = (shift(layer.weights()), shift(&expected));
         for (at, (found, expected)) in layer.weights().iter().zip(&expected).enumerate() {
             let shift = if at < width * classes { 0.0 } else { own - theirs };
-            assert!((found - shift - expected).abs() < 1e-4, "{at}: {found} {expected}");
+            // The weaker the penalty, the flatter the ground around the best weights.
+            let near = (1e-6 / case.strength).max(1e-5);
+            assert!((found - shift - expected).abs() < near, "{at}: {found} {expected}");
         }
         let logits = layer.logits(&Tensor::new(case.tested.clone(), &Device::Cpu).unwrap()).unwrap();
         for (logits, shares) in logits.chunks(classes).zip(&case.shares) {
