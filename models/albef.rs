@@ -65,6 +65,7 @@ impl ModelConfig for Config {
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
             Ability::Generate => "albef fuses both ways only: every word sees the words after it",
+            Ability::HidePatches => "albef has no vector that stands for hidden patches",
             Ability::FuseImage => "albef fuses into the words; its image tokens never see them",
             _ => "albef reads pixels, not regions",
         }
@@ -92,7 +93,15 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { width: self.text.width, embed: self.embed, queries: None, vocabulary: inputs.vocabulary }
+        Dims {
+            width: self.text.width,
+            embed: self.embed,
+            queries: None,
+            vocabulary: inputs.vocabulary,
+            image: self.image.width,
+            patch: self.patch,
+            words: inputs.words,
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

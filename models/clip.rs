@@ -71,6 +71,7 @@ impl ModelConfig for Config {
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
+            Ability::HidePatches => "clip has no vector that stands for hidden patches",
             Ability::PredictWords => "clip has no word decoder",
             Ability::PredictRegions => "clip reads pixels, not regions",
             _ => "clip has no joint pass: its towers meet only in the similarity",
@@ -93,7 +94,15 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { width: self.text.width, embed: self.embed, queries: None, vocabulary: inputs.vocabulary }
+        Dims {
+            width: self.text.width,
+            embed: self.embed,
+            queries: None,
+            vocabulary: inputs.vocabulary,
+            image: self.image.width,
+            patch: self.patch,
+            words: inputs.words,
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

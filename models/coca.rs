@@ -119,6 +119,7 @@ impl ModelConfig for Config {
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
+            Ability::HidePatches => "coca has no vector that stands for hidden patches",
             Ability::FuseImage => "coca fuses into the words; its image tokens never see them",
             Ability::PredictRegions => "coca reads pixels, not regions",
             _ => "coca fuses only left to right (generate)",
@@ -154,7 +155,15 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { width: self.text.width, embed: self.embed, queries: None, vocabulary: inputs.vocabulary }
+        Dims {
+            width: self.text.width,
+            embed: self.embed,
+            queries: None,
+            vocabulary: inputs.vocabulary,
+            image: self.image.width,
+            patch: self.patch,
+            words: inputs.words,
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

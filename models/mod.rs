@@ -49,6 +49,8 @@ pub enum Ability {
     Generate,
     /// [`Model::fuse`] that also returns the image tokens
     FuseImage,
+    /// [`Image::masked`] over the patches of pixels
+    HidePatches,
     /// [`Model::predict_words`]
     PredictWords,
     /// [`Model::predict_regions`]
@@ -57,13 +59,14 @@ pub enum Ability {
 
 impl Ability {
     /// Every ability, in the order in which they are printed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ImageTokens,
         Self::TextTokens,
         Self::Embed,
         Self::Fuse,
         Self::Generate,
         Self::FuseImage,
+        Self::HidePatches,
         Self::PredictWords,
         Self::PredictRegions,
     ];
@@ -77,6 +80,7 @@ impl Ability {
             Self::Fuse => "a joint pass in which words see each other both ways (fuse)",
             Self::Generate => "a joint pass from left to right (generate)",
             Self::FuseImage => "image tokens that have seen the words (fuse_image)",
+            Self::HidePatches => "a vector that stands for hidden patches (hide_patches)",
             Self::PredictWords => "a word decoder (predict_words)",
             Self::PredictRegions => "a region decoder (predict_regions)",
         }
@@ -92,6 +96,7 @@ impl fmt::Display for Ability {
             Self::Fuse => "fuse",
             Self::Generate => "generate",
             Self::FuseImage => "fuse_image",
+            Self::HidePatches => "hide_patches",
             Self::PredictWords => "predict_words",
             Self::PredictRegions => "predict_regions",
         })
@@ -127,6 +132,12 @@ pub struct Dims {
     pub queries: Option<usize>,
     /// V: entries that [`Model::predict_words`] tells apart: the vocabulary, and what a model adds to it.
     pub vocabulary: usize,
+    /// D': width of [`Model::image_tokens`]; 0 without them.
+    pub image: usize,
+    /// Side in pixels of the patches that image tokens stand for; 0 where they stand for none.
+    pub patch: usize,
+    /// T: length of a text, in vocabulary entries.
+    pub words: usize,
 }
 
 /// A vision-language model: computes, never judges.

@@ -81,6 +81,7 @@ impl ModelConfig for Config {
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
             Ability::Generate => ONE_WAY,
+            Ability::HidePatches => "oscar reads regions, not pixels",
             Ability::PredictRegions => "oscar never masks regions and has no decoder for them",
             _ => "oscar encodes neither side alone: words, tags and regions meet in its first layer",
         }
@@ -97,7 +98,15 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { width: self.trunk.width, embed: 0, queries: None, vocabulary: inputs.vocabulary }
+        Dims {
+            width: self.trunk.width,
+            embed: 0,
+            queries: None,
+            vocabulary: inputs.vocabulary,
+            image: 0,
+            patch: 0,
+            words: inputs.words,
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

@@ -62,6 +62,7 @@ impl ModelConfig for Config {
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
             Ability::Generate => ONE_WAY,
+            Ability::HidePatches => "uniter reads regions, not pixels",
             _ => "uniter encodes neither side alone: words and regions meet in its first layer",
         }
     }
@@ -77,7 +78,15 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { width: self.trunk.width, embed: 0, queries: None, vocabulary: inputs.vocabulary }
+        Dims {
+            width: self.trunk.width,
+            embed: 0,
+            queries: None,
+            vocabulary: inputs.vocabulary,
+            image: 0,
+            patch: 0,
+            words: inputs.words,
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

@@ -68,7 +68,7 @@ impl Config {
 
 impl ModelConfig for Config {
     fn abilities(&self) -> Abilities {
-        [Ability::Fuse, Ability::FuseImage, Ability::PredictWords].into()
+        [Ability::Fuse, Ability::FuseImage, Ability::HidePatches, Ability::PredictWords].into()
     }
 
     fn lacks(&self, ability: Ability) -> &'static str {
@@ -94,7 +94,15 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { width: self.trunk.width, embed: 0, queries: None, vocabulary: inputs.vocabulary }
+        Dims {
+            width: self.trunk.width,
+            embed: 0,
+            queries: None,
+            vocabulary: inputs.vocabulary,
+            image: 0,
+            patch: self.patch,
+            words: inputs.words,
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::models::{Abilities, Ability, Dims, Field, Vars};
 use crate::source;
 
+pub mod bow;
+pub mod caption;
 pub mod distillation;
+pub mod dvae;
 pub mod fits;
 pub mod itc;
 pub mod itc_momentum;
@@ -16,10 +19,14 @@ pub mod itc_sigmoid;
 pub mod itm;
 pub mod lm;
 pub mod masking;
+pub mod mim;
 pub mod mlm;
+pub mod mpp;
 pub mod negatives;
+pub mod patches;
 pub mod queue;
 pub mod step;
+pub mod tokenizer;
 
 pub use fits::{Offer, Reason, fits, runs};
 pub use step::{Batch, Loss, Progress, Reading, Step};
@@ -132,10 +139,15 @@ macro_rules! objectives {
 }
 
 objectives! {
+    Bow(bow),
+    Caption(caption),
+    Dvae(dvae),
     Itc(itc),
     ItcMomentum(itc_momentum),
     ItcSigmoid(itc_sigmoid),
     Itm(itm),
     Lm(lm),
+    Mim(mim),
     Mlm(mlm),
+    Mpp(mpp),
 }

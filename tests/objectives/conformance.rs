@@ -19,11 +19,17 @@ const INPUTS: Inputs = Inputs { size: 32, words: 10, vocabulary: 40, region_feat
 const PAIRS: usize = 6;
 
 /// Settings beside the defaults under which an objective takes another path.
-const VARIANTS: [&str; 4] = [
+const VARIANTS: [&str; 10] = [
     "itm: {negatives: random}",
     "mlm: {distill: 0.4, whole_word: true}",
     "itc_momentum: {queue: 0, distill: 0}",
     "itc_momentum: {queue: 9}",
+    "itc_momentum: {queue: 9, positives: image}",
+    "itm: {groups: 2, floor: 1e-4}",
+    "itc: {label_smoothing: 0.1}",
+    "lm: {label_smoothing: 0.1, prompt: 1}",
+    "mlm: {context: none, distill: 0.4}",
+    "mim: {target: pixels, masking: scattered}",
 ];
 
 fn every_objective() -> Vec<objectives::Config> {
@@ -97,6 +103,12 @@ impl Subject {
                 Some(image) => vec![image.hidden.clone(), self.masked(model, &image.hidden)?],
                 None => bail!("the joint pass leaves the image as it is"),
             },
+            Ability::HidePatches => match &reading.fused()?.image {
+                Some(image) if self.config.reads().contains(&Field::Pixels) => {
+                    vec![image.hidden.clone(), self.masked(model, &image.hidden)?]
+                }
+                _ => bail!("there are no patches to hide"),
+            },
             Ability::PredictWords => vec![model.predict_words(&hidden)?.dense()?],
             Ability::PredictRegions => vec![model.predict_regions(&hidden)?],
         })
@@ -133,6 +145,8 @@ impl Subject {
             Ability::Embed => [reached[..2].concat_names(), all],
             // It may hide none of the image.
             Ability::FuseImage => [reached[0].clone(), all],
+            // Tokens of the image alone may be read as well as those of a joint pass: what both need is the vector.
+            Ability::HidePatches => [&reached[1] - &reached[0], &reached[1] - &reached[0]],
             // It may read the words alone or the pooled vector alone.
             Ability::Fuse => [&reached[0] & &reached[1], all],
             _ => [all.clone(), all],
@@ -212,7 +226,7 @@ fn a_model_computes_exactly_what_its_abilities_list_in_the_stated_shapes() {
     for subject in Subject::all() {
         let name = subject.config.name();
         let model = subject.build(&Store::new(&Device::Cpu, 3, &[]));
-        let Dims { width, embed, queries, vocabulary } = subject.dims;
+        let Dims { width, embed, queries, vocabulary, .. } = subject.dims;
         let abilities = subject.config.abilities();
         for ability in Ability::ALL {
             let outputs = subject.compute(model.as_ref(), ability);

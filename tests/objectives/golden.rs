@@ -8,6 +8,7 @@ use vlp_bench::models::Dims;
 use vlp_bench::objectives::{Batch, Loss, Progress, Step, itm};
 
 use super::given::Given;
+use super::tiny::DIMS;
 use super::{assert_close, batch, config, scalar, store};
 
 /// The tensors of a fixture, of one case of it where it has several.
@@ -46,7 +47,7 @@ impl Golden {
 }
 
 fn dims(width: usize, embed: usize, vocabulary: usize) -> Dims {
-    Dims { width, embed, queries: None, vocabulary }
+    Dims { width, embed, vocabulary, image: width, ..DIMS }
 }
 
 /// After the ramp, where alpha is all of `distill`.

@@ -8,7 +8,8 @@ use vlp_bench::models::{Attend, Dims, Fused, Image, Init, Model, Text, Tokens, V
 
 use super::{SIZE, VOCABULARY, WORDS};
 
-pub const DIMS: Dims = Dims { width: 8, embed: 6, queries: None, vocabulary: VOCABULARY };
+pub const DIMS: Dims =
+    Dims { width: 8, embed: 6, queries: None, vocabulary: VOCABULARY, image: 8, patch: 2, words: WORDS };
 
 const PATCHES: usize = 4;
 
@@ -18,6 +19,7 @@ pub struct Tiny {
     places: Tensor,
     project: [Tensor; 2],
     scale: Tensor,
+    mask: Tensor,
     mix: [Tensor; 2],
     /// How many images and texts were encoded.
     pub encoded: Cell<usize>,
@@ -36,6 +38,7 @@ impl Tiny {
                 vars.get((embed, width), "text_projection", init)?,
             ],
             scale: vars.bounded("scale", (1.0f64 / 0.07).ln(), 0.0, 100f64.ln())?,
+            mask: vars.get(width, "mask", init)?,
             mix: [vars.get((width, width), "mix_in", init)?, vars.get((width, width), "mix_out", init)?],
             encoded: Cell::new(0),
         })
@@ -48,7 +51,13 @@ impl Model for Tiny {
             self.encoded.set(self.encoded.get() + view.rows()?);
             let pixels = view.input()?.pixels.clone().unwrap();
             let patches = pixels.reshape((view.rows()?, PATCHES, 3 * SIZE * SIZE / PATCHES))?;
-            Ok(Tokens { hidden: linear(&patches, &self.patch, None)?, mask: None })
+            let mut hidden = linear(&patches, &self.patch, None)?;
+            if let Some(masked) = &view.input()?.masked {
+                let masked = masked.unsqueeze(D::Minus1)?;
+                hidden = (hidden.broadcast_mul(&masked.affine(-1.0, 1.0)?)?
+                    + masked.broadcast_mul(&self.mask)?)?;
+            }
+            Ok(Tokens { hidden, mask: None })
         })
     }
 
@@ -83,7 +92,7 @@ impl Model for Tiny {
         let hidden = linear(&text.hidden.broadcast_mul(&seen)?, &self.mix[1], None)?;
         let mask = text.mask.clone().unwrap().unsqueeze(D::Minus1)?;
         let pooled = hidden.broadcast_mul(&mask)?.sum(1)?;
-        Ok(Fused { text: Tokens { hidden, mask: text.mask }, image: None, pooled })
+        Ok(Fused { text: Tokens { hidden, mask: text.mask }, image: Some(image), pooled })
     }
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
