@@ -77,8 +77,8 @@ impl ObjectiveConfig for Config {
 
     fn faults(&self) -> Vec<String> {
         let mut faults = self.tokenizer.faults();
-        if !(self.share > 0.0 && self.share < 1.0) {
-            faults.push(format!("share {} is not in (0, 1)", self.share));
+        if !(self.share > 0.0 && self.share <= 1.0) {
+            faults.push(format!("share {} is not in (0, 1]", self.share));
         }
         faults
     }
