@@ -18,6 +18,7 @@ pub mod pairs;
 pub mod scenes;
 mod source;
 pub mod vocabulary;
+pub mod wording;
 
 use std::collections::BTreeSet;
 use std::fmt;
