@@ -104,11 +104,12 @@ def main():
     told = linear(hidden, leaves["dvae.decoder.pixels.weight"], leaves["dvae.decoder.pixels.bias"])
     centre, log_spread = told[:, :PIXELS], told[:, PIXELS:]
     x = patches(colours) * 0.8 + 0.1
-    density = torch.exp(-(torch.logit(x) - centre).abs() / log_spread.exp()) / (2 * log_spread.exp() * x * (1 - x))
+    # The density of logit(x) under a Laplace distribution, times the derivative of logit(x).
+    density = torch.distributions.Laplace(centre, log_spread.exp()).log_prob(torch.logit(x)) - (x * (1 - x)).log()
     uniform_codes = torch.distributions.Categorical(logits=torch.zeros(CODES))
     kl = torch.distributions.kl_divergence(torch.distributions.Categorical(logits=logits), uniform_codes)
     # Both are sums over the image, divided by its values.
-    loss = (-density.log().sum() + 6.6 * kl.sum()) / x.numel()
+    loss = (-density.sum() + 6.6 * kl.sum()) / x.numel()
     loss.backward()
     saved = {**leaves, "loss": loss, "pixels": pixels, "kl": kl.mean()}
     saved |= {f"{name}.grad": leaf.grad for name, leaf in leaves.items()}
