@@ -128,6 +128,9 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             answers: inputs.answers,
+            image: 0,
+            patch: 0,
+            words: inputs.words,
         }
     }
 
