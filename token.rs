@@ -46,6 +46,16 @@ impl Specials {
         others: Vec::new(),
     };
 
+    /// What a text that is written begins with; where texts have no beginning the padding, as T5's decoder takes it.
+    pub fn first(&self) -> u32 {
+        self.begin.unwrap_or(self.pad)
+    }
+
+    /// What a text that is written ends with; where texts have no end the padding, which no text holds.
+    pub fn last(&self) -> u32 {
+        self.end.unwrap_or(self.pad)
+    }
+
     /// All of them, each once, rising.
     pub fn all(&self) -> Vec<u32> {
         let named = [Some(self.pad), self.begin, self.end, self.mask, self.unknown];

@@ -15,10 +15,12 @@ pub mod loader;
 pub mod order;
 pub mod pack;
 pub mod pairs;
+pub mod picture;
 pub mod scenes;
 mod source;
 pub mod tasks;
 pub mod vocabulary;
+pub mod wording;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -116,17 +116,6 @@ impl Vocabulary {
     pub fn is_empty(&self) -> bool {
         self.entries == 0
     }
-
-    /// The text that `ids` spell, without padding and the tokens that begin and end it; others, such as `[UNK]` and
-    /// `[MASK]`, stand as they are.
-    pub fn text(&self, ids: &[u32]) -> String {
-        let Specials { pad, begin, end, .. } = self.specials;
-        let silent = [Some(pad), begin, end];
-        let ids: Vec<u32> = ids.iter().copied().filter(|id| !silent.contains(&Some(*id))).collect();
-        // Byte-level decoders leave the mark that CLIP's pieces have at the end of a word.
-        let text = self.tokenizer.decode(&ids, false).unwrap_or_default().replace("</w>", " ");
-        text.trim().to_owned()
-    }
 }
 
 impl Encode for Vocabulary {
@@ -155,6 +144,16 @@ impl Encode for Vocabulary {
 
     fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// Others, such as `[UNK]` and `[MASK]`, stand as they are.
+    fn text(&self, ids: &[u32]) -> String {
+        let Specials { pad, begin, end, .. } = self.specials;
+        let silent = [Some(pad), begin, end];
+        let ids: Vec<u32> = ids.iter().copied().filter(|id| !silent.contains(&Some(*id))).collect();
+        // Byte-level decoders leave the mark that CLIP's pieces have at the end of a word.
+        let text = self.tokenizer.decode(&ids, false).unwrap_or_default().replace("</w>", " ");
+        text.trim().to_owned()
     }
 }
 

@@ -110,6 +110,11 @@ impl Pairs {
         }
     }
 
+    /// The words of the run.
+    pub fn words(&self) -> &Words {
+        &self.words
+    }
+
     /// The words of runs that name no tokenizer.
     pub fn given(&self) -> &Words {
         &self.given

@@ -13,6 +13,7 @@ pub mod feed;
 pub mod file;
 pub mod forward;
 pub mod header;
+pub mod inference;
 pub mod journal;
 pub mod list;
 pub mod machine;

@@ -80,6 +80,19 @@ impl Progress {
         }
     }
 
+    /// So many of what is counted are done.
+    pub fn count(&mut self, done: u64, of: &str) {
+        self.bar.set_position(done);
+        let rate = (done.saturating_sub(self.first)) as f64 / self.begun.elapsed().as_secs_f64().max(1e-9);
+        let left = duration(self.steps.saturating_sub(done) as f64 / rate.max(1e-9));
+        let text = format!("{rate:.1} {of}/s, {left} left");
+        self.bar.set_message(text.clone());
+        if self.show == Show::Lines && self.spoke.elapsed() >= PAUSE {
+            self.spoke = Instant::now();
+            self.show.line(&format!("{}: {done}/{} {of}, {text}", self.title, self.steps));
+        }
+    }
+
     /// Removes the bar.
     pub fn end(&self) {
         self.bar.finish_and_clear();

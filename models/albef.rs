@@ -6,6 +6,8 @@
 //!
 //! `similarity = I T' / temperature`, the temperature learned, 0.07 at first and kept within 0.001 and 0.5.
 //!
+//! A decoder of answers ([`answer`]) can stand behind fusion.
+//!
 //! Both towers run once for the contrast and for every fusion of the same pairs; only masked words need another pass.
 //!
 //! Deviation: weights begin at random, matrices with a standard deviation of 0.02 at width 768 and more in narrower
@@ -21,14 +23,20 @@ use super::nn::{
 };
 use super::view::joint_noise;
 use super::{
-    Abilities, Ability, Attend, Dims, Field, Fused, Image, Inputs, Model, ModelConfig, Text, Tokens, Vars,
-    View,
+    Abilities, Ability, Attend, Begun, Dims, Field, Fused, Image, Inputs, Model, ModelConfig, Text, Tokens,
+    Vars, View,
 };
 use crate::kernels::{self, Activation, Logits, Mask, random::Key};
+
+mod answer;
+
+use answer::Answerer;
 
 const TEMPERATURE: f64 = 0.07;
 const BOUNDS: [f64; 2] = [0.001, 0.5];
 const IMAGE_EPS: f64 = 1e-6;
+/// Sets the noise of answers apart from that of fusion.
+const ANSWERS: u64 = u64::MAX;
 
 /// `albef: {image: {width: 128, depth: 4, heads: 4}, text: {..}, fusion: 2, patch: 8, embed: 64, dropout: 0.1}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +52,9 @@ pub struct Config {
     pub patch: usize,
     /// E: width of the shared space.
     pub embed: usize,
+    /// Layers of the decoder that answers questions (section 5: 6); none without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<usize>,
     /// Probability of dropping attention weights and the outcome of each part of a text or fusion layer; the image tower
     /// drops nothing.
     pub dropout: f64,
@@ -52,19 +63,23 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let (image, text) = (Tower::default(), Tower::default());
-        Self { image, text, fusion: 2, patch: 8, embed: 64, dropout: 0.1 }
+        Self { image, text, fusion: 2, patch: 8, embed: 64, answer: None, dropout: 0.1 }
     }
 }
 
 impl ModelConfig for Config {
     fn abilities(&self) -> Abilities {
         use Ability::{Embed, Fuse, ImageTokens, PredictWords, TextTokens};
-        [ImageTokens, TextTokens, Embed, Fuse, PredictWords].into()
+        let mut abilities = Abilities::from([ImageTokens, TextTokens, Embed, Fuse, PredictWords]);
+        abilities.extend(self.answer.map(|_| Ability::Answer));
+        abilities
     }
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
             Ability::Generate => "albef fuses both ways only: every word sees the words after it",
+            Ability::Answer => "albef answers questions with a decoder, which `answer: 6` gives it",
+            Ability::HidePatches => "albef has no vector that stands for hidden patches",
             Ability::FuseImage => "albef fuses into the words; its image tokens never see them",
             _ => "albef reads pixels, not regions",
         }
@@ -83,6 +98,9 @@ impl ModelConfig for Config {
                 "fusion is {fusion}: of {depth} text layers at least one must precede fusion and one must fuse"
             ));
         }
+        if self.answer == Some(0) {
+            faults.push("answer is 0: a decoder of answers needs a layer".to_owned());
+        }
         faults.extend(Patches::faults(inputs.size, self.patch));
         if self.embed == 0 {
             faults.push("embed is 0: the shared space needs a width".to_owned());
@@ -98,6 +116,9 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             answers: inputs.answers,
+            image: self.image.width,
+            patch: self.patch,
+            words: inputs.words,
         }
     }
 
@@ -112,6 +133,10 @@ impl ModelConfig for Config {
             project_text: project("project_text", self.text.width)?,
             temperature: vars.bounded("temperature", TEMPERATURE, BOUNDS[0], BOUNDS[1])?,
             decoder: bert::Decoder::new(&vars.at("decoder"), text.embed.table(), &text.spec)?,
+            answerer: self
+                .answer
+                .map(|depth| Answerer::new(&vars.at("answer"), depth, self, inputs))
+                .transpose()?,
             text,
         }))
     }
@@ -125,6 +150,7 @@ struct Albef {
     /// What divides the similarities.
     temperature: Tensor,
     decoder: bert::Decoder,
+    answerer: Option<Answerer>,
 }
 
 impl Model for Albef {
@@ -165,9 +191,36 @@ impl Model for Albef {
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
         self.decoder.forward(hidden)
     }
+
+    fn answer(
+        &self,
+        image: &View<Image>,
+        question: &View<Text>,
+        answers: &View<Text>,
+        of: &[u32],
+    ) -> Result<Tokens> {
+        let fused = self.fuse(image, question, Attend::Both)?.text;
+        let noise = joint_noise(image, question).map(|key| key.fold(ANSWERS));
+        self.answerer()?.answer(&fused, answers, of, noise)
+    }
+
+    fn predict_answer(&self, hidden: &Tensor) -> Result<Logits> {
+        self.answerer()?.predict(hidden)
+    }
+
+    fn decode<'a>(&'a self, image: &View<Image>, question: &View<Text>) -> Result<Begun<'a>> {
+        self.answerer()?.decode(&self.fuse(image, question, Attend::Both)?.text)
+    }
 }
 
 impl Albef {
+    fn answerer(&self) -> Result<&Answerer> {
+        match &self.answerer {
+            Some(answerer) => Ok(answerer),
+            None => bail!("albef without `answer` has no decoder of answers"),
+        }
+    }
+
     fn seen(&self, image: &View<Image>) -> Result<Seen<Image>> {
         Seen::new(image, |whole| self.image_tokens(whole))
     }

@@ -24,12 +24,13 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::nn::{
-    Linear, One, Patches, Seen, Spec, Tower, Vit, bert, dropout_faults, fan_in, first, unit, within,
+    Linear, One, Packing, Past, Patches, Seen, Spec, Tower, Vit, bert, dropout_faults, fan_in, first, unit,
+    within,
 };
 use super::view::joint_noise;
 use super::{
-    Abilities, Ability, Attend, Dims, Field, Fused, Image, Inputs, Logits, Model, ModelConfig, Text, Tokens,
-    Vars, View,
+    Abilities, Ability, Attend, Begun, Decoding, Dims, Field, Fused, Image, Inputs, Logits, Model,
+    ModelConfig, Text, Tokens, Vars, View,
 };
 use crate::kernels::{self, Activation};
 
@@ -120,6 +121,8 @@ impl ModelConfig for Config {
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
+            Ability::Answer => "blip has no decoder that answers questions apart from captions",
+            Ability::HidePatches => "blip has no vector that stands for hidden patches",
             Ability::FuseImage => "blip fuses into the words; its image tokens never see them",
             _ => "blip reads pixels, not regions",
         }
@@ -146,7 +149,16 @@ impl ModelConfig for Config {
     /// The decoder predicts [DEC] and [ENC] as it does any other entry.
     fn dims(&self, inputs: &Inputs) -> Dims {
         let vocabulary = inputs.vocabulary + ADDED;
-        Dims { width: self.text.width, embed: self.embed, queries: None, vocabulary, answers: inputs.answers }
+        Dims {
+            width: self.text.width,
+            embed: self.embed,
+            queries: None,
+            vocabulary,
+            answers: inputs.answers,
+            image: self.image.width,
+            patch: self.patch,
+            words: inputs.words,
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {
@@ -235,6 +247,33 @@ impl Model for Blip {
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
         self.head.forward(hidden)
+    }
+
+    fn decode<'a>(&'a self, image: &View<Image>, prompt: &View<Text>) -> Result<Begun<'a>> {
+        let prompt = begin_with(self.begins[0], prompt.input()?)?;
+        let packing = Packing::new(&prompt.mask)?;
+        let mut past = self.decoder.begin(&self.seen(image)?)?;
+        let hidden = self.decoder.next(&mut past, &packing.pack_ids(&prompt.ids)?, packing.spans())?;
+        let last = One::last(packing.spans(), &hidden)?.pick(&hidden)?;
+        Ok((Box::new(Caption { model: self, past }), self.head.forward(&last)?.dense()?))
+    }
+}
+
+/// Captions as far as they are written.
+struct Caption<'a> {
+    model: &'a Blip,
+    past: Past,
+}
+
+impl Decoding for Caption<'_> {
+    fn next(&mut self, words: &[u32]) -> Result<Tensor> {
+        let (ids, new) = self.past.next(words)?;
+        let hidden = self.model.decoder.next(&mut self.past, &ids, &new)?;
+        self.model.head.forward(&hidden)?.dense()
+    }
+
+    fn reorder(&mut self, rows: &[u32]) -> Result<()> {
+        self.past.reorder(rows)
     }
 }
 

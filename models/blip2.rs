@@ -26,10 +26,10 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::language;
-use super::nn::{Linear, Patches, Spec, Tower, bert, dropout_faults, fan_in, first, unit};
+use super::nn::{Linear, Past, Patches, Spec, Tower, bert, dropout_faults, fan_in, first, unit};
 use super::{
-    Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Logits, Model, ModelConfig, Text,
-    Tokens, Vars, View,
+    Abilities, Ability, Attend, Begun, Decoding, Dims, Field, Fused, Image, Init, Inputs, Logits, Model,
+    ModelConfig, Text, Tokens, Vars, View,
 };
 use crate::kernels::{self, Activation};
 
@@ -127,6 +127,8 @@ impl ModelConfig for Config {
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
+            Ability::Answer => "blip2 has no decoder that answers questions apart from captions",
+            Ability::HidePatches => "blip2 has no vector that stands for hidden patches",
             Ability::FuseImage => "blip2 leaves queries of an image, no tokens that stand for its patches",
             Ability::PredictRegions => "blip2 reads pixels, not regions",
             _ => LACKS_TEXT,
@@ -166,16 +168,13 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        let vocabulary = inputs.vocabulary;
-        match &self.language {
-            None => {
-                let (width, queries) = (self.qformer.width, Some(self.queries));
-                Dims { width, embed: self.embed, queries, vocabulary, answers: inputs.answers }
-            }
-            Some(language) => {
-                Dims { width: language.width(), embed: 0, queries: None, vocabulary, answers: inputs.answers }
-            }
-        }
+        let (width, embed, queries) = match &self.language {
+            None => (self.qformer.width, self.embed, Some(self.queries)),
+            Some(language) => (language.width(), 0, None),
+        };
+        // Image tokens are queries, which stand for no patch.
+        let (vocabulary, words) = (inputs.vocabulary, inputs.words);
+        Dims { width, embed, queries, vocabulary, answers: inputs.answers, image: width, patch: 0, words }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {
@@ -268,5 +267,27 @@ impl Model for Blip2 {
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
         self.words.forward(hidden)
+    }
+
+    fn decode<'a>(&'a self, image: &View<Image>, prompt: &View<Text>) -> Result<Begun<'a>> {
+        let (past, last) = self.qformer.decode(image, prompt.input()?, &self.encoder)?;
+        Ok((Box::new(Caption { model: self, past }), self.words.forward(&last)?.dense()?))
+    }
+}
+
+/// Captions as far as they are written.
+struct Caption<'a> {
+    model: &'a Blip2,
+    past: Past,
+}
+
+impl Decoding for Caption<'_> {
+    fn next(&mut self, words: &[u32]) -> Result<Tensor> {
+        let (ids, new) = self.past.next(words)?;
+        self.model.predict_words(&self.model.qformer.next(&mut self.past, &ids, &new)?)?.dense()
+    }
+
+    fn reorder(&mut self, rows: &[u32]) -> Result<()> {
+        self.past.reorder(rows)
     }
 }

@@ -43,13 +43,13 @@ use std::collections::BTreeSet;
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
-use super::nn::{Linear, One, Packing, Patches, Seen, Tower, dropout_faults, unit};
+use super::nn::{Linear, One, Packing, Past, Patches, Seen, Tower, dropout_faults, unit};
 use super::view::joint_noise;
 use super::{
-    Abilities, Ability, Attend, Dims, Field, Fused, Image, Init, Inputs, Logits, Model, ModelConfig, Text,
-    Tokens, Vars, View,
+    Abilities, Ability, Attend, Begun, Decoding, Dims, Field, Fused, Image, Init, Inputs, Logits, Model,
+    ModelConfig, Text, Tokens, Vars, View,
 };
-use crate::kernels::{self, Activation};
+use crate::kernels::{self, Activation, Spans};
 use image::ImageHalf;
 pub use image::{Encoder, Pool, Wiring};
 pub use text::{Aggregate, ClassMask, Layers};
@@ -119,6 +119,8 @@ impl ModelConfig for Config {
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
+            Ability::Answer => "coca has no decoder that answers questions apart from captions",
+            Ability::HidePatches => "coca has no vector that stands for hidden patches",
             Ability::FuseImage => "coca fuses into the words; its image tokens never see them",
             Ability::PredictRegions => "coca reads pixels, not regions",
             _ => "coca fuses only left to right (generate)",
@@ -160,6 +162,9 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             answers: inputs.answers,
+            image: self.image.width,
+            patch: self.patch,
+            words: inputs.words,
         }
     }
 
@@ -237,5 +242,44 @@ impl Model for Coca {
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
         Ok(Logits::new(hidden.clone(), &self.words, None))
+    }
+
+    fn decode<'a>(&'a self, image: &View<Image>, prompt: &View<Text>) -> Result<Begun<'a>> {
+        let (prompt, seen) = (prompt.input()?, Seen::new(image, |whole| self.image.captioning(whole))?);
+        let packing = Packing::new(&prompt.mask)?;
+        let texts = self.text.begin(packing.spans().ranges().len());
+        let mut caption =
+            Caption { model: self, texts, past: self.decoder.begin(&seen, prompt.ids.device())? };
+        let ids = packing.pack_ids(&prompt.ids)?.to_vec1::<u32>()?;
+        let hidden = caption.read(&ids, packing.spans())?;
+        let last = One::last(packing.spans(), &hidden)?.pick(&hidden)?;
+        Ok((Box::new(caption), self.predict_words(&last)?.dense()?))
+    }
+}
+
+/// Captions as far as they are written.
+struct Caption<'a> {
+    model: &'a Coca,
+    texts: text::Begun,
+    past: Past,
+}
+
+impl Caption<'_> {
+    /// The next words (R) of texts, whose rows `new` tells, to (R,D).
+    fn read(&mut self, words: &[u32], new: &Spans) -> Result<Tensor> {
+        let hidden = self.model.text.next(&mut self.texts, words, new)?;
+        self.model.decoder.next(&mut self.past, hidden, new)
+    }
+}
+
+impl Decoding for Caption<'_> {
+    fn next(&mut self, words: &[u32]) -> Result<Tensor> {
+        let hidden = self.read(words, &Spans::even(words.len(), 1))?;
+        self.model.predict_words(&hidden)?.dense()
+    }
+
+    fn reorder(&mut self, rows: &[u32]) -> Result<()> {
+        self.texts.reorder(rows)?;
+        self.past.reorder(rows)
     }
 }

@@ -10,8 +10,8 @@ use candle_core::{DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Abilities, Ability, Attend, Dims, Field, Fused, Image, Inputs, Model, ModelConfig, Text, Tokens, Vars,
-    View,
+    Abilities, Ability, Attend, Begun, Dims, Field, Fused, Image, Inputs, Model, ModelConfig, Text, Tokens,
+    Vars, View,
 };
 use crate::kernels::{Logits, random::Key};
 
@@ -36,6 +36,17 @@ impl Language {
         match self {
             Self::Opt(model) => model.continues(prefix, text, noise),
             Self::T5(model) => model.continues(prefix, text, noise),
+        }
+    }
+
+    /// Texts (B,T) behind a prefix (B,Q,D), to be continued word by word, and the logits (B,V) of the word that follows.
+    ///
+    /// # Errors
+    /// When a shape does not fit or a text has no word.
+    pub fn decode<'a>(&'a self, prefix: &Tensor, prompt: &Text) -> Result<Begun<'a>> {
+        match self {
+            Self::Opt(model) => model.decode(prefix, prompt),
+            Self::T5(model) => model.decode(prefix, prompt),
         }
     }
 
@@ -117,6 +128,9 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             answers: inputs.answers,
+            image: 0,
+            patch: 0,
+            words: inputs.words,
         }
     }
 
@@ -142,12 +156,23 @@ impl Model for Alone {
             return super::lacks(Ability::Fuse);
         }
         let (input, noise) = (text.input()?, text.noise());
-        let nothing = Tensor::zeros((input.ids.dim(0)?, 0, self.width), DType::F32, input.ids.device())?;
-        let text = self.language.continues(&nothing, input, noise)?;
+        let text = self.language.continues(&self.nothing(input)?, input, noise)?;
         Ok(Fused { pooled: text.hidden.mean(1)?, text, image: None })
+    }
+
+    fn decode<'a>(&'a self, _: &View<Image>, prompt: &View<Text>) -> Result<Begun<'a>> {
+        let input = prompt.input()?;
+        self.language.decode(&self.nothing(input)?, input)
     }
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
         Ok(self.language.predict_words(hidden))
+    }
+}
+
+impl Alone {
+    /// A prefix (B,0,D).
+    fn nothing(&self, text: &Text) -> Result<Tensor> {
+        Tensor::zeros((text.ids.dim(0)?, 0, self.width), DType::F32, text.ids.device())
     }
 }

@@ -20,6 +20,7 @@ pub mod blip2;
 pub mod checkpoint;
 pub mod clip;
 pub mod coca;
+pub mod decoding;
 mod init;
 pub mod language;
 pub mod nn;
@@ -30,6 +31,7 @@ pub mod view;
 pub mod vilt;
 pub mod vlmo;
 
+pub use decoding::{Begun, Decoding};
 pub use init::Init;
 pub use store::{Store, Vars};
 pub use view::{Attend, Fused, Image, Regions, Rows, Text, Tokens, View, take};
@@ -46,27 +48,33 @@ pub enum Ability {
     Embed,
     /// [`Model::fuse`] with [`Attend::Both`]
     Fuse,
-    /// [`Model::fuse`] with [`Attend::Causal`]
+    /// [`Model::fuse`] with [`Attend::Causal`], [`Model::decode`]
     Generate,
     /// [`Model::fuse`] that also returns the image tokens
     FuseImage,
+    /// [`Image::masked`] over the patches of pixels
+    HidePatches,
     /// [`Model::predict_words`]
     PredictWords,
     /// [`Model::predict_regions`]
     PredictRegions,
+    /// [`Model::answer`], [`Model::predict_answer`], and [`Model::decode`] behind a question
+    Answer,
 }
 
 impl Ability {
     /// Every ability, in the order in which they are printed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::ImageTokens,
         Self::TextTokens,
         Self::Embed,
         Self::Fuse,
         Self::Generate,
         Self::FuseImage,
+        Self::HidePatches,
         Self::PredictWords,
         Self::PredictRegions,
+        Self::Answer,
     ];
 
     /// What an objective that needs it asks for, as refusals say it.
@@ -78,8 +86,10 @@ impl Ability {
             Self::Fuse => "a joint pass in which words see each other both ways (fuse)",
             Self::Generate => "a joint pass from left to right (generate)",
             Self::FuseImage => "image tokens that have seen the words (fuse_image)",
+            Self::HidePatches => "a vector that stands for hidden patches (hide_patches)",
             Self::PredictWords => "a word decoder (predict_words)",
             Self::PredictRegions => "a region decoder (predict_regions)",
+            Self::Answer => "a decoder of answers to a question (answer)",
         }
     }
 }
@@ -93,8 +103,10 @@ impl fmt::Display for Ability {
             Self::Fuse => "fuse",
             Self::Generate => "generate",
             Self::FuseImage => "fuse_image",
+            Self::HidePatches => "hide_patches",
             Self::PredictWords => "predict_words",
             Self::PredictRegions => "predict_regions",
+            Self::Answer => "answer",
         })
     }
 }
@@ -134,6 +146,12 @@ pub struct Dims {
     pub vocabulary: usize,
     /// A: answers in the closed list of the data; 0 where nothing is asked.
     pub answers: usize,
+    /// D': width of [`Model::image_tokens`]; 0 without them.
+    pub image: usize,
+    /// Side in pixels of the patches that image tokens stand for; 0 where they stand for none.
+    pub patch: usize,
+    /// T: length of a text, in vocabulary entries.
+    pub words: usize,
 }
 
 /// A vision-language model: computes, never judges.
@@ -203,6 +221,37 @@ pub trait Model {
     /// When the model lacks [`Ability::PredictWords`].
     fn predict_words(&self, _hidden: &Tensor) -> Result<Logits> {
         lacks(Ability::PredictWords)
+    }
+    /// Texts about images, to be continued word by word: behind `prompt`, whose first token the model replaces as
+    /// [`Model::fuse`] does, and the logits of the word that follows it. Where the model answers questions the prompt is the
+    /// question, and the first word of the answer follows. No step computes a place again that an earlier one has read.
+    /// Nothing is dropped.
+    ///
+    /// # Errors
+    /// When the model lacks both [`Ability::Generate`] and [`Ability::Answer`], or a prompt has no token.
+    fn decode<'a>(&'a self, _image: &View<Image>, _prompt: &View<Text>) -> Result<Begun<'a>> {
+        lacks(Ability::Generate)
+    }
+    /// Hidden states (A,T,D) of answers `[CLS] .. [SEP]`, each to one of B questions about images: `of` names it (A). A
+    /// word has seen those before it, and predicts the next.
+    ///
+    /// # Errors
+    /// When the model lacks [`Ability::Answer`], or a question does not exist.
+    fn answer(
+        &self,
+        _image: &View<Image>,
+        _question: &View<Text>,
+        _answers: &View<Text>,
+        _of: &[u32],
+    ) -> Result<Tokens> {
+        lacks(Ability::Answer)
+    }
+    /// Vocabulary logits (..,V) of hidden states (..,D) of answers.
+    ///
+    /// # Errors
+    /// When the model lacks [`Ability::Answer`].
+    fn predict_answer(&self, _hidden: &Tensor) -> Result<Logits> {
+        lacks(Ability::Answer)
     }
     /// Region features (..,R) of image hidden states (..,D).
     ///

@@ -68,11 +68,12 @@ impl Config {
 
 impl ModelConfig for Config {
     fn abilities(&self) -> Abilities {
-        [Ability::Fuse, Ability::FuseImage, Ability::PredictWords].into()
+        [Ability::Fuse, Ability::FuseImage, Ability::HidePatches, Ability::PredictWords].into()
     }
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
+            Ability::Answer => "vilt has no decoder that writes answers",
             Ability::Generate => ONE_WAY,
             Ability::PredictRegions => "vilt reads pixels, not regions",
             _ => "vilt encodes neither side alone: words and patches meet in its first layer",
@@ -100,6 +101,9 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             answers: inputs.answers,
+            image: 0,
+            patch: self.patch,
+            words: inputs.words,
         }
     }
 

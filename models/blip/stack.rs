@@ -3,8 +3,8 @@
 use candle_core::{Result, Tensor};
 
 use super::{ADDED, Config, Part, Sharing};
-use crate::kernels::{Mask, random::Key};
-use crate::models::nn::{One, Packing, Seen, bert, within};
+use crate::kernels::{Mask, Spans, random::Key};
+use crate::models::nn::{One, Packing, Past, Seen, bert, within};
 use crate::models::{Attend, Image, Inputs, Text, Tokens, Vars};
 
 /// Embeddings and layers.
@@ -95,6 +95,29 @@ impl Stack {
                 layer.forward_one(&hidden, &class, Some(keys), noise)
             }
         }
+    }
+
+    /// A decoder of texts about these images that has read nothing.
+    ///
+    /// # Errors
+    /// When encoding fails.
+    pub fn begin(&self, image: &Seen<Image>) -> Result<Past> {
+        let keys = (0..self.layers.len()).map(|index| self.keys(index, image)).collect::<Result<_>>()?;
+        let spans = image.spans().clone();
+        Ok(Past::new(spans.ranges().len(), self.table().device()).beside(keys, spans))
+    }
+
+    /// The next words ids (R) of such texts, to (R,D); `new` tells the rows of each.
+    ///
+    /// # Errors
+    /// As [`Stack::encode`].
+    pub fn next(&self, past: &mut Past, ids: &Tensor, new: &Spans) -> Result<Tensor> {
+        let mut reading = past.read(new)?;
+        let mut hidden = self.embed.at(ids, reading.places())?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            hidden = layer.next(&hidden, index, &mut reading)?;
+        }
+        Ok(hidden)
     }
 
     /// What the first `end` layers make of the words.

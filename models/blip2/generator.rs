@@ -9,7 +9,7 @@ use super::{Config, LACKS_TEXT};
 use crate::models::language::{self, Language};
 use crate::models::nn::{Linear, fan_in};
 use crate::models::view::joint_noise;
-use crate::models::{Attend, Fused, Image, Inputs, Logits, Model, Text, Tokens, Vars, View};
+use crate::models::{Attend, Begun, Fused, Image, Inputs, Logits, Model, Text, Tokens, Vars, View};
 
 /// Image encoder, Q-Former, projection and language model.
 pub struct Generator {
@@ -66,5 +66,9 @@ impl Model for Generator {
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
         Ok(self.language.predict_words(hidden))
+    }
+
+    fn decode<'a>(&'a self, image: &View<Image>, prompt: &View<Text>) -> Result<Begun<'a>> {
+        self.language.decode(&self.prefix(image)?, prompt.input()?)
     }
 }

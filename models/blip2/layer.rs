@@ -5,7 +5,8 @@ use candle_core::{Result, Tensor, bail};
 
 use crate::kernels::{self, Dropout, Mask, Spans, random::Key};
 use crate::models::nn::{
-    CrossAttention, LayerNorm, Mlp, Prefixed, Residual, Seen, SelfAttention, Spec, Start, deviation, drops,
+    CrossAttention, LayerNorm, Mlp, Prefixed, Reading, Residual, Seen, SelfAttention, Spec, Start, deviation,
+    drops,
 };
 use crate::models::{Image, Init, Vars};
 
@@ -162,6 +163,15 @@ impl Layer {
             )?;
             layer.finish_words(layer.norm.forward(&seen)?, noise)
         })
+    }
+
+    /// The next words x (R,D) behind what `reading` keeps for the layer of this number, to (R,D). Nothing is dropped.
+    ///
+    /// # Errors
+    /// Without a half for words.
+    pub fn next(&self, x: &Tensor, number: usize, reading: &mut Reading) -> Result<Tensor> {
+        let seen = self.attention.next(x, number, reading, self.residual(x, None, Place::Attention))?;
+        self.finish_words(self.norm.forward(&seen)?, None)
     }
 
     /// Prefixed queries and words (R,D) that see each other.

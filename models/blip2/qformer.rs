@@ -22,7 +22,9 @@ use candle_core::{Result, Tensor, bail};
 use super::image::Encoder;
 use super::layer::Layer;
 use crate::kernels::{self, Mask, Spans, random::Key};
-use crate::models::nn::{LayerNorm, Packing, Prefixed, Seen, Spec, Words, deviation, drops, within};
+use crate::models::nn::{
+    LayerNorm, One, Packing, Past, Prefixed, Seen, Spec, Words, deviation, drops, within,
+};
 use crate::models::view::joint_noise;
 use crate::models::{Image, Init, Rows, Text, Tokens, Vars, View};
 
@@ -233,13 +235,9 @@ impl QFormer {
     pub fn causal(&self, image: &View<Image>, text: &View<Text>, encoder: &Encoder) -> Result<Tokens> {
         let (input, noise) = (text.input()?, within(joint_noise(image, text), CAUSAL));
         let packing = Packing::new(&input.mask)?;
-        let (whole, examples) = image.whole()?;
-        let (batch, queries) = (encoder.forward(&whole)?.rows()?, self.queries.dim(0)?);
-        let mut spans = Spans::even(batch, queries);
-        if let Some(examples) = examples {
-            spans = spans.take(&examples.to_vec1::<u32>()?)?;
-        }
-        let joined = Prefixed::new((&spans, batch * queries), packing.spans(), input.ids.device())?;
+        let (whole, spans) = self.whole(image, encoder)?;
+        let rows = encoder.forward(&whole)?.rows()? * self.queries.dim(0)?;
+        let joined = Prefixed::new((&spans, rows), packing.spans(), input.ids.device())?;
         let mut x = self.read(&self.decode_first(&input.ids)?, &packing, noise)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let before = self.query_keys(index, &whole, encoder)?;
@@ -251,6 +249,46 @@ impl QFormer {
             )?;
         }
         Ok(Tokens { hidden: packing.unpack(&x)?, mask: Some(input.mask.clone()) })
+    }
+
+    /// The images that these were selected from, and the rows of each example's queries among all of theirs.
+    fn whole(&self, image: &View<Image>, encoder: &Encoder) -> Result<(View<Image>, Spans)> {
+        let (whole, examples) = image.whole()?;
+        let spans = Spans::even(encoder.forward(&whole)?.rows()?, self.queries.dim(0)?);
+        let spans = match examples {
+            None => spans,
+            Some(examples) => spans.take(&examples.to_vec1::<u32>()?)?,
+        };
+        Ok((whole, spans))
+    }
+
+    /// Texts about these images that have read a prompt, the first of whose words is replaced by [DEC], and what they make
+    /// of its last word (B,D).
+    ///
+    /// # Errors
+    /// As [`QFormer::text`], or when a prompt has no word.
+    pub fn decode(&self, image: &View<Image>, prompt: &Text, encoder: &Encoder) -> Result<(Past, Tensor)> {
+        let (whole, spans) = self.whole(image, encoder)?;
+        let keys = (0..self.layers.len()).map(|layer| self.query_keys(layer, &whole, encoder));
+        let packing = Packing::new(&prompt.mask)?;
+        let mut past =
+            Past::new(spans.ranges().len(), prompt.ids.device()).behind(keys.collect::<Result<_>>()?, spans);
+        let ids = packing.pack_ids(&self.decode_first(&prompt.ids)?)?;
+        let hidden = self.next(&mut past, &ids, packing.spans())?;
+        Ok((past, One::last(packing.spans(), &hidden)?.pick(&hidden)?))
+    }
+
+    /// The next words ids (R) of such texts, to (R,D); `new` tells the rows of each.
+    ///
+    /// # Errors
+    /// As [`QFormer::text`].
+    pub fn next(&self, past: &mut Past, ids: &Tensor, new: &Spans) -> Result<Tensor> {
+        let mut reading = past.read(new)?;
+        let mut x = self.norm.forward(&self.words()?.at(ids, reading.places())?)?;
+        for (number, layer) in self.layers.iter().enumerate() {
+            x = layer.next(&x, number, &mut reading)?;
+        }
+        Ok(x)
     }
 
     /// ids (B,T) with [DEC] at the head of each text.

@@ -1,13 +1,15 @@
 //! The text decoder of CoCa: a unimodal half that reads words alone, and a multimodal half that also looks at the image.
 
-use candle_core::{D, DType, Result, Tensor, bail};
+use std::ops::Range;
+
+use candle_core::{D, DType, Device, Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{Config, EPS};
 use crate::kernels::{self, Mask, Spans, random::Key};
 use crate::models::nn::{
-    CrossAttention, LayerNorm, Mlp, Packing, PreNorm, Residual, Seen, SelfAttention, Spec, Start, Words,
-    drops, within,
+    CrossAttention, LayerNorm, Mlp, Packing, Past, PreNorm, Residual, Seen, SelfAttention, Spec, Start,
+    Words, drops, within,
 };
 use crate::models::{Image, Init, Inputs, Text, Tokens, Vars, View};
 use crate::token::PAD;
@@ -40,6 +42,25 @@ pub enum Layers {
     Single,
     /// Self-attention, feed-forward, cross-attention, feed-forward.
     Pairs,
+}
+
+/// Texts as far as the unimodal half has read them.
+pub struct Begun {
+    past: Past,
+    /// The last word of each.
+    last: Vec<Option<u32>>,
+}
+
+impl Begun {
+    /// Texts in the order in which `rows` names them.
+    ///
+    /// # Errors
+    /// When a text does not exist.
+    pub fn reorder(&mut self, rows: &[u32]) -> Result<()> {
+        self.past.reorder(rows)?;
+        self.last = rows.iter().map(|&row| self.last[row as usize]).collect();
+        Ok(())
+    }
 }
 
 /// The layers that see words alone, and the [CLS] tokens at the end of a text.
@@ -79,6 +100,46 @@ impl Unimodal {
             let (mask, sentence) = (text.input()?.mask.clone(), self.sentence(text)?.hidden);
             Ok(Tokens { hidden: sentence.narrow(1, 0, mask.dim(1)?)?.contiguous()?, mask: Some(mask) })
         })
+    }
+
+    /// So many texts of which nothing has been read.
+    pub fn begin(&self, texts: usize) -> Begun {
+        Begun { past: Past::new(texts, self.classes.device()), last: vec![None; texts] }
+    }
+
+    /// The next words of such texts, (R) to (R,D); `new` tells the rows of each. Nothing is dropped.
+    ///
+    /// # Errors
+    /// As [`Unimodal::words`].
+    pub fn next(&self, texts: &mut Begun, words: &[u32], new: &Spans) -> Result<Tensor> {
+        if self.mask == ClassMask::Words {
+            return self.pass(texts, words, new, None);
+        }
+        // Which keys later words see depends on the words before those: one word of each text at a time.
+        let longest = new.ranges().iter().map(Range::len).max().unwrap_or(0);
+        let (mut parts, mut order) = (Vec::new(), vec![0u32; words.len()]);
+        let mut rows = 0;
+        for place in 0..longest {
+            let there = |range: &Range<usize>| (place < range.len()).then(|| range.start + place);
+            let (mut column, mut shown) = (Vec::new(), Vec::new());
+            for (last, row) in texts.last.iter_mut().zip(new.ranges().iter().map(there)) {
+                let Some(row) = row else { continue };
+                shown.push(last.replace(words[row]) != Some(PAD));
+                column.push(words[row]);
+                order[row] = rows;
+                rows += 1;
+            }
+            let lengths = new.ranges().iter().map(|range| usize::from(place < range.len()));
+            parts.push(self.pass(texts, &column, &Spans::of(lengths), Some(&shown))?);
+        }
+        kernels::gather_vectors(&Tensor::cat(&parts, 0)?, &Tensor::new(order, self.classes.device())?)
+    }
+
+    fn pass(&self, texts: &mut Begun, words: &[u32], new: &Spans, shown: Option<&[bool]>) -> Result<Tensor> {
+        let mut reading = texts.past.read_shown(new, shown)?;
+        let ids = Tensor::new(words, self.classes.device())?;
+        let hidden = self.embed.at(&ids, reading.places())?;
+        self.layers.next(hidden, &mut reading)
     }
 
     /// What stands for the whole text (B,D).
@@ -151,6 +212,32 @@ impl Multimodal {
         let layer = |index| Layer::new(&vars.at("layers").at(index), &spec, seen, config.multimodal, &start);
         let layers = (0..depth).map(layer).collect::<Result<_>>()?;
         Ok(Self { layers, norm: LayerNorm::new(&vars.at("norm"), spec.width, EPS)? })
+    }
+
+    /// Texts about these images of which nothing has been read.
+    ///
+    /// # Errors
+    /// When a shape does not fit.
+    pub fn begin(&self, image: &Seen<Image>, device: &Device) -> Result<Past> {
+        let keys = |(layer, number): (&Layer, u64)| image.keys(number, |tokens| layer.keys(tokens));
+        let keys = self.layers.iter().zip(0..).map(keys).collect::<Result<_>>()?;
+        let spans = image.spans().clone();
+        Ok(Past::new(spans.ranges().len(), device).beside(keys, spans))
+    }
+
+    /// The next words x (R,D) of such texts, from the unimodal half, to (R,D); `new` tells the rows of each.
+    ///
+    /// # Errors
+    /// When a shape does not fit.
+    pub fn next(&self, past: &mut Past, x: Tensor, new: &Spans) -> Result<Tensor> {
+        let (mut hidden, mut reading) = (x, past.read(new)?);
+        for (number, layer) in self.layers.iter().enumerate() {
+            let normed = layer.norm1.forward(&hidden)?;
+            let to = layer.residual(&hidden, None, 0);
+            let seen = layer.attention.next(&normed, number, &mut reading, to)?;
+            hidden = layer.finish(seen, reading.across(number)?, None)?;
+        }
+        self.norm.forward(&hidden)
     }
 
     /// Words (R,D), of which these rows are one text, after looking at its image.
@@ -233,8 +320,12 @@ impl Layer {
         seen: (&Tensor, &Mask),
         noise: Option<Key>,
     ) -> Result<Tensor> {
-        let mut x =
-            self.attention.forward(&self.norm1.forward(x)?, itself, None, self.residual(x, noise, 0))?;
+        let x = self.attention.forward(&self.norm1.forward(x)?, itself, None, self.residual(x, noise, 0))?;
+        self.finish(x, seen, noise)
+    }
+
+    /// What follows self-attention, whose outcome has joined the residual path.
+    fn finish(&self, mut x: Tensor, seen: (&Tensor, &Mask), noise: Option<Key>) -> Result<Tensor> {
         if let Some((norm, mlp)) = &self.between {
             x = mlp.forward(&norm.forward(&x)?, self.residual(&x, noise, 1))?;
         }

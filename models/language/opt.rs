@@ -7,8 +7,10 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::{self, Activation, Logits, Mask, Spans, random::Key};
-use crate::models::nn::{LayerNorm, Packing, PreNorm, Prefixed, Start, Tower, deviation, dropout_faults};
-use crate::models::{Init, Text, Tokens, Vars};
+use crate::models::nn::{
+    LayerNorm, One, Packing, Past, PreNorm, Prefixed, Start, Tower, deviation, dropout_faults,
+};
+use crate::models::{Begun, Decoding, Init, Text, Tokens, Vars};
 
 const EPS: f64 = 1e-5;
 /// The position of the first token. The rows of the table before it stand for padding, which is never computed here.
@@ -108,8 +110,49 @@ impl Opt {
         Ok(Tokens { hidden: packing.unpack(&hidden)?, mask: Some(text.mask.clone()) })
     }
 
+    /// Texts behind a prefix (B,Q,D), and the logits (B,V) of the word that follows them.
+    ///
+    /// # Errors
+    /// As [`Opt::forward`], or when a text has no word.
+    pub fn decode<'a>(&'a self, prefix: &Tensor, prompt: &Text) -> Result<Begun<'a>> {
+        let (batch, length, _) = prefix.dims3()?;
+        let (packing, before) = (Packing::new(&prompt.mask)?, Spans::even(batch, length));
+        let joined = Prefixed::new((&before, batch * length), packing.spans(), prefix.device())?;
+        let x = joined.join(prefix, &packing.pack(&self.embed(&prompt.ids)?)?)?;
+        let mut past = Past::new(batch, prefix.device());
+        let hidden = self.next(&mut past, &x, joined.spans())?;
+        let last = One::last(joined.spans(), &hidden)?.pick(&hidden)?;
+        Ok((Box::new(Continuation { model: self, past }), self.predict_words(&last).dense()?))
+    }
+
+    /// The next vectors x (R,D) of sequences to hidden states (R,D); `new` tells the rows of each.
+    fn next(&self, past: &mut Past, x: &Tensor, new: &Spans) -> Result<Tensor> {
+        let mut reading = past.read(new)?;
+        let places: Vec<u32> = reading.places().iter().map(|place| FIRST as u32 + place).collect();
+        let places = kernels::embedding(&self.positions, &Tensor::new(places, x.device())?)?;
+        self.norm.forward(&self.layers.next(kernels::add(x, &places)?, &mut reading)?)
+    }
+
     /// Vocabulary logits (..,V) of hidden states (..,D).
     pub fn predict_words(&self, hidden: &Tensor) -> Logits {
         Logits::new(hidden.clone(), &self.words, None)
+    }
+}
+
+/// Texts as far as they are written.
+struct Continuation<'a> {
+    model: &'a Opt,
+    past: Past,
+}
+
+impl Decoding for Continuation<'_> {
+    fn next(&mut self, words: &[u32]) -> Result<Tensor> {
+        let (ids, new) = self.past.next(words)?;
+        let hidden = self.model.next(&mut self.past, &self.model.embed(&ids)?, &new)?;
+        self.model.predict_words(&hidden).dense()
+    }
+
+    fn reorder(&mut self, rows: &[u32]) -> Result<()> {
+        self.past.reorder(rows)
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Linear, One, Residual, Spec, Start};
+use super::{Linear, One, Reading, Residual, Spec, Start};
 use crate::kernels::{self, Dropout, Mask};
 use crate::models::{Init, Vars};
 
@@ -60,6 +60,16 @@ impl SelfAttention {
     ) -> Result<Tensor> {
         let q = self.qkv.part(0, self.width)?.forward(x)?;
         self.out.join(&kernels::cross_attention(&q, kv, self.heads, mask, dropout)?, to)
+    }
+
+    /// The next tokens x (R,D) over themselves and those before them, whose keys of this layer `reading` keeps, to (R,D),
+    /// joined to the residual path.
+    ///
+    /// # Errors
+    /// When a shape does not fit.
+    pub fn next(&self, x: &Tensor, layer: usize, reading: &mut Reading, to: Residual) -> Result<Tensor> {
+        let (kv, mask) = reading.itself(layer, self.keys(x)?)?;
+        self.over(x, (&kv, &mask), None, to)
     }
 
     /// What one token of each example finds in x (.., D): (B,D).

@@ -8,8 +8,8 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::{
-    CrossAttention, LayerNorm, Linear, Mlp, One, Residual, SelfAttention, Spec, Start, Words, deviation,
-    drops,
+    CrossAttention, LayerNorm, Linear, Mlp, One, Reading, Residual, SelfAttention, Spec, Start, Words,
+    deviation, drops,
 };
 use crate::kernels::{self, Activation, Logits, Mask, random::Key};
 use crate::models::{Init, Text, Vars};
@@ -98,6 +98,18 @@ impl Embeddings {
             Some(dropout) => kernels::dropout(&sum, dropout),
             None => Ok(sum),
         }
+    }
+
+    /// Tokens ids (R) of the first segment at these places of their texts, to (R,D). Nothing is dropped.
+    ///
+    /// # Errors
+    /// As [`Embeddings::forward`].
+    pub fn at(&self, ids: &Tensor, places: &[u32]) -> Result<Tensor> {
+        let mut sum = self.words.at(ids, places)?;
+        if let Some(segments) = &self.segments {
+            sum = kernels::add(&sum, &kernels::embedding(segments, &ids.zeros_like()?)?)?;
+        }
+        self.norm.forward(&sum)
     }
 }
 
@@ -198,6 +210,17 @@ impl Layer {
         let dropout = drops(self.dropout, noise, 3);
         let seen = self.attention.forward(x, mask, dropout, self.residual(x, noise, 0))?;
         self.finish(&seen, keys, noise)
+    }
+
+    /// The next tokens x (R,D) of texts to (R,D); `reading` keeps what the layer of this number has seen. Nothing is
+    /// dropped.
+    ///
+    /// # Errors
+    /// When the layer has cross-attention and nothing stands beside the text, or a shape does not fit.
+    pub fn next(&self, x: &Tensor, number: usize, reading: &mut Reading) -> Result<Tensor> {
+        let seen = self.attention.next(x, number, reading, self.residual(x, None, 0))?;
+        let keys = self.cross.as_ref().map(|_| reading.across(number)).transpose()?;
+        self.finish(&seen, keys, None)
     }
 
     /// One token of each example of [`Layer::forward`] alone, (B,D), at a fraction of the cost: what a last layer is

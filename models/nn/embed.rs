@@ -193,6 +193,19 @@ impl Words {
         self.forward_and(ids, None)
     }
 
+    /// Tokens ids (R) at these places of their texts, to (R,D).
+    ///
+    /// # Errors
+    /// When a place lies behind the positions or an entry outside the vocabulary.
+    pub fn at(&self, ids: &Tensor, places: &[u32]) -> Result<Tensor> {
+        let (positions, length) = (self.positions.dim(0)?, places.iter().max().map_or(0, |&last| 1 + last));
+        if length as usize > positions {
+            bail!("a text of {length} tokens for {positions} positions");
+        }
+        let places = kernels::embedding(&self.positions, &Tensor::new(places, ids.device())?)?;
+        kernels::add(&kernels::embedding(&self.words, ids)?, &places)
+    }
+
     /// As [`Words::forward`] of a text that vectors (C,D) of the model's own follow, to (B,T+C,D).
     ///
     /// # Errors

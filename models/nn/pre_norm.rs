@@ -4,7 +4,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{LayerNorm, Mlp, One, Residual, SelfAttention, Spec, Start, drops, within};
+use super::{LayerNorm, Mlp, One, Reading, Residual, SelfAttention, Spec, Start, drops, within};
 use crate::kernels::{self, Mask, random::Key};
 use crate::models::Vars;
 
@@ -38,6 +38,21 @@ impl PreNorm {
         let mut x = x;
         for (layer, index) in self.layers.iter().zip(0..) {
             x = layer.block(&x, mask, within(noise, index))?;
+        }
+        Ok(x)
+    }
+
+    /// The next tokens x (R,D) of sequences that see what is before them, to (R,D); `reading` keeps what each layer has
+    /// seen. Nothing is dropped.
+    ///
+    /// # Errors
+    /// When a shape does not fit.
+    pub fn next(&self, x: Tensor, reading: &mut Reading) -> Result<Tensor> {
+        let mut x = x;
+        for (number, layer) in self.layers.iter().enumerate() {
+            let normed = layer.norm1.forward(&x)?;
+            x = layer.attention.next(&normed, number, reading, layer.residual(&x, None, 0))?;
+            x = layer.mlp.forward(&layer.norm2.forward(&x)?, layer.residual(&x, None, 1))?;
         }
         Ok(x)
     }

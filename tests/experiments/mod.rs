@@ -1,13 +1,16 @@
 //! Experiment files, training, checkpoints, evaluation and records, on experiments of a second or two.
 
+mod captioning;
 mod captions;
 mod checkpoints;
 mod cli;
 mod evaluate;
 mod file;
+mod inference;
 mod kills;
 mod learning;
 mod plans;
+mod probe;
 mod published;
 mod ranking;
 mod runs;
@@ -48,6 +51,9 @@ impl Encode for Hashing {
         let last = ids.len() - 1;
         Ok(Encoding { word_starts: (0..ids.len()).map(|at| u8::from(at > 0 && at < last)).collect(), ids })
     }
+    fn text(&self, ids: &[u32]) -> String {
+        ids.iter().map(|id| format!("w{id}")).collect::<Vec<_>>().join(" ")
+    }
 }
 
 fn words() -> Words {
@@ -79,6 +85,7 @@ fn clip_run() -> Run {
             entries: None,
             augment: data::augment::Config::default(),
             shuffled_captions: false,
+            wording: data::wording::Wording::default(),
         },
         model: models::Config::Clip(clip::Config {
             image: tower(1),

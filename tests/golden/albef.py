@@ -23,7 +23,8 @@ transformers.file_utils.add_code_sample_docstrings = lambda **_: lambda function
 timm.models.vision_transformer._cfg = lambda **_: {}
 
 from models.vit import VisionTransformer  # noqa: E402
-from models.xbert import BertConfig, BertForMaskedLM  # noqa: E402
+from models.model_vqa import ALBEF  # noqa: E402
+from models.xbert import BertConfig, BertForMaskedLM, BertLMHeadModel, BertModel  # noqa: E402
 
 CLS, SEP = 2, 3
 VOCABULARY = 23
@@ -136,3 +137,84 @@ for case, sizes in CASES.items():
     save_file(weights, folder / "model.safetensors")
     save_file(inputs, folder / "inputs.safetensors")
     save_file({name: tensor.contiguous() for name, tensor in outputs.items()}, folder / "outputs.safetensors")
+
+
+class Answers(nn.Module):
+    """The parts that the authors' class for questions holds, without its momentum copies; its ranking is theirs."""
+
+    rank_answer = ALBEF.rank_answer
+
+    def __init__(self, image, bert, layers):
+        super().__init__()
+        self.visual_encoder = VisionTransformer(
+            qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6), **image
+        )
+        self.text_encoder = BertModel(BertConfig(**bert), add_pooling_layer=False)
+        self.text_decoder = BertLMHeadModel(BertConfig(**bert | dict(fusion_layer=0, num_hidden_layers=layers)))
+        self.tokenizer = type("Tokenizer", (), dict(pad_token_id=0))
+
+    def forward(self, image, question_ids, question_mask, answer_ids, answer_mask, k):
+        image_embeds = self.visual_encoder(image)
+        states = self.text_encoder(
+            question_ids,
+            attention_mask=question_mask,
+            encoder_hidden_states=image_embeds,
+            encoder_attention_mask=torch.ones(image_embeds.shape[:2], dtype=torch.long),
+            return_dict=True,
+        ).last_hidden_state
+        count = len(answer_ids)
+        losses = [
+            self.text_decoder(
+                answer_ids,
+                attention_mask=answer_mask,
+                encoder_hidden_states=state.repeat(count, 1, 1),
+                encoder_attention_mask=mask.repeat(count, 1),
+                labels=answer_ids.masked_fill(answer_ids == 0, -100),
+                return_dict=True,
+                reduction="none",
+            ).loss
+            for state, mask in zip(states, question_mask)
+        ]
+        ids, probabilities = self.rank_answer(states, question_mask, answer_ids, answer_mask, int(k))
+        return {
+            "question_states": states * question_mask[..., None],
+            "answer_loss": torch.stack(losses),
+            "topk_ids": ids.float(),
+            "topk_probs": probabilities,
+        }
+
+
+# The decoder looks at fused words with maps of the width of image tokens, so both widths are one.
+image = dict(embed_dim=12, depth=1, num_heads=2, img_size=8, patch_size=4, mlp_ratio=2.0)
+keys = dict(
+    hidden_size=12,
+    num_hidden_layers=3,
+    num_attention_heads=3,
+    intermediate_size=20,
+    fusion_layer=2,
+    encoder_width=12,
+    hidden_act="gelu",
+    layer_norm_eps=1e-12,
+    max_position_embeddings=8,
+    model_type="bert",
+    pad_token_id=0,
+    type_vocab_size=2,
+    vocab_size=VOCABULARY,
+)
+model = Answers(image, keys, 2).eval()
+fill(model)
+questions, question_mask = text([8, 3, 6], 8)
+answers, answer_mask = text([3, 5, 4, 3, 6, 2, 4], 6)
+inputs = dict(image=torch.randn(3, 3, 8, 8), question_ids=questions, question_mask=question_mask)
+inputs |= dict(answer_ids=answers * answer_mask, answer_mask=answer_mask, k=torch.tensor([4]))
+with torch.no_grad():
+    outputs = model(**inputs)
+folder = pathlib.Path("albef", "answers")
+folder.mkdir(parents=True, exist_ok=True)
+config = {"architectures": ["ALBEF_VQA"], "image_res": 8, "vision_width": 12, "decoder_layers": 2, "vision_config": image} | keys
+(folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+weights = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
+save_file(weights, folder / "model.safetensors")
+save_file({name: tensor.contiguous() for name, tensor in inputs.items()}, folder / "inputs.safetensors")
+save_file({name: tensor.contiguous() for name, tensor in outputs.items()}, folder / "outputs.safetensors")
+print(outputs["answer_loss"], outputs["topk_ids"], outputs["topk_probs"])

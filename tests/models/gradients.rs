@@ -22,6 +22,8 @@ fn everything(config: &Config, model: &dyn Model, image: &View<Image>, text: &Vi
                 let fused = model.fuse(image, text, if both { Attend::Both } else { Attend::Causal })?;
                 weighed(&model.predict_words(&fused.text.hidden)?.dense()?, "words")?
             }
+            // The joint pass for the image does it.
+            Ability::HidePatches => continue,
             Ability::FuseImage => match model.fuse(image, text, Attend::Both)?.image {
                 Some(image) => weighed(&image.hidden, "fused_image")?,
                 None => panic!("{} keeps its image tokens to itself", config.name()),
@@ -30,13 +32,20 @@ fn everything(config: &Config, model: &dyn Model, image: &View<Image>, text: &Vi
                 Some(image) => weighed(&model.predict_regions(&image.hidden)?, "regions")?,
                 None => panic!("{} keeps its image tokens to itself", config.name()),
             },
+            Ability::Answer => {
+                // A question without an answer, one with one and one with two.
+                let answers = text.select(&Tensor::new(&[1u32, 0, 1], text.input()?.ids.device())?)?;
+                let hidden = model.answer(image, text, &answers, &[1, 1, 0])?.hidden;
+                weighed(&model.predict_answer(&hidden)?.dense()?, "answers")?
+            }
         });
     }
     Tensor::stack(&parts, 0)?.sum_all()
 }
 
 /// Settings beside the defaults under which a model has other parameters or other ways to them.
-const VARIANTS: [&str; 5] = [
+const VARIANTS: [&str; 6] = [
+    "albef: {answer: 2, dropout: 0.1}",
     "coca: {pool: {wiring: parallel, queries: 5}, classes: 8, multimodal: pairs, encoder: clip}",
     "coca: {pool: {wiring: shared, queries: 5}, class_mask: shifted}",
     "coca: {pool: {wiring: shared, queries: 0}, encoder: clip}",

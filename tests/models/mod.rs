@@ -3,6 +3,7 @@
 mod blip;
 mod blip2;
 mod coca;
+mod decoding;
 mod gradients;
 mod hub;
 mod joined;

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use vlp_bench::kernels::random::Key;
 use vlp_bench::objectives::masking::{Masked, Rule, mask};
+use vlp_bench::objectives::patches;
 use vlp_bench::token::{MASK, SPECIAL, Specials};
 
 const VOCABULARY: u32 = 30;
@@ -132,4 +133,21 @@ fn special_tokens_are_where_the_vocabulary_has_them() {
 fn nothing_is_hidden_where_the_vocabulary_has_nothing_to_hide_it_behind() {
     let specials = Specials { mask: None, ..Specials::SHIPPED };
     assert_eq!(mask(&[7, 8], &[1, 1], rule(1.0, false), &specials, Key::new(1, 2, "mask")), None);
+}
+
+proptest! {
+    #[test]
+    fn blocks_hide_at_least_one_patch_and_at_most_their_share(rows in 1usize..20, columns in 1usize..20, share in 0.01f64..1.0, seed: u64) {
+        let hidden = patches::blocks([rows, columns], share, Key::new(seed, 0, "blocks"));
+        prop_assert_eq!(hidden.len(), rows * columns);
+        let count = hidden.iter().filter(|&&hidden| hidden).count();
+        prop_assert!(count >= 1 && count <= ((share * (rows * columns) as f64) as usize).max(1));
+    }
+
+    #[test]
+    fn scattered_patches_are_exactly_their_share(patches in 1usize..300, share in 0.01f64..1.0, seed: u64) {
+        let hidden = patches::some(patches, share, Key::new(seed, 0, "some"));
+        let count = hidden.iter().filter(|&&hidden| hidden).count();
+        prop_assert_eq!(count, ((share * patches as f64) as usize).max(1));
+    }
 }

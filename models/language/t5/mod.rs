@@ -10,8 +10,8 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::{self, Logits, Spans, random::Key};
-use crate::models::nn::{Packing, Prefixed, Tower, dropout_faults, within};
-use crate::models::{Init, Text, Tokens, Vars};
+use crate::models::nn::{Packing, Past, Prefixed, Tower, dropout_faults, within};
+use crate::models::{Begun, Decoding, Init, Text, Tokens, Vars};
 use crate::token::PAD;
 
 mod stack;
@@ -142,9 +142,45 @@ impl T5 {
         Ok(Tokens { hidden: halves.predicting.unpack(&hidden)?, mask: Some(halves.mask) })
     }
 
+    /// What is written after texts behind a prefix (B,Q,D), which the encoder reads, and the logits (B,V) of the first
+    /// word.
+    ///
+    /// # Errors
+    /// As [`T5::forward`].
+    pub fn decode<'a>(&'a self, prefix: &Tensor, prompt: &Text) -> Result<Begun<'a>> {
+        let (batch, length, _) = prefix.dims3()?;
+        let (packing, before) = (Packing::new(&prompt.mask)?, Spans::even(batch, length));
+        let joined = Prefixed::new((&before, batch * length), packing.spans(), prefix.device())?;
+        let x = joined.join(prefix, &packing.pack(&self.embed(&prompt.ids)?)?)?;
+        let encoded = self.encoder.forward(&x, joined.spans(), None, None)?;
+        let keys = self.decoder.keys(&encoded)?;
+        let past = Past::new(batch, prefix.device()).beside(keys, joined.spans().clone());
+        let mut decoding = Continuation { model: self, past };
+        let logits = decoding.next(&vec![START; batch])?;
+        Ok((Box::new(decoding), logits))
+    }
+
     /// Vocabulary logits (..,V) of hidden states (..,D).
     pub fn predict_words(&self, hidden: &Tensor) -> Logits {
         Logits::new(hidden.clone(), &self.head, None)
+    }
+}
+
+/// Texts as far as the decoder has written them.
+struct Continuation<'a> {
+    model: &'a T5,
+    past: Past,
+}
+
+impl Decoding for Continuation<'_> {
+    fn next(&mut self, words: &[u32]) -> Result<Tensor> {
+        let (ids, new) = self.past.next(words)?;
+        let hidden = self.model.decoder.next(&mut self.past, &self.model.embed(&ids)?, &new)?;
+        self.model.predict_words(&hidden).dense()
+    }
+
+    fn reorder(&mut self, rows: &[u32]) -> Result<()> {
+        self.past.reorder(rows)
     }
 }
 

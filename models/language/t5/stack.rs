@@ -7,11 +7,11 @@
 
 use std::sync::Arc;
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, Result, Tensor, bail};
 
 use super::Config;
 use crate::kernels::{self, Activation, Bias, Dropout, Mask, Spans, random::Key};
-use crate::models::nn::{Linear, Residual, drops, within};
+use crate::models::nn::{Linear, Past, Residual, drops, within};
 use crate::models::{Init, Vars};
 
 const EPS: f64 = 1e-6;
@@ -69,20 +69,58 @@ impl Stack {
         drop(self.norm.forward(&x)?, 1)
     }
 
-    /// The sums for every pair of places in the longest sequence.
+    /// The keys and values of what a decoder looks at (R',D), for each layer.
+    ///
+    /// # Errors
+    /// When this is an encoder, or the width is another.
+    pub fn keys(&self, encoded: &Tensor) -> Result<Vec<Tensor>> {
+        let keys = |layer: &Layer| match &layer.cross {
+            Some((cross, _)) => cross.kv.forward(encoded),
+            None => bail!("an encoder looks at nothing"),
+        };
+        self.layers.iter().map(keys).collect()
+    }
+
+    /// The next vectors x (R,D) of sequences to hidden states (R,D), where this is a decoder; `new` tells the rows of each.
+    /// Nothing is dropped.
+    ///
+    /// # Errors
+    /// When a shape does not fit.
+    pub fn next(&self, past: &mut Past, x: &Tensor, new: &Spans) -> Result<Tensor> {
+        let mut reading = past.read(new)?;
+        let scores = self.scores(reading.spans())?;
+        let [asking, seen] = [reading.places().to_vec(), places(reading.spans()).collect()];
+        let bias = Bias { scores: &scores, places: [&asking, &seen] };
+        let mut x = x.clone();
+        for (number, layer) in self.layers.iter().enumerate() {
+            let normed = layer.norm1.forward(&x)?;
+            let (kv, mask) = reading.itself(number, layer.attention.kv.forward(&normed)?)?;
+            let to = Residual { x: &x, dropout: None };
+            let own = layer.attention.forward(&normed, &kv, Some(bias), (&mask, None), to)?;
+            x = layer.finish(own, Some(reading.across(number)?), None)?;
+        }
+        self.norm.forward(&x)
+    }
+
     fn relative(&self, spans: &Spans) -> Result<Relative> {
+        let (scores, mask) = (self.scores(spans)?, Mask::itself(spans, self.causal));
+        Ok(Relative { scores, places: places(spans).collect(), mask })
+    }
+
+    /// The sums (H,P,P) for every pair of places in the longest sequence.
+    fn scores(&self, spans: &Spans) -> Result<Tensor> {
         let (buckets, _) = self.bias.dims2()?;
         let length = spans.ranges().iter().map(|range| range.len() as i64).max().unwrap_or(0);
         let pairs = (0..length).flat_map(|query| (0..length).map(move |key| key - query));
         let ids = pairs.map(|ahead| bucket(ahead, buckets, self.distance, !self.causal)).collect::<Vec<_>>();
         let ids = Tensor::from_vec(ids, (length as usize, length as usize), self.bias.device())?;
-        let places = spans.ranges().iter().flat_map(|range| (0..).take(range.len()));
-        Ok(Relative {
-            scores: kernels::embedding(&self.bias, &ids)?.permute((2, 0, 1))?.contiguous()?,
-            places: places.collect(),
-            mask: Mask::itself(spans, self.causal),
-        })
+        kernels::embedding(&self.bias, &ids)?.permute((2, 0, 1))?.contiguous()
     }
+}
+
+/// Where each row stands in its sequence.
+fn places(spans: &Spans) -> impl Iterator<Item = u32> {
+    spans.ranges().iter().flat_map(|range| (0..).take(range.len()))
 }
 
 /// The bucket of a key so many places ahead of the query. With `both` sides half of the buckets are for keys ahead. Of the
@@ -160,7 +198,7 @@ impl Layer {
             }),
             Some((encoded, keys)) => {
                 let Mask::Spans { queries, .. } = &relative.mask else {
-                    candle_core::bail!("a stack reads sequences without padding")
+                    bail!("a stack reads sequences without padding")
                 };
                 let across = Mask::across(queries.clone(), keys.clone());
                 kernels::block(&[x, &scores, encoded], move |inputs| {
@@ -182,10 +220,23 @@ impl Layer {
         let normed = self.norm1.forward(x)?;
         let bias = Bias { scores, places: [&relative.places, &relative.places] };
         let to = Residual { x, dropout: drops(0) };
-        let mut x = self.attention.forward([&normed, &normed], Some(bias), &relative.mask, drops(1), to)?;
-        if let (Some((cross, norm)), Some((encoded, mask))) = (&self.cross, encoded) {
+        let kv = self.attention.kv.forward(&normed)?;
+        let x = self.attention.forward(&normed, &kv, Some(bias), (&relative.mask, drops(1)), to)?;
+        match (&self.cross, encoded) {
+            (Some((cross, _)), Some((encoded, mask))) => {
+                self.finish(x, Some((&cross.kv.forward(encoded)?, mask)), noise)
+            }
+            _ => self.finish(x, None, noise),
+        }
+    }
+
+    /// What follows self-attention, whose outcome has joined the residual path, given keys and values to look at.
+    fn finish(&self, x: Tensor, seen: Option<(&Tensor, &Mask)>, noise: Option<Key>) -> Result<Tensor> {
+        let drops = |place| drops(self.dropout, noise, place);
+        let mut x = x;
+        if let (Some((cross, norm)), Some((kv, mask))) = (&self.cross, seen) {
             let to = Residual { x: &x, dropout: drops(2) };
-            x = cross.forward([&norm.forward(&x)?, encoded], None, mask, drops(3), to)?;
+            x = cross.forward(&norm.forward(&x)?, kv, None, (mask, drops(3)), to)?;
         }
         let normed = self.norm2.forward(&x)?;
         let gate = kernels::activate(&self.gate.forward(&normed)?, Activation::GeluTanh)?;
@@ -197,7 +248,7 @@ impl Layer {
     }
 }
 
-/// Queries of one sequence over keys and values of the same or another; heads may be wider or narrower than D/H.
+/// Queries of one sequence over keys and values (.., 2 H d) of the same or another; heads may be wider or narrower than D/H.
 #[derive(Clone)]
 struct Attention {
     q: Linear,
@@ -223,18 +274,17 @@ impl Attention {
 
     fn forward(
         &self,
-        [x, other]: [&Tensor; 2],
+        x: &Tensor,
+        kv: &Tensor,
         bias: Option<Bias>,
-        mask: &Mask,
-        dropout: Option<Dropout>,
+        (mask, dropout): (&Mask, Option<Dropout>),
         to: Residual,
     ) -> Result<Tensor> {
         // The kernel divides scores by this root.
         let q = (self.q.forward(x)? * (self.head as f64).sqrt())?;
-        let kv = self.kv.forward(other)?;
         let seen = match bias {
-            Some(bias) => kernels::biased_cross_attention(&q, &kv, bias, self.heads, mask, dropout)?,
-            None => kernels::cross_attention(&q, &kv, self.heads, mask, dropout)?,
+            Some(bias) => kernels::biased_cross_attention(&q, kv, bias, self.heads, mask, dropout)?,
+            None => kernels::cross_attention(&q, kv, self.heads, mask, dropout)?,
         };
         self.out.join(&seen, to)
     }
