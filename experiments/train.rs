@@ -136,6 +136,7 @@ impl Trainer {
     }
 
     fn losses(&self, step: &Step) -> Result<Vec<Loss>> {
+        self.objectives.iter().for_each(|asked| asked.objective.before(step));
         Ok(self
             .objectives
             .iter()

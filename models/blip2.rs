@@ -164,13 +164,15 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        let vocabulary = inputs.vocabulary;
+        let Inputs { vocabulary, region_classes, .. } = *inputs;
         match &self.language {
             None => {
                 let (width, queries) = (self.qformer.width, Some(self.queries));
-                Dims { width, embed: self.embed, queries, vocabulary }
+                Dims { width, embed: self.embed, queries, vocabulary, region_classes }
             }
-            Some(language) => Dims { width: language.width(), embed: 0, queries: None, vocabulary },
+            Some(language) => {
+                Dims { width: language.width(), embed: 0, queries: None, vocabulary, region_classes }
+            }
         }
     }
 

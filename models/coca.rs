@@ -154,7 +154,13 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { width: self.text.width, embed: self.embed, queries: None, vocabulary: inputs.vocabulary }
+        Dims {
+            width: self.text.width,
+            embed: self.embed,
+            queries: None,
+            vocabulary: inputs.vocabulary,
+            region_classes: inputs.region_classes,
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

@@ -127,6 +127,8 @@ pub struct Dims {
     pub queries: Option<usize>,
     /// V: entries that [`Model::predict_words`] tells apart: the vocabulary, and what a model adds to it.
     pub vocabulary: usize,
+    /// C: classes of the region detector; 0 without regions.
+    pub region_classes: usize,
 }
 
 /// A vision-language model: computes, never judges.

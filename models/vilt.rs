@@ -94,7 +94,13 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { width: self.trunk.width, embed: 0, queries: None, vocabulary: inputs.vocabulary }
+        Dims {
+            width: self.trunk.width,
+            embed: 0,
+            queries: None,
+            vocabulary: inputs.vocabulary,
+            region_classes: inputs.region_classes,
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

@@ -190,7 +190,13 @@ impl ModelConfig for Config {
 
     fn dims(&self, inputs: &Inputs) -> Dims {
         let width = self.trunk.width;
-        Dims { width, embed: width, queries: None, vocabulary: inputs.vocabulary }
+        Dims {
+            width,
+            embed: width,
+            queries: None,
+            vocabulary: inputs.vocabulary,
+            region_classes: inputs.region_classes,
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

@@ -31,13 +31,22 @@ pub struct Offer<'a> {
 pub fn fits(objective: &Config, model: &dyn ModelConfig) -> Vec<Reason> {
     let abilities = model.abilities();
     let missing = objective.needs().abilities.into_iter().filter(|ability| !abilities.contains(ability));
-    missing
-        .map(|ability| Reason {
-            wants: format!("{} needs {}", objective.name(), ability.wanted()),
-            offered: model.lacks(ability).to_owned(),
-            help: objective.without(ability).map(str::to_owned),
-        })
-        .collect()
+    let abilities = missing.map(|ability| Reason {
+        wants: format!("{} needs {}", objective.name(), ability.wanted()),
+        offered: model.lacks(ability).to_owned(),
+        help: objective.without(ability).map(str::to_owned),
+    });
+    let (reads, inputs) = (model.reads(), objective.needs().inputs);
+    let unread = inputs.difference(&reads).map(|field| Reason {
+        wants: format!("{} needs a model that reads {field}", objective.name()),
+        offered: format!("the model reads {}", listed(&reads)),
+        help: None,
+    });
+    abilities.chain(unread).collect()
+}
+
+fn listed(fields: &BTreeSet<Field>) -> String {
+    fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Why `objective` cannot be part of a run that offers `offer`; empty where it can.
@@ -59,10 +68,9 @@ pub fn runs(objective: &Config, offer: &Offer) -> Vec<Reason> {
         });
     }
     for field in needs.labels.difference(offer.fields) {
-        let offered: Vec<String> = offer.fields.iter().map(ToString::to_string).collect();
         reasons.push(Reason {
             wants: format!("{name} needs {field}"),
-            offered: format!("the training data has {}", offered.join(", ")),
+            offered: format!("the training data has {}", listed(offer.fields)),
             help: None,
         });
     }

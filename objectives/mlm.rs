@@ -2,18 +2,22 @@
 //!
 //! BERT, Devlin et al., arXiv:1810.04805, section 3.1, with the image as a second source (ALBEF, Li et al.,
 //! arXiv:2107.07651, sections 3.2 and 3.3): mean over hidden tokens of `-log p(token | other words, image)`, a share alpha
-//! of each target taken from the teacher, which sees the same masked text. Images stay whole: masking is conditional.
+//! of each target taken from the teacher, which sees the same masked text. Images stay whole unless `masking: joint` hides
+//! regions in the same pass (UNITER, Chen et al., arXiv:1909.11740, Table 2, L12). Object tags are words, and beside
+//! `tag_match` those of another image are hidden and named as well (Oscar, Li et al., arXiv:2004.06165, section 4) unless
+//! `unmatched: false` spares them (`mask_loss_for_unmatched` of the released code).
 //!
 //! Deviation: `[SEP]` is never hidden and never a replacement, nor is any other special token; the released code of
 //! ALBEF hides `[SEP]` like a word and draws replacements from the whole vocabulary.
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
-use super::masking::{self, Rule};
+use super::altered::Alteration;
+use super::masking::{self, Masking, Rule};
 use super::{Loss, Needs, Objective, ObjectiveConfig, Reading, Step, distillation};
-use crate::kernels::{self, CrossEntropy, Logits, random::Key};
-use crate::models::{Ability, Attend, Dims, Text, Vars, View};
+use crate::kernels::{self, CrossEntropy, Logits};
+use crate::models::{Ability, Dims, Field, Fused, Vars};
 use crate::token::SPECIAL;
 
 /// `mlm: {probability: 0.15, whole_word: true}`
@@ -24,6 +28,12 @@ pub struct Config {
     pub probability: f64,
     /// Whether the pieces of a word are hidden together.
     pub whole_word: bool,
+    /// Whether every text hides at least one word (UNITER, released code), not only every batch.
+    pub every_text: bool,
+    /// Whether regions are hidden too.
+    pub masking: Masking,
+    /// Whether tags that belong to another image are hidden and named too.
+    pub unmatched: bool,
     /// alpha: the teacher's share of the target.
     pub distill: f64,
     /// Passes over the training pairs in which alpha rises from 0.
@@ -34,14 +44,24 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { probability: 0.15, whole_word: false, distill: 0.0, ramp: 1.0, weight: 1.0 }
+        Self {
+            probability: 0.15,
+            whole_word: false,
+            every_text: false,
+            masking: Masking::Conditional,
+            unmatched: true,
+            distill: 0.0,
+            ramp: 1.0,
+            weight: 1.0,
+        }
     }
 }
 
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
         let abilities = [Ability::Fuse, Ability::PredictWords].into();
-        Needs { abilities, teacher: self.distill > 0.0, batch: 1, ..Needs::default() }
+        let inputs = if self.masking == Masking::Joint { [Field::Regions].into() } else { [].into() };
+        Needs { abilities, inputs, teacher: self.distill > 0.0, batch: 1, ..Needs::default() }
     }
 
     fn weight(&self) -> f64 {
@@ -50,56 +70,58 @@ impl ObjectiveConfig for Config {
 
     fn faults(&self) -> Vec<String> {
         let mut faults = distillation::faults(self.distill, self.ramp);
-        if !(self.probability > 0.0 && self.probability <= 1.0) {
-            faults.push(format!("probability {} is not in (0, 1]", self.probability));
-        }
+        faults.extend(masking::faults(self.probability));
         faults
     }
 
     fn build(&self, _: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {
-        let Self { probability, whole_word, distill, ramp, .. } = *self;
         if dims.vocabulary <= SPECIAL.len() {
             bail!("mlm: a vocabulary of {} entries holds special tokens alone", dims.vocabulary);
         }
-        let rule = Rule { probability, whole_word, vocabulary: dims.vocabulary };
-        Ok(Box::new(Mlm { rule, distill, ramp }))
+        let Self { probability, whole_word, every_text, masking, unmatched, distill, ramp, .. } = *self;
+        let alteration = Alteration {
+            pollution: None,
+            words: Some(Rule { probability, whole_word, vocabulary: dims.vocabulary, every_text }),
+            spares_others_tags: !unmatched,
+            regions: (masking == Masking::Joint).then_some(probability),
+        };
+        Ok(Box::new(Mlm { alteration, distill, ramp }))
     }
 }
 
 struct Mlm {
-    rule: Rule,
+    alteration: Alteration,
     distill: f64,
     ramp: f64,
 }
 
-/// Vocabulary logits (M,V) at the hidden places of `text`; the others are not decoded.
-fn predict(reader: &Reading, text: &Text, positions: &Tensor, noise: Key) -> Result<Logits> {
-    let text = View::new(text.clone(), Some(noise));
-    let hidden = reader.model.fuse(&reader.image, &text, Attend::Both)?.text.hidden;
-    reader.model.predict_words(&kernels::gather_vectors(&hidden, positions)?)
+/// Vocabulary logits (M,V) at the hidden places of a text; the others are not decoded.
+fn predict(reader: &Reading, fused: &Fused, positions: &Tensor) -> Result<Logits> {
+    reader.model.predict_words(&kernels::gather_vectors(&fused.text.hidden, positions)?)
 }
 
 impl Objective for Mlm {
+    fn before(&self, step: &Step) {
+        step.agreed.hidden.get_or_init(|| self.alteration.clone());
+    }
+
     fn loss(&self, step: &Step) -> Result<Loss> {
-        let text = &step.batch.text;
-        let (device, shape) = (text.ids.device(), text.ids.shape());
-        let ids: Vec<u32> = text.ids.flatten_all()?.to_vec1()?;
-        let masked = masking::mask(&ids, &step.batch.word_starts, self.rule, step.rng("mlm.mask"));
-        if masked.positions.is_empty() {
-            return Ok(Loss::new(Tensor::zeros((), DType::F32, device)?));
-        }
-        let words = ids.iter().filter(|&&id| id as usize >= SPECIAL.len()).count();
-        let share = masked.positions.len() as f64 / words as f64;
-        let text = Text { ids: Tensor::from_vec(masked.ids, shape, device)?, ..text.clone() };
-        let positions = Tensor::new(masked.positions, device)?;
-        let targets = Tensor::new(masked.targets, device)?;
+        let pollution = step.agreed.pollution.get().copied();
+        let altered = step.altered(Alteration { pollution, ..self.alteration.clone() })?;
+        let Some(words) = altered.words.as_ref().filter(|words| !words.positions.is_empty()) else {
+            return Loss::nothing(step);
+        };
+        let device = step.batch.text.ids.device();
+        let share = words.positions.len() as f64 / altered.maskable as f64;
+        let positions = Tensor::new(words.positions.as_slice(), device)?;
+        let targets = Tensor::new(words.targets.as_slice(), device)?;
 
         let alpha = distillation::alpha(self.distill, self.ramp, step.progress);
-        let logits = predict(&step.student, &text, &positions, step.rng("mlm.dropout"))?;
+        let logits = predict(&step.student, &*altered.student(step)?, &positions)?;
         let CrossEntropy { loss, accuracy } = if alpha == 0.0 {
             logits.cross_entropy(&targets, 0.0)?
         } else {
-            let teacher = predict(step.teacher()?, &text, &positions, step.rng("mlm.teacher.dropout"))?;
+            let teacher = predict(step.teacher()?, &*altered.teacher(step)?, &positions)?;
             logits.distilled(&targets, &teacher, alpha)?
         };
         Loss::new(loss)

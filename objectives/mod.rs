@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::models::{Abilities, Ability, Dims, Field, Vars};
 use crate::source;
 
+pub mod altered;
 pub mod distillation;
 pub mod fits;
 pub mod itc;
@@ -18,11 +19,13 @@ pub mod lm;
 pub mod masking;
 pub mod mlm;
 pub mod negatives;
+pub mod pairing;
+pub mod pollution;
 pub mod queue;
 pub mod step;
 
 pub use fits::{Offer, Reason, fits, runs};
-pub use step::{Batch, Loss, Progress, Reading, Step};
+pub use step::{Agreed, Batch, Loss, Progress, Reading, Step};
 
 /// What an objective cannot do without.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -31,6 +34,8 @@ pub struct Needs {
     pub abilities: Abilities,
     /// Those of them whose outcome is looked at without a gradient.
     pub observed: Abilities,
+    /// Fields of a pair that the model must read.
+    pub inputs: BTreeSet<Field>,
     /// Fields of a pair that it reads beyond those the model reads.
     pub labels: BTreeSet<Field>,
     /// Whether a slow copy of the model is read.
@@ -41,6 +46,9 @@ pub struct Needs {
 
 /// An error to be made small.
 pub trait Objective {
+    /// What it decides for every objective of the step, before any loss is computed: see [`Agreed`].
+    fn before(&self, _step: &Step) {}
+
     /// The error over one batch.
     ///
     /// # Errors
@@ -68,6 +76,10 @@ pub trait ObjectiveConfig {
     }
     /// The setting with which it does without an ability that it needs as it stands.
     fn without(&self, _: Ability) -> Option<&'static str> {
+        None
+    }
+    /// The objective below whose word its parameters lie, where that is another one, which has the same.
+    fn shares(&self) -> Option<&'static str> {
         None
     }
     /// Opens its own parameters and buffers below `vars`, its own place in the store.
@@ -108,7 +120,12 @@ macro_rules! objectives {
             /// # Errors
             /// As [`ObjectiveConfig::build`].
             pub fn open(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {
-                self.build(&vars.at(self.name()), dims)
+                self.build(&vars.at(self.place()), dims)
+            }
+
+            /// The word below which its parameters lie.
+            pub fn place(&self) -> &'static str {
+                self.shares().unwrap_or_else(|| self.name())
             }
 
             /// The first sentence of its file.

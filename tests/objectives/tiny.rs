@@ -8,7 +8,7 @@ use vlp_bench::models::{Attend, Dims, Fused, Image, Init, Model, Text, Tokens, V
 
 use super::{SIZE, VOCABULARY, WORDS};
 
-pub const DIMS: Dims = Dims { width: 8, embed: 6, queries: None, vocabulary: VOCABULARY };
+pub const DIMS: Dims = Dims { width: 8, embed: 6, queries: None, vocabulary: VOCABULARY, region_classes: 0 };
 
 const PATCHES: usize = 4;
 
