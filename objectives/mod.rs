@@ -18,6 +18,7 @@ pub mod itm;
 pub mod lm;
 pub mod masking;
 pub mod mlm;
+pub mod mrfr;
 pub mod negatives;
 pub mod pairing;
 pub mod pollution;
@@ -155,4 +156,5 @@ objectives! {
     Itm(itm),
     Lm(lm),
     Mlm(mlm),
+    Mrfr(mrfr),
 }
