@@ -18,6 +18,7 @@ pub mod itm;
 pub mod lm;
 pub mod masking;
 pub mod mlm;
+pub mod mrc;
 pub mod mrfr;
 pub mod negatives;
 pub mod pairing;
@@ -156,5 +157,6 @@ objectives! {
     Itm(itm),
     Lm(lm),
     Mlm(mlm),
+    Mrc(mrc),
     Mrfr(mrfr),
 }
