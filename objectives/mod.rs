@@ -19,6 +19,7 @@ pub mod lm;
 pub mod masking;
 pub mod mlm;
 pub mod mrc;
+pub mod mrc_kl;
 pub mod mrfr;
 pub mod negatives;
 pub mod pairing;
@@ -158,5 +159,6 @@ objectives! {
     Lm(lm),
     Mlm(mlm),
     Mrc(mrc),
+    MrcKl(mrc_kl),
     Mrfr(mrfr),
 }
