@@ -26,6 +26,7 @@ pub mod pairing;
 pub mod pollution;
 pub mod queue;
 pub mod step;
+pub mod tag_match;
 
 pub use fits::{Offer, Reason, fits, runs};
 pub use step::{Agreed, Batch, Loss, Progress, Reading, Step};
@@ -161,4 +162,5 @@ objectives! {
     Mrc(mrc),
     MrcKl(mrc_kl),
     Mrfr(mrfr),
+    TagMatch(tag_match),
 }
