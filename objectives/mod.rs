@@ -27,6 +27,8 @@ pub mod pollution;
 pub mod queue;
 pub mod step;
 pub mod tag_match;
+pub mod transport;
+pub mod wra;
 
 pub use fits::{Offer, Reason, fits, runs};
 pub use step::{Agreed, Batch, Loss, Progress, Reading, Step};
@@ -163,4 +165,5 @@ objectives! {
     MrcKl(mrc_kl),
     Mrfr(mrfr),
     TagMatch(tag_match),
+    Wra(wra),
 }
