@@ -28,6 +28,7 @@ pub mod queue;
 pub mod step;
 pub mod tag_match;
 pub mod transport;
+pub mod wpa;
 pub mod wra;
 
 pub use fits::{Offer, Reason, fits, runs};
@@ -165,5 +166,6 @@ objectives! {
     MrcKl(mrc_kl),
     Mrfr(mrfr),
     TagMatch(tag_match),
+    Wpa(wpa),
     Wra(wra),
 }
