@@ -10,17 +10,26 @@ use vlp_bench::kernels::optim::{AdamW, adamw_};
 use vlp_bench::kernels::random::Key;
 use vlp_bench::models::store::Role;
 use vlp_bench::models::{self, Ability, Attend, Dims, Field, Image, Inputs, Model, Store, View};
-use vlp_bench::objectives::{self, Batch, Loss, Objective, Reading, Step, fits};
+use vlp_bench::objectives::{self, Batch, Loss, Objective, Reading, Reason, Step, fits};
 
-use super::{at, flat, random_batch, scalar};
+use super::{at, flat, random_batch, scalar, with_tags};
 use crate::places::{On, everywhere};
 
 const INPUTS: Inputs = Inputs { size: 32, words: 10, vocabulary: 40, region_features: 12, region_classes: 7 };
 const PAIRS: usize = 6;
 
 /// Settings beside the defaults under which an objective takes another path.
-const VARIANTS: [&str; 4] = [
+const VARIANTS: [&str; 13] = [
     "itm: {negatives: random}",
+    "itm: {negatives: random, replace: image}",
+    "itm: {negatives: random, replace: image, exact: true}",
+    "mlm: {masking: joint, every_text: true}",
+    "mrfr: {masking: joint}",
+    "mrc: {background: true}",
+    "mrc_kl: {mean_over_classes: true}",
+    "tag_match: {captions: 0.25}",
+    "wra: {matched_only: true}",
+    "wpa: {matched_only: true}",
     "mlm: {distill: 0.4, whole_word: true}",
     "itc_momentum: {queue: 0, distill: 0}",
     "itc_momentum: {queue: 9}",
@@ -70,9 +79,15 @@ impl Subject {
     fn all() -> Vec<Self> {
         let subject = |config: models::Config| {
             assert_eq!(config.faults(&INPUTS), Vec::<String>::new(), "{}", config.name());
-            Self { dims: config.dims(&INPUTS), batch: random_batch(&INPUTS, PAIRS, 5), config }
+            Self { dims: config.dims(&INPUTS), batch: Self::batch(&config, PAIRS, 5), config }
         };
         models::Config::all().into_iter().map(subject).collect()
+    }
+
+    /// Random pairs, with tags where the model reads them.
+    fn batch(config: &models::Config, pairs: usize, seed: u64) -> Batch {
+        let batch = random_batch(&INPUTS, pairs, seed);
+        if config.reads().contains(&Field::Tags) { with_tags(batch) } else { batch }
     }
 
     fn build(&self, store: &Store) -> Box<dyn Model> {
@@ -212,7 +227,7 @@ fn a_model_computes_exactly_what_its_abilities_list_in_the_stated_shapes() {
     for subject in Subject::all() {
         let name = subject.config.name();
         let model = subject.build(&Store::new(&Device::Cpu, 3, &[]));
-        let Dims { width, embed, queries, vocabulary } = subject.dims;
+        let Dims { width, embed, queries, vocabulary, .. } = subject.dims;
         let abilities = subject.config.abilities();
         for ability in Ability::ALL {
             let outputs = subject.compute(model.as_ref(), ability);
@@ -252,7 +267,8 @@ fn legal_cells_reach_the_parameters_of_what_they_need_and_no_others() {
             let trial = Trial::new(&subject, &objective, &subject.batch);
             let touched = touched(&trial.store, || trial.loss().value);
             let own = trial.store.of(Role::Trainable).into_keys();
-            let own: Names = own.filter(|parameter| parameter.starts_with(&format!("{word}."))).collect();
+            let own: Names =
+                own.filter(|parameter| parameter.starts_with(&format!("{}.", objective.place()))).collect();
             let needs = objective.needs();
             let [must, may] = [0, 1].map(|index| {
                 let trained = needs.abilities.difference(&needs.observed);
@@ -371,7 +387,7 @@ fn legal_cells_are_safe_with_one_pair_and_with_two() {
                 if !fits(&objective, &*subject.config).is_empty() {
                     continue;
                 }
-                let batch = random_batch(&INPUTS, pairs, 6);
+                let batch = Subject::batch(&subject.config, pairs, 6);
                 let tape = Tape::record();
                 let loss = Trial::new(&subject, &objective, &batch).loss();
                 assert!(scalar(&loss.value).is_finite());
@@ -387,9 +403,13 @@ fn illegal_cells_are_refused_in_the_words_of_both_sides() {
         for objective in every_objective() {
             let needs = objective.needs().abilities;
             let lacking = needs.difference(&subject.config.abilities()).copied().collect::<Vec<_>>();
+            let unread = objective.needs().inputs.difference(&subject.config.reads()).count();
             let reasons = fits(&objective, &*subject.config);
-            assert_eq!(reasons.len(), lacking.len());
-            for (reason, ability) in reasons.iter().zip(lacking) {
+            assert_eq!(reasons.len(), lacking.len() + unread);
+            let (of_abilities, of_fields) = reasons.split_at(lacking.len());
+            let starts = |reason: &Reason| reason.wants.contains("needs a model that reads");
+            assert!(of_fields.iter().all(starts), "{of_fields:?}");
+            for (reason, ability) in of_abilities.iter().zip(lacking) {
                 assert_eq!(reason.wants, format!("{} needs {}", objective.name(), ability.wanted()));
                 assert_eq!(reason.offered, subject.config.lacks(ability));
                 assert!(reason.offered.starts_with(&format!("{} ", subject.config.name())), "{reason:?}");
