@@ -133,6 +133,7 @@ impl Study {
                 threads: 2,
                 system: "linux x86_64".to_owned(),
             },
+            start: Vec::new(),
         };
         let mut records = vec![Record::Run(Box::new(header))];
         for step in (1..=10).map(|part| part * 100) {
