@@ -2,6 +2,7 @@
 
 pub mod beginning;
 pub mod checkpoint;
+pub mod combine;
 pub mod directory;
 pub mod doctor;
 pub mod evaluate;
@@ -29,6 +30,7 @@ pub mod suite;
 pub mod train;
 pub mod verify;
 
+pub use combine::Combine;
 pub use experiment::{
     Arm, By, Checkpointing, Claim, Effect, Evaluate, Expect, Experiment, PaperReference, Retrieval, Run,
     Schedule, Select, Step, Teacher, Train, ZeroShot,
