@@ -205,6 +205,7 @@ fn spelt(program: &str, arguments: &[String]) -> String {
 enum Listed {
     Models,
     Objectives,
+    Evaluations,
     Data,
     Experiments,
     Published,
@@ -215,6 +216,7 @@ impl Listed {
         match self {
             Self::Models => Kind::Models,
             Self::Objectives => Kind::Objectives,
+            Self::Evaluations => Kind::Evaluations,
             Self::Data => Kind::Data,
             Self::Experiments => Kind::Experiments,
             Self::Published => Kind::Published,

@@ -98,6 +98,7 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             region_classes: inputs.region_classes,
+            answers: inputs.answers,
         }
     }
 

@@ -152,6 +152,7 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary,
             region_classes: inputs.region_classes,
+            answers: inputs.answers,
         }
     }
 

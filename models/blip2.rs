@@ -159,19 +159,21 @@ impl ModelConfig for Config {
             faults.push("embed is 0: the shared space needs a width".to_owned());
         }
         faults.extend(dropout_faults(self.dropout));
-        faults.extend(self.language.iter().flat_map(|language| language.faults(self.queries, inputs.words)));
+        faults.extend(
+            self.language.iter().flat_map(|language| language.faults_behind(self.queries, inputs.words)),
+        );
         faults
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        let Inputs { vocabulary, region_classes, .. } = *inputs;
+        let Inputs { vocabulary, region_classes, answers, .. } = *inputs;
         match &self.language {
             None => {
                 let (width, queries) = (self.qformer.width, Some(self.queries));
-                Dims { width, embed: self.embed, queries, vocabulary, region_classes }
+                Dims { width, embed: self.embed, queries, vocabulary, region_classes, answers }
             }
             Some(language) => {
-                Dims { width: language.width(), embed: 0, queries: None, vocabulary, region_classes }
+                Dims { width: language.width(), embed: 0, queries: None, vocabulary, region_classes, answers }
             }
         }
     }

@@ -99,6 +99,7 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             region_classes: inputs.region_classes,
+            answers: inputs.answers,
         }
     }
 

@@ -114,6 +114,8 @@ pub struct Inputs {
     pub region_features: usize,
     /// Classes of the region detector; 0 without regions.
     pub region_classes: usize,
+    /// Answers A in the closed list of the data; 0 where nothing is asked.
+    pub answers: usize,
 }
 
 /// The widths an objective's own parts must agree with.
@@ -129,6 +131,8 @@ pub struct Dims {
     pub vocabulary: usize,
     /// C: classes of the region detector; 0 without regions.
     pub region_classes: usize,
+    /// A: answers in the closed list of the data; 0 where nothing is asked.
+    pub answers: usize,
 }
 
 /// A vision-language model: computes, never judges.
@@ -287,4 +291,5 @@ models! {
     Blip2(blip2),
     Uniter(uniter),
     Oscar(oscar),
+    Language(language),
 }

@@ -103,6 +103,7 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             region_classes: inputs.region_classes,
+            answers: inputs.answers,
         }
     }
 

@@ -31,9 +31,9 @@ pub struct Offer<'a> {
 /// asked for nothing else.
 pub fn fits(objective: &Config, model: &dyn ModelConfig) -> Vec<Reason> {
     let (needs, reads, abilities) = (objective.needs(), model.reads(), model.abilities());
-    let unread = needs.inputs.difference(&reads).map(|field| Reason {
+    let unread = needs.reads.difference(&reads).map(|field| Reason {
         wants: format!("{} needs a model that reads {field}", objective.name()),
-        offered: format!("the model reads {}", listed(&reads)),
+        offered: format!("this one reads {}", listed(&reads)),
         help: None,
     });
     let unread: Vec<Reason> = unread.collect();
@@ -46,10 +46,6 @@ pub fn fits(objective: &Config, model: &dyn ModelConfig) -> Vec<Reason> {
         help: objective.without(ability).map(str::to_owned),
     });
     missing.collect()
-}
-
-fn listed(fields: &BTreeSet<Field>) -> String {
-    fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Why `objective` cannot be part of a run that offers `offer`; empty where it can.
@@ -78,4 +74,8 @@ pub fn runs(objective: &Config, offer: &Offer) -> Vec<Reason> {
         });
     }
     reasons
+}
+
+fn listed(fields: &BTreeSet<Field>) -> String {
+    fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

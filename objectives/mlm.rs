@@ -60,8 +60,8 @@ impl Default for Config {
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
         let abilities = [Ability::Fuse, Ability::PredictWords].into();
-        let inputs = if self.masking == Masking::Joint { [Field::Regions].into() } else { [].into() };
-        Needs { abilities, inputs, teacher: self.distill > 0.0, batch: 1, ..Needs::default() }
+        let reads = if self.masking == Masking::Joint { [Field::Regions].into() } else { [].into() };
+        Needs { abilities, reads, teacher: self.distill > 0.0, batch: 1, ..Needs::default() }
     }
 
     fn weight(&self) -> f64 {

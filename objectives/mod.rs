@@ -9,8 +9,11 @@ use crate::models::{Abilities, Ability, Dims, Field, Vars};
 use crate::source;
 
 pub mod altered;
+pub mod answer;
 pub mod distillation;
+pub mod entail;
 pub mod fits;
+pub mod ground;
 pub mod itc;
 pub mod itc_momentum;
 pub mod itc_sigmoid;
@@ -22,9 +25,12 @@ pub mod mrc;
 pub mod mrc_kl;
 pub mod mrfr;
 pub mod negatives;
+pub mod pair;
 pub mod pairing;
+pub mod perceptron;
 pub mod pollution;
 pub mod queue;
+pub mod representation;
 pub mod step;
 pub mod tag_match;
 pub mod transport;
@@ -42,7 +48,7 @@ pub struct Needs {
     /// Those of them whose outcome is looked at without a gradient.
     pub observed: Abilities,
     /// Fields of a pair that the model must read.
-    pub inputs: BTreeSet<Field>,
+    pub reads: BTreeSet<Field>,
     /// Fields of a pair that it reads beyond those the model reads.
     pub labels: BTreeSet<Field>,
     /// Whether a slow copy of the model is read.
@@ -156,6 +162,9 @@ macro_rules! objectives {
 }
 
 objectives! {
+    Answer(answer),
+    Entail(entail),
+    Ground(ground),
     Itc(itc),
     ItcMomentum(itc_momentum),
     ItcSigmoid(itc_sigmoid),
@@ -168,4 +177,5 @@ objectives! {
     TagMatch(tag_match),
     Wpa(wpa),
     Wra(wra),
+    Pair(pair),
 }

@@ -42,7 +42,7 @@ impl Default for Config {
 /// What every objective needs that tells the class of hidden regions.
 pub(super) fn needs() -> Needs {
     let abilities = [Ability::Fuse, Ability::FuseImage].into();
-    Needs { abilities, inputs: [Field::Regions].into(), batch: 1, ..Needs::default() }
+    Needs { abilities, reads: [Field::Regions].into(), batch: 1, ..Needs::default() }
 }
 
 impl ObjectiveConfig for Config {

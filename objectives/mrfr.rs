@@ -37,7 +37,7 @@ impl Default for Config {
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
         let abilities = [Ability::Fuse, Ability::FuseImage, Ability::PredictRegions].into();
-        Needs { abilities, inputs: [Field::Regions].into(), batch: 1, ..Needs::default() }
+        Needs { abilities, reads: [Field::Regions].into(), batch: 1, ..Needs::default() }
     }
 
     fn weight(&self) -> f64 {

@@ -41,8 +41,8 @@ impl Default for Config {
 
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
-        let (abilities, inputs) = ([Ability::Fuse].into(), [Field::Tags].into());
-        Needs { abilities, inputs, batch: 2, ..Needs::default() }
+        let (abilities, reads) = ([Ability::Fuse].into(), [Field::Tags].into());
+        Needs { abilities, reads, batch: 2, ..Needs::default() }
     }
 
     fn weight(&self) -> f64 {

@@ -48,7 +48,7 @@ impl Config {
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
         let abilities = [Ability::Fuse, Ability::FuseImage].into();
-        Needs { abilities, inputs: [Field::Regions].into(), batch: 2, ..Needs::default() }
+        Needs { abilities, reads: [Field::Regions].into(), batch: 2, ..Needs::default() }
     }
 
     fn weight(&self) -> f64 {

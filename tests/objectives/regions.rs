@@ -14,7 +14,8 @@ use vlp_bench::token::{CLS, MASK, PAD, SEP, SPECIAL};
 
 use super::{at, batch, config, flat, loss, random_batch, scalar, store, tiny, with_tags};
 
-const INPUTS: Inputs = Inputs { size: 4, words: 10, vocabulary: 40, region_features: 12, region_classes: 7 };
+const INPUTS: Inputs =
+    Inputs { size: 4, words: 10, vocabulary: 40, region_features: 12, region_classes: 7, answers: 0 };
 const FIRST_WORD: u32 = SPECIAL.len() as u32;
 
 proptest! {

@@ -83,7 +83,7 @@ fn bits(entry: &Config, step: u64) -> Vec<Vec<f64>> {
 fn a_step_is_a_function_of_seed_and_step_at_any_number_of_threads() {
     let threads = |n: usize| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
     // The tiny model reads no regions and returns no image tokens.
-    for entry in Config::all().into_iter().filter(|entry| entry.needs().inputs.is_empty()) {
+    for entry in Config::all().into_iter().filter(|entry| entry.needs().reads.is_empty()) {
         let one = threads(1).install(|| bits(&entry, 12));
         assert!(one == bits(&entry, 12), "{} is not repeatable", entry.name());
         assert!(one == threads(3).install(|| bits(&entry, 12)), "{} depends on threads", entry.name());
