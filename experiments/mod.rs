@@ -2,6 +2,7 @@
 
 pub mod beginning;
 pub mod checkpoint;
+pub mod combine;
 pub mod directory;
 pub mod doctor;
 pub mod evaluate;
@@ -30,6 +31,7 @@ pub mod suite;
 pub mod train;
 pub mod verify;
 
+pub use combine::Combine;
 pub use experiment::{
     Arm, Checkpointing, Claim, Effect, Expect, Experiment, PaperReference, Run, Schedule, Select, Step,
     Teacher, Train,
