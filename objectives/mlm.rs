@@ -10,6 +10,8 @@
 //! Deviation: `[SEP]` is never hidden and never a replacement, nor is any other special token; the released code of
 //! ALBEF hides `[SEP]` like a word and draws replacements from the whole vocabulary.
 
+use std::collections::BTreeSet;
+
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +19,7 @@ use super::altered::Alteration;
 use super::masking::{self, Masking, Rule};
 use super::{Loss, Needs, Objective, ObjectiveConfig, Reading, Step, distillation};
 use crate::kernels::{self, CrossEntropy, Logits};
-use crate::models::{Ability, Dims, Field, Fused, Vars};
+use crate::models::{Abilities, Ability, Dims, Field, Fused, Vars};
 use crate::token::SPECIAL;
 
 /// `mlm: {probability: 0.15, whole_word: true}`
@@ -59,8 +61,13 @@ impl Default for Config {
 
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
-        let abilities = [Ability::Fuse, Ability::PredictWords].into();
-        let reads = if self.masking == Masking::Joint { [Field::Regions].into() } else { [].into() };
+        let (mut abilities, mut reads) =
+            (Abilities::from([Ability::Fuse, Ability::PredictWords]), BTreeSet::new());
+        if self.masking == Masking::Joint {
+            // Who updates image tokens has a vector for hidden ones.
+            abilities.insert(Ability::FuseImage);
+            reads.insert(Field::Regions);
+        }
         Needs { abilities, reads, teacher: self.distill > 0.0, batch: 1, ..Needs::default() }
     }
 
