@@ -10,6 +10,8 @@
 //! Deviation: `[SEP]` is never hidden and never a replacement, nor is any other special token; the released code of
 //! ALBEF hides `[SEP]` like a word and draws replacements from the whole vocabulary.
 
+use std::collections::BTreeSet;
+
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +19,7 @@ use super::altered::{Alteration, Altered, DROPOUT};
 use super::masking::{self, Masking, Rule};
 use super::{Loss, Needs, Objective, ObjectiveConfig, Step, distillation};
 use crate::kernels::{self, CrossEntropy, Logits};
-use crate::models::{Ability, Dims, Field, Vars};
+use crate::models::{Abilities, Ability, Dims, Field, Vars};
 use crate::token::SPECIAL;
 
 /// What a word is told from beside the other words.
@@ -72,11 +74,15 @@ impl Default for Config {
 
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
-        let abilities = match self.context {
-            Context::Image => [Ability::Fuse, Ability::PredictWords].into(),
-            Context::None => [Ability::TextTokens, Ability::PredictWords].into(),
+        let (mut abilities, mut reads) = match self.context {
+            Context::Image => (Abilities::from([Ability::Fuse, Ability::PredictWords]), BTreeSet::new()),
+            Context::None => ([Ability::TextTokens, Ability::PredictWords].into(), BTreeSet::new()),
         };
-        let reads = if self.masking == Masking::Joint { [Field::Regions].into() } else { [].into() };
+        if self.masking == Masking::Joint {
+            // Who updates image tokens has a vector for hidden ones.
+            abilities.insert(Ability::FuseImage);
+            reads.insert(Field::Regions);
+        }
         Needs { abilities, reads, teacher: self.distill > 0.0, batch: 1, ..Needs::default() }
     }
 
@@ -91,6 +97,9 @@ impl ObjectiveConfig for Config {
     fn faults(&self) -> Vec<String> {
         let mut faults = distillation::faults(self.distill, self.ramp);
         faults.extend(masking::faults(self.probability));
+        if (self.context, self.masking) == (Context::None, Masking::Joint) {
+            faults.push("masking: joint hides regions, of which context: none sees nothing".to_owned());
+        }
         faults
     }
 
