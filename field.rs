@@ -18,6 +18,14 @@ pub enum Field {
     Regions,
     /// The class of the picture.
     Category,
+    /// The right one of a closed list of answers to the text.
+    Answer,
+    /// Whether the picture entails the text, contradicts it or leaves it open.
+    Entailment,
+    /// A further picture that the text speaks of.
+    SecondImage,
+    /// The region that the text means.
+    Target,
 }
 
 impl fmt::Display for Field {
@@ -28,6 +36,10 @@ impl fmt::Display for Field {
             Self::Tags => "tags",
             Self::Regions => "regions",
             Self::Category => "category",
+            Self::Answer => "answer",
+            Self::Entailment => "entailment",
+            Self::SecondImage => "second_image",
+            Self::Target => "target",
         })
     }
 }

@@ -4,7 +4,6 @@
 //! `cargo bench -- steps` prints pairs a second and the peak memory of each step, taken in a process of its own;
 //! `benches/peers/compare.py` runs the same steps in PyTorch in turn with these.
 
-use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Instant;
 
@@ -23,7 +22,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// The steps that can be timed: two small ones, and CLIP at the size of ViT-B/32.
 pub const NAMES: [&str; 4] = ["clip", "clip_checkpointed", "clip_b32", "albef"];
-const SMALL: Inputs = Inputs { size: 64, words: 24, vocabulary: 8000, region_features: 0, region_classes: 0 };
+const SMALL: Inputs =
+    Inputs { size: 64, words: 24, vocabulary: 8000, region_features: 0, region_classes: 0, answers: 0 };
 /// Steps before the clock starts: the first fills the allocator.
 const WARM: u64 = 2;
 
@@ -63,8 +63,6 @@ fn run(name: &str) -> Result<(Run, Inputs)> {
         other => return Err(format!("no step is called `{other}`; there are {}", NAMES.join(", ")).into()),
     };
     let run = Run {
-        stages: BTreeMap::new(),
-        start: Vec::new(),
         data: serde_json::from_value(
             json!({"train": {"scenes": {}}, "size": inputs.size, "words": inputs.words}),
         )?,
@@ -80,6 +78,8 @@ fn run(name: &str) -> Result<(Run, Inputs)> {
         },
         evaluate: Vec::new(),
         select: Select::default(),
+        stages: Default::default(),
+        start: Vec::new(),
     };
     Ok((run, inputs))
 }
@@ -115,6 +115,9 @@ fn batch(pairs: usize, inputs: &Inputs) -> Result<Batch> {
     };
     let keys: Vec<u64> = (0..pairs as u64).collect();
     Ok(Batch {
+        answers: Vec::new(),
+        targets: Vec::new(),
+        second: None,
         image: Image { pixels: Some(pixels), ..Image::default() },
         text,
         word_starts,

@@ -73,6 +73,14 @@ pub struct HostBatch {
     pub examples: Vec<String>,
     /// The classes of the pairs.
     pub categories: Vec<Option<String>>,
+    /// The kinds of what is asked of the pairs; empty where nothing is.
+    pub kinds: Vec<&'static str>,
+    /// The right answers.
+    pub answers: Vec<Option<String>>,
+    /// The numbers of the regions that are meant.
+    pub targets: Vec<Option<u32>>,
+    /// The same texts with the second pictures, where there are two.
+    pub second: Option<Box<HostBatch>>,
 }
 
 /// The object regions of a batch, padded to the greatest number N of regions of a pair.
@@ -112,11 +120,25 @@ pub fn collate(pairs: &[Drawn], encoder: &dyn Encode, layout: Layout) -> Result<
         batch.captions.push(pair.caption.clone());
         batch.examples.push(example.id.clone());
         batch.categories.push(example.category.clone());
+        let asked = example.asked.as_ref();
+        batch.kinds.push(asked.map_or("", |asked| asked.kind));
+        batch.answers.push(asked.and_then(|asked| asked.answer.clone()));
+        batch.targets.push(asked.and_then(|asked| asked.target).map(|target| target as u32));
     }
     if pairs.iter().any(|pair| !pair.example.regions.is_empty()) {
         batch.regions = Some(regions(pairs)?);
     }
+    let seconds: Vec<Drawn> = pairs.iter().filter_map(second).collect();
+    if !seconds.is_empty() {
+        batch.second = Some(Box::new(collate(&seconds, encoder, layout)?));
+    }
     Ok(batch)
+}
+
+/// The same text with the second picture.
+fn second(pair: &Drawn) -> Option<Drawn> {
+    let example = pair.example.asked.as_ref()?.second.as_deref()?.clone();
+    Some(Drawn { index: pair.index, example, caption: pair.caption.clone() })
 }
 
 /// (H, W, 3) bytes to (3, H, W) normalised numbers.

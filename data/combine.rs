@@ -31,6 +31,24 @@ impl Concat {
     }
 }
 
+/// Takes from an example what is not among `fields`.
+fn restrict(example: &mut Example, fields: &BTreeSet<Field>) {
+    if !fields.contains(&Field::Regions) {
+        example.regions.clear();
+    }
+    if !fields.contains(&Field::Tags) {
+        example.tags.clear();
+    }
+    if let Some(asked) = &mut example.asked {
+        asked.answer.take_if(|_| !fields.contains(&Field::Answer) && !fields.contains(&Field::Entailment));
+        asked.target.take_if(|_| !fields.contains(&Field::Target));
+        asked.second.take_if(|_| !fields.contains(&Field::SecondImage));
+        if let Some(second) = &mut asked.second {
+            restrict(second, fields);
+        }
+    }
+}
+
 impl Dataset for Concat {
     fn name(&self) -> String {
         self.parts.iter().map(|part| part.name()).collect::<Vec<_>>().join("+")
@@ -46,12 +64,7 @@ impl Dataset for Concat {
             if rest < part.len() {
                 let mut example = part.get(rest)?;
                 // What only some parts have would make batches differ in kind.
-                if !self.fields.contains(&Field::Regions) {
-                    example.regions.clear();
-                }
-                if !self.fields.contains(&Field::Tags) {
-                    example.tags.clear();
-                }
+                restrict(&mut example, &self.fields);
                 return Ok(example);
             }
             rest -= part.len();
@@ -69,6 +82,16 @@ impl Dataset for Concat {
             classes.extend(part.classes()?);
         }
         Ok(classes.into_iter().collect())
+    }
+
+    fn answers(&self) -> Vec<String> {
+        let mut answers = Vec::new();
+        for answer in self.parts.iter().flat_map(|part| part.answers()) {
+            if !answers.contains(&answer) {
+                answers.push(answer);
+            }
+        }
+        answers
     }
 
     fn fingerprint(&self) -> String {
@@ -115,6 +138,10 @@ impl Dataset for First {
 
     fn fields(&self) -> BTreeSet<Field> {
         self.inner.fields()
+    }
+
+    fn answers(&self) -> Vec<String> {
+        self.inner.answers()
     }
 
     fn fingerprint(&self) -> String {
@@ -178,6 +205,10 @@ impl Dataset for Shuffled {
         self.inner.classes()
     }
 
+    fn answers(&self) -> Vec<String> {
+        self.inner.answers()
+    }
+
     fn fingerprint(&self) -> String {
         format!("{} shuffled {}", self.inner.fingerprint(), self.seed)
     }
@@ -211,7 +242,8 @@ fn bytes(example: &Example) -> usize {
     let text: usize = example.captions.iter().chain(&example.tags).map(|text| text.len() + 24).sum();
     let regions: usize =
         example.regions.iter().map(|region| 4 * (region.features.len() + region.classes.len()) + 64).sum();
-    256 + example.picture.rgb.len() + text + regions
+    let second = example.asked.as_ref().and_then(|asked| asked.second.as_deref()).map_or(0, bytes);
+    256 + example.picture.rgb.len() + text + regions + second
 }
 
 impl Dataset for Cached {
@@ -248,6 +280,10 @@ impl Dataset for Cached {
 
     fn classes(&self) -> Result<Vec<String>> {
         self.inner.classes()
+    }
+
+    fn answers(&self) -> Vec<String> {
+        self.inner.answers()
     }
 
     fn fingerprint(&self) -> String {

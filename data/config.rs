@@ -107,7 +107,7 @@ impl Config {
             })
             .filter_map(|(key, source)| match source {
                 Source::Emoji(config) => Some((key, config)),
-                Source::Clipart(_) | Source::Scenes(_) => None,
+                _ => None,
             })
             .collect();
         for (number, (key, config)) in emoji.iter().enumerate() {

@@ -155,8 +155,7 @@ impl Maker {
             let chosen = draw.stream().below(example.captions.len() as u32) as usize;
             let caption = caption(self.dataset.as_ref(), index, &mut example.captions, chosen)?;
             let key = Key::new(*seed, epoch, "data.augment").fold(index as u64);
-            example.picture =
-                augment.apply(example.picture, &mut example.regions, &caption, layout.size, key)?;
+            augment.view(&mut example, &caption, layout.size, key)?;
             pairs.push(Drawn { index, example, caption });
         }
         collate(&pairs, self.encoder.as_ref(), *layout).map(Some)
@@ -195,13 +194,7 @@ impl<'a> Evaluation<'a> {
         let mut example = self.dataset.get(index)?;
         let caption = caption(self.dataset, index, &mut example.captions, 0)?;
         let key = Key::new(0, 0, "data.augment");
-        example.picture = augment::Config::none().apply(
-            example.picture,
-            &mut example.regions,
-            &caption,
-            self.layout.size,
-            key,
-        )?;
+        augment::Config::none().view(&mut example, &caption, self.layout.size, key)?;
         Ok(Drawn { index, example, caption })
     }
 }

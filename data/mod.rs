@@ -18,6 +18,7 @@ pub mod pairs;
 pub mod picture;
 pub mod scenes;
 mod source;
+pub mod tasks;
 pub mod vocabulary;
 
 use std::collections::BTreeSet;
@@ -34,7 +35,7 @@ pub use source::{Source, Sources, Summary};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A decoded picture, 8 bits a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Picture {
     /// Pixels from left to right.
     pub width: u32,
@@ -72,6 +73,21 @@ pub struct Example {
     pub regions: Vec<Region>,
     /// The drawing style, where the dataset has several.
     pub style: Option<String>,
+    /// What the caption asks, where it asks something.
+    pub asked: Option<Asked>,
+}
+
+/// What is asked of a picture, and what is right.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Asked {
+    /// The kind of question, e.g. `count`.
+    pub kind: &'static str,
+    /// The right answer, one of [`Dataset::answers`].
+    pub answer: Option<String>,
+    /// The number of the region that is meant.
+    pub target: Option<usize>,
+    /// The second picture with its tags and regions, where the text speaks of two.
+    pub second: Option<Box<Example>>,
 }
 
 /// Which part of a dataset.
@@ -129,6 +145,11 @@ pub trait Dataset: Send + Sync {
             classes.extend(self.get(index)?.category);
         }
         Ok(classes.into_iter().collect())
+    }
+
+    /// The closed list that [`Asked::answer`] is of, each once; the order is that of a classifier's outputs.
+    fn answers(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// A hash of everything that decides the pairs; equal fingerprints mean equal data.

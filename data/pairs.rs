@@ -71,6 +71,7 @@ impl Dataset for Pairs {
             category: Some(row.category.clone()),
             regions: Vec::new(),
             style: row.style.clone(),
+            asked: None,
         })
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::combine::Concat;
 use super::pack::Pack;
+use super::tasks::{self, Task};
 use super::{Dataset, Field, Result, Split, clipart, emoji, scenes};
 
 /// One place where pairs come from.
@@ -21,12 +22,28 @@ pub enum Source {
     Emoji(emoji::Config),
     /// Procedural scenes.
     Scenes(scenes::Config),
+    /// [`Task::Questions`]
+    Questions(tasks::Config),
+    /// [`Task::Statements`]
+    Statements(tasks::Config),
+    /// [`Task::Hypotheses`]
+    Hypotheses(tasks::Config),
+    /// [`Task::Expressions`]
+    Expressions(tasks::Config),
 }
 
 impl Source {
     /// Every source there is, with its default settings.
-    pub fn all() -> [Self; 3] {
-        [Self::Clipart(Default::default()), Self::Emoji(Default::default()), Self::Scenes(Default::default())]
+    pub fn all() -> [Self; 7] {
+        [
+            Self::Clipart(Default::default()),
+            Self::Emoji(Default::default()),
+            Self::Scenes(Default::default()),
+            Self::Questions(Default::default()),
+            Self::Statements(Default::default()),
+            Self::Hypotheses(Default::default()),
+            Self::Expressions(Default::default()),
+        ]
     }
 
     /// What it offers.
@@ -39,10 +56,15 @@ impl Source {
         let counts = Some([train.len(), val.len(), test.len()]);
         let packed =
             |pack: Arc<Pack>| (pack.manifest().title.clone(), pack.manifest().licence.clone(), counts);
+        let made = |description: &str| (description.to_owned(), "none needed".to_owned(), None);
         let (description, licence, pairs) = match self {
             Self::Clipart(config) => packed(config.pack()?),
             Self::Emoji(config) => packed(config.pack()?),
-            Self::Scenes(_) => (scenes::DESCRIPTION.to_owned(), "none needed".to_owned(), None),
+            Self::Scenes(_) => made(scenes::DESCRIPTION),
+            Self::Questions(_) => made(Task::Questions.description()),
+            Self::Statements(_) => made(Task::Statements.description()),
+            Self::Hypotheses(_) => made(Task::Hypotheses.description()),
+            Self::Expressions(_) => made(Task::Expressions.description()),
         };
         Ok(Summary {
             name: train.name(),
@@ -50,6 +72,7 @@ impl Source {
             pairs,
             fields: train.fields(),
             classes: train.classes()?,
+            answers: train.answers(),
             licence,
             attribution: train.attribution(),
         })
@@ -64,6 +87,10 @@ impl Source {
             Self::Clipart(config) => Arc::new(config.open(split)?),
             Self::Emoji(config) => Arc::new(config.open(split)?),
             Self::Scenes(config) => Arc::new(config.open(split)?),
+            Self::Questions(config) => Arc::new(config.open(Task::Questions, split)?),
+            Self::Statements(config) => Arc::new(config.open(Task::Statements, split)?),
+            Self::Hypotheses(config) => Arc::new(config.open(Task::Hypotheses, split)?),
+            Self::Expressions(config) => Arc::new(config.open(Task::Expressions, split)?),
         })
     }
 }
@@ -81,6 +108,8 @@ pub struct Summary {
     pub fields: BTreeSet<Field>,
     /// The classes of its pictures.
     pub classes: Vec<String>,
+    /// The closed list of answers to its texts.
+    pub answers: Vec<String>,
     /// The licences of the content.
     pub licence: String,
     /// The lines of credit that a publication owes.

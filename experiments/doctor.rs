@@ -126,7 +126,7 @@ fn weights(run: &Run, pairs: &Pairs) -> Result<String> {
     let mut trainer =
         Trainer::new(run, &pairs.inputs, loader.steps_per_epoch(), 0, &Device::Cpu, &Default::default())?;
     for _ in 0..run.train.steps {
-        trainer.update(&feed::batch(loader.next_batch()?, pairs.inputs.size, &Device::Cpu)?)?;
+        trainer.update(&feed::batch(loader.next_batch()?, pairs, &Device::Cpu)?)?;
     }
     checkpoint::digest(&trainer.store.tensors())
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::evaluate;
 use super::fault::Fault;
 use super::file::node::Node;
 use super::stage::Values;
@@ -89,7 +90,7 @@ pub struct Run {
     /// How it is trained.
     pub train: Train,
     /// What is measured on the test pairs.
-    pub evaluate: Vec<Evaluate>,
+    pub evaluate: Vec<evaluate::Config>,
     /// Which step is reported.
     pub select: Select,
 }
@@ -190,51 +191,6 @@ pub struct Checkpointing {
 impl Default for Checkpointing {
     fn default() -> Self {
         Self { steps: None, seconds: Some(60.0) }
-    }
-}
-
-/// One entry of `evaluate:`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Evaluate {
-    /// Finding the caption of an image and the image of a caption.
-    Retrieval(Retrieval),
-    /// Naming the category of an image from prompts alone.
-    ZeroShot(ZeroShot),
-}
-
-/// What ranks the candidates of a search.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum By {
-    /// The similarity of embeddings.
-    #[default]
-    Similarity,
-    /// The matching head of `itm`, over every pair: as many joint passes as there are pairs.
-    Matching,
-}
-
-/// `retrieval: {rerank: 16}`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Retrieval {
-    /// What ranks the candidates.
-    pub by: By,
-    /// The k best by similarity are ranked anew by the matching head of `itm`; null: similarity alone.
-    pub rerank: Option<usize>,
-}
-
-/// `zero_shot: {templates: ["a picture of a {}"]}`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ZeroShot {
-    /// Prompts in which `{}` stands for the class; their embeddings are averaged.
-    pub templates: Vec<String>,
-}
-
-impl Default for ZeroShot {
-    fn default() -> Self {
-        Self { templates: vec!["{}".to_owned(), "a picture of {}".to_owned()] }
     }
 }
 

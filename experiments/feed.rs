@@ -9,6 +9,7 @@ use crate::data::collate::{Encode, HostBatch, HostRegions, Layout};
 use crate::data::loader::{self, Loader};
 use crate::data::vocabulary::Vocabulary;
 use crate::data::{self, Dataset, Split};
+use crate::kernels::IGNORE;
 use crate::models::{Image, Inputs, Regions, Text};
 use crate::objectives::Batch;
 
@@ -43,6 +44,8 @@ pub struct Pairs {
     test: Option<Arc<dyn Dataset>>,
     /// What the pairs decide about a model's shape.
     pub inputs: Inputs,
+    /// The closed list of answers that a classifier of the training pairs chooses from.
+    pub answers: Vec<String>,
 }
 
 impl Pairs {
@@ -58,15 +61,17 @@ impl Pairs {
         };
         let first = train.get(0)?;
         let region = first.regions.first();
+        let answers = train.answers();
         let inputs = Inputs {
             size: config.size as usize,
             words: config.words + config.tags,
             vocabulary: words.entries,
             region_features: region.map_or(0, |region| region.features.len()),
             region_classes: region.map_or(0, |region| region.classes.len()),
+            answers: answers.len(),
         };
         let (val, test) = (open(Split::Val)?, open(Split::Test)?);
-        Ok(Self { config: config.clone(), words: words.clone(), train, val, test, inputs })
+        Ok(Self { config: config.clone(), words: words.clone(), train, val, test, inputs, answers })
     }
 
     /// One split, where the file names a source for it.
@@ -105,12 +110,16 @@ impl Pairs {
     }
 }
 
-/// A batch as objectives see it, on `device`; pictures are `size` pixels wide and high.
+/// A batch as objectives see it, on `device`.
 ///
 /// # Errors
 /// When the device is full.
-pub fn batch(host: HostBatch, size: usize, device: &Device) -> Result<Batch> {
+pub fn batch(mut host: HostBatch, pairs: &Pairs, device: &Device) -> Result<Batch> {
     let rows = host.size;
+    let second = host.second.take().map(|second| batch(*second, pairs, device)).transpose()?;
+    let number = |answer: &String| pairs.answers.iter().position(|known| known == answer);
+    let answer =
+        |answer: &Option<String>| answer.as_ref().map(|answer| number(answer).map_or(IGNORE, |it| it as u32));
     let image_keys = host.image_keys.clone();
     let region_classes = host
         .regions
@@ -118,7 +127,10 @@ pub fn batch(host: HostBatch, size: usize, device: &Device) -> Result<Batch> {
         .map(|regions| tensor(&regions.classes, (rows, regions.count, regions.class_count), device))
         .transpose()?;
     Ok(Batch {
-        image: image(&host, size, device)?,
+        image: image(&host, pairs.inputs.size, device)?,
+        answers: host.answers.iter().filter_map(answer).collect(),
+        targets: host.targets.iter().copied().flatten().collect(),
+        second: second.map(Box::new),
         text: Text {
             ids: Tensor::from_vec(host.ids, (rows, host.words), device)?,
             mask: Tensor::from_vec(host.mask, (rows, host.words), device)?,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::failure::{Failure, Result};
 use super::file::{self, node::Node};
 use super::record::Status;
-use super::{Evaluate, Retrieval, ZeroShot, published};
+use super::{evaluate, published};
 use crate::data::Source;
 use crate::{data, models, objectives, source};
 
@@ -25,6 +25,8 @@ pub enum Kind {
     Models,
     /// Objectives.
     Objectives,
+    /// Evaluations.
+    Evaluations,
     /// Sources of pairs.
     Data,
     /// Experiment files.
@@ -43,6 +45,9 @@ pub fn list(kind: Kind) -> Result<String> {
         Kind::Objectives => {
             Ok(aligned(objectives::Config::all().iter().map(|one| (one.name(), one.description()))))
         }
+        Kind::Evaluations => {
+            Ok(aligned(evaluate::Config::all().iter().map(|one| (one.name(), one.description()))))
+        }
         Kind::Data => sources(),
         Kind::Experiments => experiments(Path::new("experiments")),
         Kind::Published => effects(),
@@ -54,8 +59,7 @@ pub fn deviations() -> String {
     let models = models::Config::all().into_iter().map(|one| (one.name(), one.deviations()));
     let objectives = objectives::Config::all().into_iter().map(|one| (one.name(), one.deviations()));
     let data = DATA.into_iter().map(|(name, text)| (name, source::deviations(text)));
-    let evaluations = [Evaluate::Retrieval(Retrieval::default()), Evaluate::ZeroShot(ZeroShot::default())];
-    let evaluations = evaluations.into_iter().map(|one| (one.name(), one.deviations()));
+    let evaluations = evaluate::Config::all().into_iter().map(|one| (one.name(), one.deviations()));
     let mut text = String::new();
     for (name, lines) in models.chain(objectives).chain(data).chain(evaluations) {
         for line in lines {
@@ -75,14 +79,19 @@ fn aligned<'a>(rows: impl Iterator<Item = (&'a str, String)>) -> String {
 
 fn sources() -> Result<String> {
     let describe = |source: Source| {
-        let data::Summary { name, description, pairs, fields, classes, licence, .. } = source.summary()?;
+        let data::Summary { name, description, pairs, fields, classes, answers, licence, .. } =
+            source.summary()?;
         let pairs = pairs.map_or_else(
             || "any number of pairs".to_owned(),
             |[train, val, test]| format!("{train} train, {val} val, {test} test pairs"),
         );
         let fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
-        let (fields, classes) = (fields.join(", "), classes.len());
-        Ok(format!("{name}: {description}\n  {pairs}; {fields}; {classes} classes\n  licence: {licence}"))
+        let fields = fields.join(", ");
+        let lists = [(classes.len(), "classes"), (answers.len(), "answers")];
+        let counts =
+            lists.iter().filter(|(count, _)| *count > 0).map(|(count, of)| format!("; {count} {of}"));
+        let counts: String = counts.collect();
+        Ok(format!("{name}: {description}\n  {pairs}; {fields}{counts}\n  licence: {licence}"))
     };
     Ok(Source::all().into_iter().map(describe).collect::<Result<Vec<_>>>()?.join("\n"))
 }

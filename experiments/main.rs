@@ -359,6 +359,7 @@ fn spelt(program: &str, arguments: &[String]) -> String {
 enum Listed {
     Models,
     Objectives,
+    Evaluations,
     Data,
     Experiments,
     Published,
@@ -369,6 +370,7 @@ impl Listed {
         match self {
             Self::Models => Kind::Models,
             Self::Objectives => Kind::Objectives,
+            Self::Evaluations => Kind::Evaluations,
             Self::Data => Kind::Data,
             Self::Experiments => Kind::Experiments,
             Self::Published => Kind::Published,

@@ -31,8 +31,8 @@ pub mod train;
 pub mod verify;
 
 pub use experiment::{
-    Arm, By, Checkpointing, Claim, Effect, Evaluate, Expect, Experiment, PaperReference, Retrieval, Run,
-    Schedule, Select, Step, Teacher, Train, ZeroShot,
+    Arm, Checkpointing, Claim, Effect, Expect, Experiment, PaperReference, Run, Schedule, Select, Step,
+    Teacher, Train,
 };
 pub use file::load;
 pub use stage::{Origin, Values};

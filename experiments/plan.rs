@@ -205,9 +205,9 @@ fn probe(run: &Run, seed: u64, pairs: &Pairs, options: &Options) -> Result<Cost>
     let steps_per_epoch = loader.steps_per_epoch();
     // What a step takes does not depend on the values that it begins with.
     let mut trainer = Trainer::new(run, &pairs.inputs, steps_per_epoch, seed, device, &BTreeMap::new())?;
-    let flops_per_step = trainer.flops(&feed::batch(loader.next_batch()?, pairs.inputs.size, device)?)?;
+    let flops_per_step = trainer.flops(&feed::batch(loader.next_batch()?, pairs, device)?)?;
     let mut update = || -> Result<()> {
-        let batch = feed::batch(loader.next_batch()?, pairs.inputs.size, device)?;
+        let batch = feed::batch(loader.next_batch()?, pairs, device)?;
         // Reading a figure waits for the device.
         trainer.update(&batch)?.get("loss").map(candle_core::Tensor::to_scalar::<f32>).transpose()?;
         Ok(())

@@ -139,7 +139,7 @@ impl<'a> Attempt<'a> {
         let mut journal = Journal::open(directory, state.as_ref().map_or(0, |state| state.records))?;
         if state.is_none() {
             let first = pairs.loader(run.train.batch, seed, 0)?.next_batch()?;
-            let flops = trainer.flops(&feed::batch(first, pairs.inputs.size, device)?)?;
+            let flops = trainer.flops(&feed::batch(first, &pairs, device)?)?;
             let known = (&trainer.store, flops);
             let mut header = header(experiment, arm, seed, hash, &pairs, known, &options.command)?;
             header.start = beginning.from;
@@ -176,7 +176,7 @@ impl<'a> Attempt<'a> {
         let mut loader = self.pairs.loader(train.batch, self.seed, self.trainer.updates)?;
         while self.trainer.updates < train.steps {
             let begun = Instant::now();
-            let batch = feed::batch(loader.next_batch()?, self.pairs.inputs.size, &self.options.device)?;
+            let batch = feed::batch(loader.next_batch()?, &self.pairs, &self.options.device)?;
             self.meter.add(self.trainer.update(&batch)?)?;
             self.trained += begun.elapsed().as_secs_f64();
             let step = self.trainer.updates;

@@ -148,7 +148,7 @@ impl ModelConfig for Config {
     /// The decoder predicts [DEC] and [ENC] as it does any other entry.
     fn dims(&self, inputs: &Inputs) -> Dims {
         let vocabulary = inputs.vocabulary + ADDED;
-        Dims { width: self.text.width, embed: self.embed, queries: None, vocabulary }
+        Dims { width: self.text.width, embed: self.embed, queries: None, vocabulary, answers: inputs.answers }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

@@ -160,7 +160,9 @@ impl ModelConfig for Config {
             faults.push("embed is 0: the shared space needs a width".to_owned());
         }
         faults.extend(dropout_faults(self.dropout));
-        faults.extend(self.language.iter().flat_map(|language| language.faults(self.queries, inputs.words)));
+        faults.extend(
+            self.language.iter().flat_map(|language| language.faults_behind(self.queries, inputs.words)),
+        );
         faults
     }
 
@@ -169,9 +171,11 @@ impl ModelConfig for Config {
         match &self.language {
             None => {
                 let (width, queries) = (self.qformer.width, Some(self.queries));
-                Dims { width, embed: self.embed, queries, vocabulary }
+                Dims { width, embed: self.embed, queries, vocabulary, answers: inputs.answers }
             }
-            Some(language) => Dims { width: language.width(), embed: 0, queries: None, vocabulary },
+            Some(language) => {
+                Dims { width: language.width(), embed: 0, queries: None, vocabulary, answers: inputs.answers }
+            }
         }
     }
 

@@ -155,7 +155,13 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { width: self.text.width, embed: self.embed, queries: None, vocabulary: inputs.vocabulary }
+        Dims {
+            width: self.text.width,
+            embed: self.embed,
+            queries: None,
+            vocabulary: inputs.vocabulary,
+            answers: inputs.answers,
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

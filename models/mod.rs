@@ -121,6 +121,8 @@ pub struct Inputs {
     pub region_features: usize,
     /// Classes of the region detector; 0 without regions.
     pub region_classes: usize,
+    /// Answers A in the closed list of the data; 0 where nothing is asked.
+    pub answers: usize,
 }
 
 /// The widths an objective's own parts must agree with.
@@ -134,6 +136,8 @@ pub struct Dims {
     pub queries: Option<usize>,
     /// V: entries that [`Model::predict_words`] tells apart: the vocabulary, and what a model adds to it.
     pub vocabulary: usize,
+    /// A: answers in the closed list of the data; 0 where nothing is asked.
+    pub answers: usize,
 }
 
 /// A vision-language model: computes, never judges.
@@ -323,4 +327,5 @@ models! {
     Blip2(blip2),
     Uniter(uniter),
     Oscar(oscar),
+    Language(language),
 }

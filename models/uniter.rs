@@ -78,7 +78,13 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { width: self.trunk.width, embed: 0, queries: None, vocabulary: inputs.vocabulary }
+        Dims {
+            width: self.trunk.width,
+            embed: 0,
+            queries: None,
+            vocabulary: inputs.vocabulary,
+            answers: inputs.answers,
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

@@ -191,7 +191,7 @@ impl ModelConfig for Config {
 
     fn dims(&self, inputs: &Inputs) -> Dims {
         let width = self.trunk.width;
-        Dims { width, embed: width, queries: None, vocabulary: inputs.vocabulary }
+        Dims { width, embed: width, queries: None, vocabulary: inputs.vocabulary, answers: inputs.answers }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

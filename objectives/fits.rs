@@ -30,14 +30,20 @@ pub struct Offer<'a> {
 /// Why `objective` cannot train `model`; empty where it can.
 pub fn fits(objective: &Config, model: &dyn ModelConfig) -> Vec<Reason> {
     let abilities = model.abilities();
-    let missing = objective.needs().abilities.into_iter().filter(|ability| !abilities.contains(ability));
-    missing
-        .map(|ability| Reason {
-            wants: format!("{} needs {}", objective.name(), ability.wanted()),
-            offered: model.lacks(ability).to_owned(),
-            help: objective.without(ability).map(str::to_owned),
-        })
-        .collect()
+    let (name, needs) = (objective.name(), objective.needs());
+    let missing = needs.abilities.into_iter().filter(|ability| !abilities.contains(ability));
+    let unable = missing.map(|ability| Reason {
+        wants: format!("{name} needs {}", ability.wanted()),
+        offered: model.lacks(ability).to_owned(),
+        help: objective.without(ability).map(str::to_owned),
+    });
+    let reads = model.reads();
+    let unread = needs.reads.difference(&reads).map(|field| Reason {
+        wants: format!("{name} needs a model that reads {field}"),
+        offered: format!("this one reads {}", listed(&reads)),
+        help: None,
+    });
+    unable.chain(unread).collect()
 }
 
 /// Why `objective` cannot be part of a run that offers `offer`; empty where it can.
@@ -59,12 +65,15 @@ pub fn runs(objective: &Config, offer: &Offer) -> Vec<Reason> {
         });
     }
     for field in needs.labels.difference(offer.fields) {
-        let offered: Vec<String> = offer.fields.iter().map(ToString::to_string).collect();
         reasons.push(Reason {
             wants: format!("{name} needs {field}"),
-            offered: format!("the training data has {}", offered.join(", ")),
+            offered: format!("the training data has {}", listed(offer.fields)),
             help: None,
         });
     }
     reasons
+}
+
+fn listed(fields: &BTreeSet<Field>) -> String {
+    fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::models::{Abilities, Ability, Dims, Field, Vars};
 use crate::source;
 
+pub mod answer;
 pub mod distillation;
+pub mod entail;
 pub mod fits;
+pub mod ground;
 pub mod itc;
 pub mod itc_momentum;
 pub mod itc_sigmoid;
@@ -18,7 +21,10 @@ pub mod lm;
 pub mod masking;
 pub mod mlm;
 pub mod negatives;
+pub mod pair;
+pub mod perceptron;
 pub mod queue;
+pub mod representation;
 pub mod step;
 
 pub use fits::{Offer, Reason, fits, runs};
@@ -31,6 +37,8 @@ pub struct Needs {
     pub abilities: Abilities,
     /// Those of them whose outcome is looked at without a gradient.
     pub observed: Abilities,
+    /// Fields of a pair that the model must read.
+    pub reads: BTreeSet<Field>,
     /// Fields of a pair that it reads beyond those the model reads.
     pub labels: BTreeSet<Field>,
     /// Whether a slow copy of the model is read.
@@ -132,10 +140,14 @@ macro_rules! objectives {
 }
 
 objectives! {
+    Answer(answer),
+    Entail(entail),
+    Ground(ground),
     Itc(itc),
     ItcMomentum(itc_momentum),
     ItcSigmoid(itc_sigmoid),
     Itm(itm),
     Lm(lm),
     Mlm(mlm),
+    Pair(pair),
 }

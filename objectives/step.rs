@@ -24,6 +24,15 @@ pub struct Batch {
     pub caption_keys: Vec<u64>,
     /// The detector's class probabilities of each region (B,N,C), where the data has regions.
     pub region_classes: Option<Tensor>,
+    /// (B): the right answer of each pair, by its number in the data's list of answers; [`IGNORE`] where the list lacks
+    /// it; empty where nothing is asked.
+    ///
+    /// [`IGNORE`]: crate::kernels::IGNORE
+    pub answers: Vec<u32>,
+    /// (B): the region that each text means; empty where none is meant.
+    pub targets: Vec<u32>,
+    /// The same texts with the second images, where they speak of two.
+    pub second: Option<Box<Batch>>,
 }
 
 impl Batch {
@@ -152,6 +161,7 @@ pub struct Step<'a> {
     pub batch: &'a Batch,
     /// The model that learns.
     pub student: Reading<'a>,
+    second: Option<Reading<'a>>,
     teacher: Option<Reading<'a>>,
     /// Where this step lies in the run.
     pub progress: Progress,
@@ -171,10 +181,27 @@ impl<'a> Step<'a> {
         Self {
             batch,
             student: Reading::new(student, batch, noise("dropout")),
+            second: batch
+                .second
+                .as_ref()
+                .map(|second| Reading::new(student, second, noise("dropout.second"))),
             // The released code of ALBEF leaves its momentum encoder in training mode, so it drops out too.
             teacher: teacher.map(|model| Reading::new(model, batch, noise("teacher.dropout"))),
             progress,
             seed,
+        }
+    }
+
+    /// The student's look at the same texts with the second images.
+    ///
+    /// # Errors
+    /// When the texts speak of one image.
+    pub fn second(&self) -> Result<&Reading<'a>> {
+        match &self.second {
+            Some(second) => Ok(second),
+            None => {
+                bail!("this batch has no second images; an objective that wants them says so in its needs")
+            }
         }
     }
 

@@ -5,6 +5,8 @@
 //!
 //! Deviation: a flip never touches a pair whose caption names a side, and operations that change hue never touch a
 //! pair whose caption names a colour.
+//! Deviation: where something is asked of a picture it is not cropped, for the answer may lie in what a crop takes away;
+//! the papers crop in fine-tuning, too.
 //! Deviation: pictures with regions are not sheared, moved or turned by RandAugment, because boxes would no longer fit.
 
 mod rand;
@@ -14,7 +16,7 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 use image::{RgbImage, imageops};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Picture, Region, Result};
+use super::{Error, Example, Picture, Region, Result};
 use crate::kernels::random::{Key, Stream};
 
 /// The mean of red, green and blue in [0, 1] that CLIP, ALBEF and BLIP subtract.
@@ -86,6 +88,28 @@ impl Config {
                 "give at most 10 operations and a magnitude from 0 to 10, e.g. {ops: 2, magnitude: 7}",
             ));
         }
+        Ok(())
+    }
+
+    /// One augmented view of an example, of both pictures where it has two, at `size` x `size` pixels.
+    ///
+    /// # Errors
+    /// If the buffer of a picture does not have the size it states.
+    pub fn view(&self, example: &mut Example, caption: &str, size: u32, key: Key) -> Result<()> {
+        let see = |config: &Self, example: &mut Example, caption: &str, key: Key| {
+            let picture = std::mem::take(&mut example.picture);
+            example.picture = config.apply(picture, &mut example.regions, caption, size, key)?;
+            Ok(())
+        };
+        let Some(mut asked) = example.asked.take() else { return see(self, example, caption, key) };
+        let whole = Self { crop: None, ..self.clone() };
+        // An answer that names a side or a colour must stay true as well.
+        let said = format!("{caption} {}", asked.answer.as_deref().unwrap_or_default());
+        see(&whole, example, &said, key)?;
+        if let Some(second) = &mut asked.second {
+            see(&whole, second, &said, key.fold(1))?;
+        }
+        example.asked = Some(asked);
         Ok(())
     }
 

@@ -215,7 +215,8 @@ fn phrase(object: &Object, stream: &mut Stream) -> String {
     format!("{article} {}", words.join(" "))
 }
 
-fn plural(shape: &str) -> String {
+/// "circles", "crosses".
+pub(in crate::data) fn plural(shape: &str) -> String {
     if shape.ends_with('s') { format!("{shape}es") } else { format!("{shape}s") }
 }
 

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Dataset, Error, Example, Field, Result, Split};
 use crate::kernels::random::Key;
+pub(super) use caption::plural;
 pub use caption::{Fault, Noise};
 pub use detector::{CLASSES, FEATURES, class};
 pub use scene::{Colour, Material, Object, Relation, Scene, Shape, Size};
@@ -23,7 +24,7 @@ pub use scene::{Colour, Material, Object, Relation, Scene, Shape, Size};
 pub(super) const DESCRIPTION: &str =
     "Procedural scenes of coloured shapes: any number, with exact captions, tags, regions and chosen noise";
 /// Raised whenever equal configurations would give other pairs than before.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 /// Draws after which a split is taken to be empty; one in ten belongs to the rarest split.
 const ATTEMPTS: u64 = 2_000;
 
@@ -73,7 +74,7 @@ impl Config {
     /// # Errors
     /// If a setting is outside its range.
     pub fn open(&self, split: Split) -> Result<Scenes> {
-        self.check()?;
+        self.check("scenes")?;
         let scenes = Scenes { config: self.clone(), split };
         if self.pairs > 0 {
             scenes.scene(0)?;
@@ -81,52 +82,54 @@ impl Config {
         Ok(scenes)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Refuses settings outside their ranges; `name` is the key that they are written under.
+    pub(super) fn check(&self, name: &str) -> Result<()> {
         let [least, most] = self.objects;
         if !(1 <= least && least <= most && most <= 6) {
             return Err(Error::setting(
-                "scenes.objects",
+                format!("{name}.objects"),
                 format!("is [{least}, {most}]"),
                 "give the least and the greatest number of objects, between 1 and 6, e.g. [2, 3]",
             ));
         }
         if self.pairs == 0 || self.pairs > u32::MAX as usize {
             return Err(Error::setting(
-                "scenes.pairs",
+                format!("{name}.pairs"),
                 format!("is {}", self.pairs),
                 "ask for at least one pair and at most 2^32 - 1",
             ));
         }
         if !(8..=1024).contains(&self.size) {
             return Err(Error::setting(
-                "scenes.size",
+                format!("{name}.size"),
                 format!("is {}", self.size),
                 "give a side between 8 and 1024 pixels",
             ));
         }
         if !(1..=32).contains(&self.captions) {
             return Err(Error::setting(
-                "scenes.captions",
+                format!("{name}.captions"),
                 format!("is {}", self.captions),
                 "give each picture between 1 and 32 captions",
             ));
         }
         let Noise { replaced, truncated, generic } = self.noise;
         for (key, share) in [
-            ("scenes.noise.replaced", replaced),
-            ("scenes.noise.truncated", truncated),
-            ("scenes.noise.generic", generic),
-            ("scenes.noise", self.noise.total()),
-            ("scenes.tag_noise", self.tag_noise),
+            ("noise.replaced", replaced),
+            ("noise.truncated", truncated),
+            ("noise.generic", generic),
+            ("noise", self.noise.total()),
+            ("tag_noise", self.tag_noise),
         ] {
             // Three thirds of 1 may add up to a little more than 1.
             if !(0.0..=1.000_001).contains(&share) {
+                let key = format!("{name}.{key}");
                 return Err(Error::setting(key, format!("is {share}"), "give a share between 0 and 1"));
             }
         }
         if !(0.0..=10.0).contains(&self.detector_noise) {
             return Err(Error::setting(
-                "scenes.detector_noise",
+                format!("{name}.detector_noise"),
                 format!("is {}", self.detector_noise),
                 "give a standard deviation between 0 and 10",
             ));
@@ -134,12 +137,51 @@ impl Config {
         let distinct: BTreeSet<_> = self.hold_out.iter().collect();
         if distinct.len() != self.hold_out.len() || distinct.len() * 2 > CLASSES {
             return Err(Error::setting(
-                "scenes.hold_out",
+                format!("{name}.hold_out"),
                 "repeats a pair or takes more than half of all pairs",
                 format!("name each pair of colour and shape once, at most {}", CLASSES / 2),
             ));
         }
         Ok(())
+    }
+}
+
+/// How a scene becomes what models see of it.
+pub(super) struct Look {
+    /// Width and height in pixels.
+    pub size: u32,
+    /// As [`Config::tag_noise`].
+    pub tag_noise: f32,
+    /// As [`Config::detector_noise`].
+    pub detector_noise: f32,
+}
+
+impl From<&Config> for Look {
+    fn from(config: &Config) -> Self {
+        let Config { size, tag_noise, detector_noise, .. } = *config;
+        Self { size, tag_noise, detector_noise }
+    }
+}
+
+impl Look {
+    /// Picture, tags and regions of a scene, of which nothing is said yet; `key` decides the draws for a purpose.
+    pub(super) fn example(&self, scene: &Scene, key: impl Fn(&str) -> Key) -> Example {
+        let detector = key("scenes.region");
+        let regions = scene
+            .objects
+            .iter()
+            .zip(0..)
+            .map(|(object, number)| detector::detect(object, self.detector_noise, detector.fold(number)));
+        Example {
+            id: String::new(),
+            picture: draw::draw(scene, self.size, &mut key("scenes.picture").stream()),
+            captions: Vec::new(),
+            tags: detector::tags(&scene.objects, self.tag_noise, &mut key("scenes.tags").stream()),
+            category: None,
+            regions: regions.collect(),
+            style: None,
+            asked: None,
+        }
     }
 }
 
@@ -239,31 +281,14 @@ impl Dataset for Scenes {
 
     fn get(&self, index: usize) -> Result<Example> {
         let scene = self.scene(index)?;
-        let picture =
-            draw::draw(&scene, self.config.size, &mut self.key(index, 0, "scenes.picture").stream());
-        let tags = detector::tags(
-            &scene.objects,
-            self.config.tag_noise,
-            &mut self.key(index, 0, "scenes.tags").stream(),
-        );
-        let detector = self.key(index, 0, "scenes.region");
-        let regions = scene
-            .objects
-            .iter()
-            .zip(0..)
-            .map(|(object, number)| {
-                detector::detect(object, self.config.detector_noise, detector.fold(number))
-            })
-            .collect();
         let largest = scene.objects.iter().max_by(|a, b| a.radius.total_cmp(&b.radius));
+        let look = Look::from(&self.config);
+        let example = look.example(&scene, |purpose| self.key(index, 0, purpose));
         Ok(Example {
             id: format!("scenes/{}/{}/{index}", self.config.seed, self.split),
-            picture,
             captions: self.captions(&scene, index)?,
-            tags,
             category: largest.map(|object| object.shape.word().to_owned()),
-            regions,
-            style: None,
+            ..example
         })
     }
 

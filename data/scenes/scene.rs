@@ -26,8 +26,19 @@ macro_rules! attribute {
                 match self { $(Self::$variant => $word),+ }
             }
 
-            fn draw(stream: &mut Stream) -> Self {
+            pub(in crate::data) fn draw(stream: &mut Stream) -> Self {
                 Self::ALL[stream.below(Self::ALL.len() as u32) as usize]
+            }
+
+            /// Another value than this one.
+            pub(in crate::data) fn other(self, stream: &mut Stream) -> Self {
+                let step = 1 + stream.below(Self::ALL.len() as u32 - 1) as usize;
+                Self::ALL[(self as usize + step) % Self::ALL.len()]
+            }
+
+            /// The value of this word.
+            pub(in crate::data) fn of_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.word() == word)
             }
         }
     };
@@ -124,8 +135,19 @@ impl Scene {
     pub(super) fn draw(
         stream: &mut Stream,
         split: Split,
+        objects: [usize; 2],
+        held_out: &[(Colour, Shape)],
+    ) -> Option<Self> {
+        Self::planted(stream, split, objects, held_out, |_, _| {})
+    }
+
+    /// As [`Scene::draw`], with the attributes changed by `plant` before it is asked which split they belong to.
+    pub(in crate::data) fn planted(
+        stream: &mut Stream,
+        split: Split,
         [least, most]: [usize; 2],
         held_out: &[(Colour, Shape)],
+        plant: impl FnOnce(&mut [Object], &mut Stream),
     ) -> Option<Self> {
         let count = least + stream.below((most - least + 1) as u32) as usize;
         let mut objects: Vec<Object> = Vec::with_capacity(count);
@@ -152,6 +174,7 @@ impl Scene {
             }
             objects.push(object);
         }
+        plant(&mut objects, stream);
         let scene = Self { objects };
         if !scene.belongs_to(split, held_out) {
             return None;

@@ -5,25 +5,68 @@ use base64::engine::general_purpose::STANDARD;
 use image::{ImageEncoder, codecs::png::PngEncoder};
 
 use super::Subject;
+use super::asked::{self, Judged};
 use super::gallery::Shown;
 use super::ranking::top;
 use crate::data::{Dataset, Picture};
 use crate::experiments::failure::{Failure, Result};
 use crate::experiments::record::{Example, Found};
+use crate::models::Ability;
 
 /// How many pairs are shown.
 const PAIRS: usize = 8;
 /// How many captions are shown for each.
 const CAPTIONS: usize = 5;
 
-/// Pairs at equal distances through the split, the same for every model.
+/// Pairs at equal distances through the split, the same for every model: with the answers where something is asked, else
+/// with the captions found for them; none from a model that does neither.
 ///
 /// # Errors
-/// When a pair cannot be read, or the model neither embeds nor matches.
+/// When a pair cannot be read or a score is not finite.
 pub fn examples(subject: &Subject, shown: &Shown, dataset: &dyn Dataset, step: u64) -> Result<Vec<Example>> {
     let images = dataset.len();
     let pairs = PAIRS.min(images);
-    (0..pairs).map(|pair| example(subject, shown, dataset, pair * images / pairs, step)).collect()
+    let chosen = (0..pairs).map(|pair| pair * images / pairs);
+    if !subject.gallery.asked.is_empty() {
+        for objective in &subject.run.objectives {
+            let Some(judged) = asked::judged(subject, objective)? else { continue };
+            return chosen.map(|image| answered(subject, dataset, (image, &judged[image]), step)).collect();
+        }
+    }
+    let embeds = subject.run.model.abilities().contains(&Ability::Embed);
+    if embeds || subject.run.objectives.iter().any(|objective| objective.name() == "itm") {
+        return chosen.map(|image| example(subject, shown, dataset, image, step)).collect();
+    }
+    Ok(Vec::new())
+}
+
+/// A question with the answers that score most.
+fn answered(
+    subject: &Subject,
+    dataset: &dyn Dataset,
+    (image, judged): (usize, &Judged),
+    step: u64,
+) -> Result<Example> {
+    let pair = dataset.get(image)?;
+    let second = pair.asked.as_ref().and_then(|asked| asked.second.as_ref());
+    let answers = &subject.pairs.answers;
+    let right: Vec<u32> = judged.right.into_iter().collect();
+    let found = top(&judged.scores, &right, CAPTIONS).into_iter().map(|choice| Found {
+        caption: answers.get(choice as usize).cloned().unwrap_or_else(|| format!("region {choice}")),
+        score: f64::from(judged.scores[choice as usize]),
+        correct: right.contains(&choice),
+    });
+    let picture = second.map(|second| beside(&pair.picture, &second.picture));
+    let png = png(picture.as_ref().unwrap_or(&pair.picture))?;
+    Ok(Example { step, png, found: found.collect(), id: pair.id, captions: pair.captions })
+}
+
+/// Two pictures of equal height as one.
+fn beside(left: &Picture, right: &Picture) -> Picture {
+    let rows = |picture: &Picture| 3 * picture.width as usize;
+    let lines = left.rgb.chunks(rows(left)).zip(right.rgb.chunks(rows(right)));
+    let rgb = lines.flat_map(|(left, right)| [left, right].concat()).collect();
+    Picture { width: left.width + right.width, height: left.height, rgb }
 }
 
 fn example(

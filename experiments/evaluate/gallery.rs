@@ -9,11 +9,11 @@ use std::ops::Range;
 
 use candle_core::{Device, Result as Computed, Tensor, bail};
 
-use super::Subject;
 use super::matching::Matching;
-use crate::data::Dataset;
+use super::{Subject, asked};
 use crate::data::collate::{key, plain};
 use crate::data::loader::Evaluation;
+use crate::data::{Dataset, Field};
 use crate::experiments::failure::Result;
 use crate::experiments::feed::{self, Pairs};
 use crate::models::{Abilities, Ability, Image, Model, Text, View};
@@ -31,6 +31,8 @@ pub struct Gallery {
     pub matches: Matches,
     /// The class of each image, where it has one.
     pub categories: Vec<Option<String>>,
+    /// What is asked of the images, in blocks of [`BLOCK`]; empty where nothing is.
+    pub asked: Vec<asked::Block>,
 }
 
 /// The distinct captions of a dataset, and which images each belongs to.
@@ -114,7 +116,15 @@ impl Gallery {
         let matches = Matches::of(dataset)?;
         let blocks = matches.captions.chunks(BLOCK);
         let texts = blocks.map(|captions| feed::text(captions, pairs, device)).collect::<Result<_>>()?;
-        Ok(Self { images, texts, tags, matches, categories })
+        let labels = [Field::Answer, Field::Entailment, Field::Target];
+        let asked = match dataset.fields().iter().any(|field| labels.contains(field)) {
+            true => {
+                let examples = Evaluation::new(dataset, pairs.encoder(), pairs.layout(), BLOCK);
+                asked::Block::all(examples, pairs, device)?
+            }
+            false => Vec::new(),
+        };
+        Ok(Self { images, texts, tags, matches, categories, asked })
     }
 
     /// Captions (B,T), each followed by the object tags of one image.

@@ -1,22 +1,34 @@
-//! What is measured on a trained model: one evaluation, one file, each with a version.
+//! What is measured on a trained model. One evaluation, one file, each with a version; what they share has files of its
+//! own.
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
+pub mod asked;
+pub mod caption;
+pub mod entailment;
 pub mod examples;
 pub mod gallery;
+pub mod grounding;
 pub mod matching;
+pub mod needs;
+pub mod question_answering;
 pub mod ranking;
 pub mod rerank;
 pub mod retrieval;
+pub mod two_images;
 pub mod zero_shot;
 
+use super::Run;
 use super::failure::Result;
+use super::fault::Fault;
 use super::feed::Pairs;
 use super::record::Measured;
-use super::{Evaluate, Run};
-use crate::models::{Dims, Model, Store};
+use crate::models::{Abilities, Ability, Dims, Model, Store};
 use crate::source;
-use gallery::Gallery;
+use gallery::{Gallery, Shown};
+pub use needs::{Need, Of};
 
 /// What is evaluated: a model's present weights, on a gallery.
 pub struct Subject<'a> {
@@ -48,7 +60,7 @@ impl Subject<'_> {
     ///
     /// # Errors
     /// When the device is full.
-    pub fn show(&self) -> candle_core::Result<gallery::Shown> {
+    pub fn show(&self) -> candle_core::Result<Shown> {
         self.gallery.show(self.model.as_ref(), &self.run.model.abilities())
     }
 }
@@ -61,50 +73,87 @@ pub struct Measurement {
     pub values: BTreeMap<String, Measured>,
 }
 
-impl Evaluate {
-    /// The word that names it in the file and in records.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Retrieval(_) => "retrieval",
-            Self::ZeroShot(_) => "zero_shot",
-        }
-    }
-
+/// An evaluation as the experiment file describes it: known before a weight exists.
+pub trait Evaluation {
     /// Raised whenever equal weights would give other values.
-    pub fn version(&self) -> u32 {
-        match self {
-            Self::Retrieval(_) => retrieval::VERSION,
-            Self::ZeroShot(_) => zero_shot::VERSION,
-        }
-    }
-
+    fn version(&self) -> u32;
     /// The full names of what it measures, e.g. `retrieval.mean_recall`.
-    pub fn metrics(&self) -> Vec<String> {
-        match self {
-            Self::Retrieval(config) => retrieval::metrics(config.rerank.is_some()),
-            Self::ZeroShot(_) => zero_shot::metrics(),
-        }
+    fn metrics(&self) -> Vec<String>;
+    /// What it cannot do without.
+    fn needs(&self) -> Vec<Need>;
+    /// What is wrong with the configuration in itself, each with the setting it lies in.
+    fn faults(&self) -> Vec<(&'static str, Fault)> {
+        Vec::new()
     }
-
-    /// What differs from the papers' protocols on purpose.
-    pub fn deviations(&self) -> Vec<String> {
-        let own = match self {
-            Self::Retrieval(_) => include_str!("retrieval.rs"),
-            Self::ZeroShot(_) => include_str!("zero_shot.rs"),
-        };
-        [own, include_str!("gallery.rs")].into_iter().flat_map(source::deviations).collect()
+    /// The setting with which it does without an ability that it needs as it stands, for a model that offers `offered`.
+    fn without(&self, _lacking: Ability, _offered: &Abilities) -> Option<&'static str> {
+        None
     }
-
-    /// Measures a subject.
+    /// The texts of the files whose protocol it shares: their deviations are its own as well.
+    fn shares(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// Measures a subject; `shown` is its gallery as the model sees it.
     ///
     /// # Errors
     /// When the model gives no finite numbers.
-    pub fn measure(&self, subject: &Subject, shown: &gallery::Shown) -> Result<Measurement> {
-        match self {
-            Self::Retrieval(config) => Ok(retrieval::measure(subject, shown, config)?),
-            Self::ZeroShot(config) => zero_shot::measure(subject, shown, &config.templates),
+    fn measure(&self, subject: &Subject, shown: &Shown) -> Result<Measurement>;
+}
+
+/// Writes the closed list of evaluations: the enum that an entry of `evaluate:` is read into, and the registry over it.
+macro_rules! evaluations {
+    ($($Variant:ident($module:ident)),* $(,)?) => {
+        /// One entry of `evaluate:`, `<name>` or `<name>: {..}`.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Config {
+            $(#[doc = concat!("[`", stringify!($module), "`]")] $Variant($module::Config),)*
         }
-    }
+
+        impl Config {
+            /// Every evaluation with its defaults.
+            pub fn all() -> Vec<Self> {
+                vec![$(Self::$Variant($module::Config::default()),)*]
+            }
+
+            /// The word that names the evaluation everywhere.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$Variant(_) => stringify!($module),)* }
+            }
+
+            /// The text of its file, from which its description and deviations are read.
+            pub fn source(&self) -> &'static str {
+                match self { $(Self::$Variant(_) => include_str!(concat!(stringify!($module), ".rs")),)* }
+            }
+
+            /// The first sentence of its file.
+            pub fn description(&self) -> String {
+                source::description(self.source())
+            }
+
+            /// What differs from the papers' protocols on purpose, one sentence each.
+            pub fn deviations(&self) -> Vec<String> {
+                let own = std::iter::once(self.source());
+                own.chain(self.shares().iter().copied()).flat_map(source::deviations).collect()
+            }
+        }
+
+        impl std::ops::Deref for Config {
+            type Target = dyn Evaluation;
+            fn deref(&self) -> &Self::Target {
+                match self { $(Self::$Variant(config) => config,)* }
+            }
+        }
+    };
+}
+
+evaluations! {
+    Entailment(entailment),
+    Grounding(grounding),
+    QuestionAnswering(question_answering),
+    Retrieval(retrieval),
+    TwoImages(two_images),
+    ZeroShot(zero_shot),
 }
 
 /// A share as records hold it: in percent.

@@ -1,18 +1,22 @@
 //! Finding the caption of an image among all captions of a split, and the image of a caption among all images.
 //!
+//! The measures of Karpathy and Fei-Fei, arXiv:1412.2306, section 4.2, in which all the papers report retrieval:
 //! R@K is the share of queries with a right answer among the first K; mean recall is the mean of both directions' R@1,
 //! R@5 and R@10. A wrong answer that scores as much as the right one ranks ahead of it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result as Computed, Tensor, bail};
+use serde::{Deserialize, Serialize};
 
 use super::gallery::{BLOCK, Matches, Shown};
 use super::ranking::{Place, Places, place, sampling_error, top};
-use super::{Measurement, Subject, rerank, share};
+use super::{Evaluation, Measurement, Need, Of, Subject, rerank, share};
+use crate::experiments::failure::Result;
+use crate::experiments::fault::Fault;
 use crate::experiments::record::Measured;
-use crate::experiments::{By, Retrieval};
+use crate::models::{Abilities, Ability};
 
 /// Raised whenever equal weights would give other values.
 pub const VERSION: u32 = 1;
@@ -20,29 +24,109 @@ pub const VERSION: u32 = 1;
 const AT: [usize; 3] = [1, 5, 10];
 const DIRECTIONS: [&str; 2] = ["image_to_text", "text_to_image"];
 
-/// The names of what is measured.
-pub fn metrics(rerank: bool) -> Vec<String> {
-    let recalls = |prefix: &str| {
-        let each = DIRECTIONS.iter().flat_map(|to| AT.map(|k| format!("{prefix}.{to}_r{k}")));
-        each.chain([format!("{prefix}.mean_recall")]).collect::<Vec<_>>()
-    };
-    let mut names = recalls("retrieval");
-    names.push("retrieval.tie_rate".to_owned());
-    if rerank {
-        names.extend(recalls("rerank"));
-    }
-    names
+/// `retrieval: {rerank: 16}`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What ranks the candidates.
+    pub by: By,
+    /// The k best by similarity are ranked anew by the matching head of `itm`; null: similarity alone.
+    pub rerank: Option<usize>,
 }
 
-/// Searches in both directions; with `rerank` the best of each search are ranked anew.
-///
-/// # Errors
-/// When the model does not embed, or by matching not fuse, or the run has no `itm` that matching needs.
-pub fn measure(subject: &Subject, shown: &Shown, config: &Retrieval) -> Result<Measurement> {
-    let (matches, depth) = (&subject.gallery.matches, config.rerank);
-    let (keep, model) = (depth.unwrap_or(0), &subject.model);
+/// What ranks the candidates of a search.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// The similarity of embeddings.
+    #[default]
+    Similarity,
+    /// The matching head of `itm`, over every pair: as many joint passes as there are pairs.
+    Matching,
+}
+
+impl Evaluation for Config {
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn metrics(&self) -> Vec<String> {
+        let recalls = |prefix: &str| {
+            let each = DIRECTIONS.iter().flat_map(|to| AT.map(|k| format!("{prefix}.{to}_r{k}")));
+            each.chain([format!("{prefix}.mean_recall")]).collect::<Vec<_>>()
+        };
+        let mut names = recalls("retrieval");
+        names.push("retrieval.tie_rate".to_owned());
+        if self.rerank.is_some() {
+            names.extend(recalls("rerank"));
+        }
+        names
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        let head = Of::Objective { name: "itm", does: "ranks by the matching head" };
+        let matching = |setting| [Need::by(setting, Of::Model(Ability::Fuse)), Need::by(setting, head)];
+        match (self.by, self.rerank) {
+            (By::Matching, _) => matching("by").into(),
+            (By::Similarity, None) => vec![Need::always(Of::Model(Ability::Embed))],
+            (By::Similarity, Some(_)) => {
+                let apart = [Need::always(Of::Model(Ability::Embed))];
+                apart.into_iter().chain(matching("rerank")).collect()
+            }
+        }
+    }
+
+    fn faults(&self) -> Vec<(&'static str, Fault)> {
+        let fault = match (self.by, self.rerank) {
+            (By::Matching, Some(_)) => {
+                Fault::new("`by: matching` ranks every pair by the matching head already")
+                    .help("leave `rerank` out")
+            }
+            (By::Similarity, Some(0)) => Fault::new("`evaluate.retrieval.rerank` is 0")
+                .help("rank at least the best 1 anew, or leave `rerank` out"),
+            _ => return Vec::new(),
+        };
+        vec![("rerank", fault)]
+    }
+
+    fn without(&self, lacking: Ability, offered: &Abilities) -> Option<&'static str> {
+        let by_matching = lacking == Ability::Embed && offered.contains(&Ability::Fuse);
+        by_matching.then_some("`retrieval: {by: matching}` ranks by the matching head of `itm`")
+    }
+
+    fn shares(&self) -> &'static [&'static str] {
+        &[include_str!("gallery.rs")]
+    }
+
+    /// Searches in both directions; with `rerank` the best of each search are ranked anew.
+    fn measure(&self, subject: &Subject, shown: &Shown) -> Result<Measurement> {
+        let (matches, depth) = (&subject.gallery.matches, self.rerank);
+        let searches = search(subject, shown, self)?;
+        let items = matches.texts_of.len();
+        let at_first = searches.each_ref().map(|search| search.places(|_, found| found.place));
+        let mut values = recalls("retrieval", &at_first, items);
+        values.insert("retrieval.tie_rate".to_owned(), tie_rate(&at_first));
+        if depth.is_some() {
+            let scores = rerank::scores(subject, shown, &searches)?;
+            let reranked = [
+                searches[0].places(|query, found| {
+                    rerank::place(found, &searches[0], query, |text| scores.of(query, text))
+                }),
+                searches[1].places(|query, found| {
+                    rerank::place(found, &searches[1], query, |image| scores.of(image, query))
+                }),
+            ];
+            values.extend(recalls("rerank", &reranked, items));
+        }
+        Ok(Measurement { items, values })
+    }
+}
+
+/// The searches for texts and for images.
+fn search<'a>(subject: &'a Subject, shown: &Shown, config: &Config) -> Computed<[Search<'a>; 2]> {
+    let (matches, model, keep) = (&subject.gallery.matches, &subject.model, config.rerank.unwrap_or(0));
     let (texts, images) = (Search::texts(matches), Search::images(matches));
-    let searches = match config.by {
+    Ok(match config.by {
         By::Similarity => {
             let [of_images, of_texts] = shown.embeds()?;
             [
@@ -57,25 +141,7 @@ pub fn measure(subject: &Subject, shown: &Shown, config: &Retrieval) -> Result<M
             let reverse = scores.t()?.contiguous()?;
             [texts.run(keep, |rows| some(scores, rows))?, images.run(keep, |rows| some(&reverse, rows))?]
         }
-    };
-
-    let items = matches.texts_of.len();
-    let by_similarity = searches.each_ref().map(|search| search.places(|_, found| found.place));
-    let mut values = recalls("retrieval", &by_similarity, items);
-    values.insert("retrieval.tie_rate".to_owned(), tie_rate(&by_similarity));
-    if depth.is_some() {
-        let scores = rerank::scores(subject, shown, &searches)?;
-        let reranked = [
-            searches[0].places(|query, found| {
-                rerank::place(found, &searches[0], query, |text| scores.of(query, text))
-            }),
-            searches[1].places(|query, found| {
-                rerank::place(found, &searches[1], query, |image| scores.of(image, query))
-            }),
-        ];
-        values.extend(recalls("rerank", &reranked, items));
-    }
-    Ok(Measurement { items, values })
+    })
 }
 
 /// All queries of one direction.
@@ -110,7 +176,7 @@ impl<'a> Search<'a> {
     }
 
     /// Answers every query; `scores` gives (queries, candidates) for a range of queries.
-    fn run(mut self, keep: usize, scores: impl Fn(Range<usize>) -> Result<Tensor>) -> Result<Self> {
+    fn run(mut self, keep: usize, scores: impl Fn(Range<usize>) -> Computed<Tensor>) -> Computed<Self> {
         while self.found.len() < self.right.len() {
             let first = self.found.len();
             let rows = first..(first + 2 * BLOCK).min(self.right.len());
@@ -135,7 +201,7 @@ impl<'a> Search<'a> {
     }
 }
 
-fn some(embeds: &Tensor, rows: Range<usize>) -> Result<Tensor> {
+fn some(embeds: &Tensor, rows: Range<usize>) -> Computed<Tensor> {
     embeds.narrow(0, rows.start, rows.len())?.contiguous()
 }
 

@@ -7,43 +7,74 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{Result as Computed, Tensor, bail};
+use serde::{Deserialize, Serialize};
 
 use super::gallery::{BLOCK, Shown};
 use super::ranking::{Places, place, sampling_error};
-use super::{Measurement, Subject, share};
+use super::{Evaluation, Measurement, Need, Of, Subject, share};
+use crate::data::{Field, Split};
 use crate::experiments::failure::Result;
+use crate::experiments::fault::Fault;
 use crate::experiments::feed;
 use crate::kernels::l2_normalize;
-use crate::models::View;
+use crate::models::{Ability, View};
 
 /// Raised whenever equal weights would give other values.
 pub const VERSION: u32 = 1;
 
 const AT: [usize; 2] = [1, 5];
 
-/// The names of what is measured.
-pub fn metrics() -> Vec<String> {
-    AT.iter().map(|k| format!("zero_shot.top{k}")).collect()
+/// `zero_shot: {templates: ["a picture of a {}"]}`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Prompts in which `{}` stands for the class; their embeddings are averaged.
+    pub templates: Vec<String>,
 }
 
-/// Classifies every image that has a class.
-///
-/// # Errors
-/// When the model does not embed or no image has a class.
-pub fn measure(subject: &Subject, shown: &Shown, templates: &[String]) -> Result<Measurement> {
-    let categories = &subject.gallery.categories;
-    let classes: Vec<&str> =
-        categories.iter().flatten().map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
-    let embeds = class_embeds(subject, &classes, templates)?;
-    let scores = subject.model.similarity(&shown.embeds()?[0], &embeds)?.to_vec2::<f32>()?;
-    let places = judged(&scores, categories, &classes)?;
-    let images = categories.len();
-    let mut values = BTreeMap::new();
-    for (k, name) in AT.into_iter().zip(metrics()) {
-        let error = sampling_error(&places.pulls(k, images));
-        values.insert(name, share(places.recall(k), Some(places.chance(k)), Some(error)));
+impl Default for Config {
+    fn default() -> Self {
+        Self { templates: vec!["{}".to_owned(), "a picture of {}".to_owned()] }
     }
-    Ok(Measurement { items: places.places.len(), values })
+}
+
+impl Evaluation for Config {
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn metrics(&self) -> Vec<String> {
+        AT.iter().map(|k| format!("zero_shot.top{k}")).collect()
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        [Of::Model(Ability::Embed), Of::Data(Split::Test, Field::Category)].map(Need::always).into()
+    }
+
+    fn faults(&self) -> Vec<(&'static str, Fault)> {
+        if !self.templates.is_empty() && self.templates.iter().all(|template| template.contains("{}")) {
+            return Vec::new();
+        }
+        let fault = Fault::new("a template needs `{}` where the class stands");
+        vec![("templates", fault.help("e.g. `templates: [\"a picture of {}\"]`"))]
+    }
+
+    /// Classifies every image that has a class.
+    fn measure(&self, subject: &Subject, shown: &Shown) -> Result<Measurement> {
+        let categories = &subject.gallery.categories;
+        let classes: Vec<&str> =
+            categories.iter().flatten().map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
+        let embeds = class_embeds(subject, &classes, &self.templates)?;
+        let scores = subject.model.similarity(&shown.embeds()?[0], &embeds)?.to_vec2::<f32>()?;
+        let places = judged(&scores, categories, &classes)?;
+        let images = categories.len();
+        let mut values = BTreeMap::new();
+        for (k, name) in AT.into_iter().zip(self.metrics()) {
+            let error = sampling_error(&places.pulls(k, images));
+            values.insert(name, share(places.recall(k), Some(places.chance(k)), Some(error)));
+        }
+        Ok(Measurement { items: places.places.len(), values })
+    }
 }
 
 /// One unit vector a class (C,E).

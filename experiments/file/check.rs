@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use super::node::Node;
 use crate::data::{self, Dataset, Field, Split};
 use crate::experiments::beginning;
+use crate::experiments::evaluate::{self, Of};
 use crate::experiments::fault::{Fault, suggest};
 use crate::experiments::feed::{Pairs, Words};
-use crate::experiments::{By, Evaluate, Origin, Retrieval, Run, Select, Step, Train};
+use crate::experiments::{Origin, Run, Select, Step, Train};
 use crate::models::store::Role;
-use crate::models::{Ability, Inputs, Store};
+use crate::models::{Inputs, Store};
 use crate::objectives::{self, Offer, Reason};
 
 /// Everything that is wrong with a run whose settings could be read; `tree` says where they are written.
@@ -36,7 +37,18 @@ struct Facts {
 /// What is known of each split that the file names and that can be opened.
 struct Splits {
     train: Option<Facts>,
+    val: Option<Facts>,
     test: Option<Facts>,
+}
+
+impl Splits {
+    fn of(&self, split: Split) -> Option<&Facts> {
+        match split {
+            Split::Train => self.train.as_ref(),
+            Split::Val => self.val.as_ref(),
+            Split::Test => self.test.as_ref(),
+        }
+    }
 }
 
 struct Checker<'a> {
@@ -167,10 +179,10 @@ impl Checker<'_> {
     fn data(&mut self) -> Splits {
         if let Err(error) = self.run.data.check() {
             self.data_fault("data", &error);
-            return Splits { train: None, test: None };
+            return Splits { train: None, val: None, test: None };
         }
         let train = self.open(Split::Train);
-        self.open(Split::Val);
+        let val = self.open(Split::Val);
         let test = self.open(Split::Test);
         let batch = self.run.train.batch;
         if let Some(facts) = &train {
@@ -188,7 +200,7 @@ impl Checker<'_> {
                 }
             }
         }
-        Splits { train, test }
+        Splits { train, val, test }
     }
 
     fn open(&mut self, split: Split) -> Option<Facts> {
@@ -316,73 +328,24 @@ impl Checker<'_> {
                 self.refuse(&key, Fault::new(format!("`{name}` is listed twice")));
                 continue;
             }
-            match evaluate {
-                Evaluate::Retrieval(Retrieval { by: By::Similarity, rerank }) => {
-                    self.needs(&key, name, Ability::Embed);
-                    if let Some(best) = *rerank {
-                        self.rerank(best);
-                    }
-                }
-                Evaluate::Retrieval(Retrieval { by: By::Matching, rerank }) => {
-                    self.matching(rerank.is_some())
-                }
-                Evaluate::ZeroShot(config) => {
-                    self.needs(&key, name, Ability::Embed);
-                    let templates = &config.templates;
-                    if templates.is_empty() || templates.iter().any(|template| !template.contains("{}")) {
-                        let fault = Fault::new("a template needs `{}` where the class stands");
-                        self.refuse(
-                            "evaluate.zero_shot.templates",
-                            fault.help("e.g. `templates: [\"a picture of {}\"]`"),
-                        );
-                    }
-                    if splits.test.as_ref().is_some_and(|facts| !facts.fields.contains(&Field::Category)) {
-                        let fault =
-                            Fault::new("`zero_shot` needs categories, which `data.test` does not have");
-                        self.refuse(&key, fault);
-                    }
-                }
+            for (setting, fault) in evaluate.faults() {
+                self.refuse(&format!("{key}.{setting}"), fault);
             }
+            self.needs(evaluate, &key, splits);
         }
     }
 
-    fn rerank(&mut self, best: usize) {
-        let key = "evaluate.retrieval.rerank";
-        self.within(best > 0, key, best, "rank at least the best 1 anew, or leave `rerank` out");
-        self.matches(key, "rerank");
-    }
-
-    fn matching(&mut self, rerank: bool) {
-        self.matches("evaluate.retrieval.by", "by");
-        if rerank {
-            let fault = Fault::new("`by: matching` ranks every pair by the matching head already");
-            self.refuse("evaluate.retrieval.rerank", fault.help("leave `rerank` out"));
-        }
-    }
-
-    /// Refuses a ranking by the matching head where there is none.
-    fn matches(&mut self, key: &str, word: &str) {
-        self.needs(key, word, Ability::Fuse);
-        if !self.run.objectives.iter().any(|objective| objective.name() == "itm") {
-            let fault = Fault::new(format!("`{word}` ranks by the matching head, which only `itm` trains"));
-            self.refuse(key, fault.help(format!("add `itm` to `objectives`, or leave `{word}` out")));
-        }
-    }
-
-    /// Refuses an evaluation that the model cannot serve.
-    fn needs(&mut self, key: &str, name: &str, ability: Ability) {
-        let model = &self.run.model;
-        if !model.abilities().contains(&ability) {
-            let fault = Fault::new(format!("`{name}` cannot evaluate `{}`", model.name()));
-            let fault = fault.note(format!("{name} needs {}", ability.wanted())).note(model.lacks(ability));
-            let by_matching = name == "retrieval" && model.abilities().contains(&Ability::Fuse);
-            self.refuse(
-                key,
-                match by_matching {
-                    true => fault.help("`retrieval: {by: matching}` ranks by the matching head of `itm`"),
-                    false => fault,
-                },
-            );
+    /// Refuses an evaluation that the model, the data or the objectives cannot serve.
+    fn needs(&mut self, evaluate: &evaluate::Config, key: &str, splits: &Splits) {
+        let fields = |split| splits.of(split).map(|facts| &facts.fields);
+        for need in evaluate.needs() {
+            let Some(fault) = need.missing(evaluate.name(), self.run, fields) else { continue };
+            let instead = match need.of {
+                Of::Model(ability) => evaluate.without(ability, &self.run.model.abilities()),
+                _ => None,
+            };
+            let key = need.setting.map_or_else(|| key.to_owned(), |setting| format!("{key}.{setting}"));
+            self.refuse(&key, instead.into_iter().fold(fault, Fault::help));
         }
     }
 
@@ -397,7 +360,7 @@ impl Checker<'_> {
             let fault = Fault::new("`select` chooses on `val`, but `data.val` names no pairs");
             self.refuse(&format!("{key}.split"), fault.help("add `val: {..}` to `data`"));
         }
-        let metrics: Vec<String> = self.run.evaluate.iter().flat_map(Evaluate::metrics).collect();
+        let metrics: Vec<String> = self.run.evaluate.iter().flat_map(|evaluate| evaluate.metrics()).collect();
         if !metrics.contains(metric) {
             let fault = Fault::new(format!("nothing measures `{metric}`"));
             let help = suggest(metric, metrics.iter().map(String::as_str));

@@ -31,7 +31,7 @@ impl Generator {
             encoder: Encoder::new(vars, config, inputs)?,
             qformer: QFormer::new(&vars.at("qformer"), &spec, &config.sizes(), None)?,
             project: Linear::new(&vars.at("project_language"), sizes, init, Some(init))?,
-            language: language.build(&vars.at("language"), inputs.vocabulary)?,
+            language: language.open(&vars.at("language"), inputs.vocabulary)?,
         })
     }
 

@@ -64,6 +64,7 @@ impl Published for Config {
             vocabulary: theirs.usize("vocab_size", 30_522)?,
             region_features: 0,
             region_classes: 0,
+            answers: 0,
         };
         Ok((config, inputs))
     }

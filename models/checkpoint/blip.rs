@@ -80,6 +80,7 @@ impl Published for Config {
             vocabulary,
             region_features: 0,
             region_classes: 0,
+            answers: 0,
         };
         Ok((config, inputs))
     }

@@ -128,6 +128,10 @@ impl Published for Config {
         whole
     }
 
+    fn class(&self) -> &'static str {
+        if self.language.is_some() { GENERATION.name } else { RETRIEVAL.name }
+    }
+
     fn names(&self, inputs: &Inputs, class: &str, layout: &mut Layout) {
         names::all(self, inputs, class, layout);
     }
@@ -182,7 +186,7 @@ fn inputs(size: usize, qformer: &Settings) -> Result<Inputs> {
     let Some(vocabulary) = qformer.usize("vocab_size", 30_523)?.checked_sub(1) else {
         refuse!("config.json: `vocab_size` is 0")
     };
-    Ok(Inputs { size, words, vocabulary, region_features: 0, region_classes: 0 })
+    Ok(Inputs { size, words, vocabulary, region_features: 0, region_classes: 0, answers: 0 })
 }
 
 /// A Q-Former whose queries and image features are given: the parts that it lacks are as small as can be. Without a text

@@ -49,6 +49,7 @@ impl Published for Config {
             vocabulary: text.usize("vocab_size", 49_408)?,
             region_features: 0,
             region_classes: 0,
+            answers: 0,
         };
         Ok((config, inputs))
     }

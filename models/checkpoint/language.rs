@@ -1,20 +1,90 @@
-//! Language models as transformers saves them within others, below `language_model`.
+//! Language models as transformers saves them: by themselves, or within others below `language_model`.
 
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 use serde_json::{Value as Json, json};
 
-use super::{Layout, Settings};
-use crate::models::Inputs;
-use crate::models::language::{Config, opt, t5};
-use crate::models::nn::Tower;
+use super::{Class, Forward, Given, Layout, Outputs, Published, Settings};
+use crate::models::language::{Config, Language, opt, t5};
+use crate::models::nn::{Packing, Tower};
+use crate::models::{Inputs, Vars};
 use crate::token::{PAD, SEP};
 
-/// Our configuration for a `text_config`.
+const OPT: Class =
+    Class { name: "OPTForCausalLM", inputs: &["input_ids", "attention_mask"], outputs: &["logits"] };
+const T5: Class = Class {
+    name: "T5ForConditionalGeneration",
+    inputs: &["input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask"],
+    outputs: &["logits"],
+};
+
+impl Published for Config {
+    const CLASSES: &'static [Class] = &[OPT, T5];
+
+    fn read(theirs: &Settings) -> Result<(Self, Inputs)> {
+        let (vocabulary, words) = inputs(theirs, 0)?;
+        Ok((
+            read(theirs)?,
+            Inputs { size: 1, words, vocabulary, region_features: 0, region_classes: 0, answers: 0 },
+        ))
+    }
+
+    fn write(&self, inputs: &Inputs) -> Json {
+        write(self, inputs)
+    }
+
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Opt(_) => OPT.name,
+            Self::T5(_) => T5.name,
+        }
+    }
+
+    fn names(&self, _: &Inputs, _: &str, layout: &mut Layout) {
+        names(self, "", layout);
+    }
+
+    fn open(&self, inputs: &Inputs, _: &Settings, vars: &Vars) -> Result<Box<dyn Forward>> {
+        Ok(Box::new(self.open(&vars.at("language"), inputs.vocabulary)?))
+    }
+}
+
+impl Forward for Language {
+    fn forward(&self, given: &Given) -> Result<Outputs> {
+        let ids = given.ids("input_ids")?;
+        let mask = given.mask("attention_mask", &ids)?;
+        let embed = match self {
+            Self::Opt(opt) => opt.embed(&ids)?,
+            Self::T5(t5) => t5.embed(&ids)?,
+        };
+        Ok([("logits".to_owned(), answer(self, &embed, &mask, given)?)].into())
+    }
+}
+
+/// Vocabulary logits behind the vectors (B,T,D) of a text, whose mask (B,T) is 0 on padding: of the text itself, or of the
+/// `decoder_input_ids` that an encoder-decoder is given.
+pub fn answer(language: &Language, x: &Tensor, mask: &Tensor, given: &Given) -> Result<Tensor> {
+    let packing = Packing::new(mask)?;
+    let x = packing.pack(x)?;
+    let hidden = match language {
+        Language::Opt(opt) => packing.unpack(&opt.forward(&x, packing.spans(), None)?)?,
+        Language::T5(t5) => {
+            let answers = given.ids("decoder_input_ids")?;
+            let written = Packing::new(&given.mask("decoder_attention_mask", &answers)?)?;
+            let answers = written.pack_ids(&answers)?;
+            written.unpack(&t5.forward((&x, packing.spans()), (&answers, written.spans()), None)?)?
+        }
+    };
+    language.predict_words(&hidden).dense()
+}
+
+/// Our configuration for the settings of a language model.
 pub fn read(theirs: &Settings) -> Result<Config> {
     match theirs.text("model_type", "opt")?.as_str() {
         "opt" => read_opt(theirs).map(Config::Opt),
         "t5" => read_t5(theirs).map(Config::T5),
-        other => refuse!("config.json: `text_config.model_type` is {other}; known are opt and t5"),
+        other => {
+            refuse!("config.json: the `model_type` of a language model is {other}; known are opt and t5")
+        }
     }
 }
 
@@ -45,11 +115,11 @@ fn read_t5(theirs: &Settings) -> Result<t5::Config> {
     // Version 1.0 has neither a gate nor a table of its own for predictions; its configurations do not say the former.
     let (kind, depth) = (theirs.text("feed_forward_proj", "relu")?, theirs.usize("num_layers", 6)?);
     if kind != "gated-gelu" {
-        refuse!("config.json: `text_config.feed_forward_proj` is {kind}; only gated-gelu is supported");
+        refuse!("config.json: `feed_forward_proj` is {kind}; only gated-gelu is supported");
     }
     let tied = theirs.flag("tie_word_embeddings", true)?;
     if theirs.flag("scale_decoder_outputs", tied)? {
-        refuse!("config.json: `text_config` ties its predictions to its words, as version 1.0 of T5 does");
+        refuse!("config.json: T5 ties its predictions to its words, as version 1.0 does");
     }
     theirs.must_be("layer_norm_epsilon", 1e-6)?;
     if let Some(other) = theirs.usize_or_none("num_decoder_layers")?
@@ -118,19 +188,19 @@ pub fn write(config: &Config, inputs: &Inputs) -> Json {
     }
 }
 
-/// Which of our tensors below `language` is which of theirs.
-pub fn names(config: &Config, layout: &mut Layout) {
+/// Which of our tensors below `language` is which of theirs, whose names begin with `within`.
+pub fn names(config: &Config, within: &str, layout: &mut Layout) {
     match config {
-        Config::Opt(config) => opt_names(config, layout),
-        Config::T5(config) => t5_names(config, layout),
+        Config::Opt(config) => opt_names(config, within, layout),
+        Config::T5(config) => t5_names(config, within, layout),
     }
 }
 
-fn opt_names(config: &opt::Config, layout: &mut Layout) {
-    let place = "language_model.model.decoder";
+fn opt_names(config: &opt::Config, within: &str, layout: &mut Layout) {
+    let place = format!("{within}model.decoder");
     layout.same("language.words", &format!("{place}.embed_tokens.weight"));
     // The word table again, which older files hold twice.
-    layout.skip("language_model.lm_head.weight");
+    layout.skip(&format!("{within}lm_head.weight"));
     layout.same("language.positions", &format!("{place}.embed_positions.weight"));
     layout.norm("language.norm", &format!("{place}.final_layer_norm"));
     for index in 0..config.layers.depth {
@@ -145,12 +215,13 @@ fn opt_names(config: &opt::Config, layout: &mut Layout) {
     }
 }
 
-fn t5_names(config: &t5::Config, layout: &mut Layout) {
-    layout.same("language.words", "language_model.shared.weight");
+fn t5_names(config: &t5::Config, within: &str, layout: &mut Layout) {
+    let shared = format!("{within}shared.weight");
+    layout.same("language.words", &shared);
     // transformers leaves out a copy of the word table where the whole model's configuration ties the two.
-    layout.same_or("language.head", "language_model.lm_head.weight", "language_model.shared.weight");
+    layout.same_or("language.head", &format!("{within}lm_head.weight"), &shared);
     for stack in ["encoder", "decoder"] {
-        let (ours, theirs) = (format!("language.{stack}"), format!("language_model.{stack}"));
+        let (ours, theirs) = (format!("language.{stack}"), format!("{within}{stack}"));
         // The word table again, which older files hold twice.
         layout.skip(&format!("{theirs}.embed_tokens.weight"));
         layout.same(&format!("{ours}.norm.gain"), &format!("{theirs}.final_layer_norm.weight"));

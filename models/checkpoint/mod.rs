@@ -53,7 +53,7 @@ pub struct Class {
 
 /// A system that others publish weights of.
 pub trait Published: Sized {
-    /// The classes of the reference. What we train is saved as the first unless another is asked for.
+    /// The classes of the reference.
     const CLASSES: &'static [Class];
 
     /// Our configuration for theirs.
@@ -64,6 +64,11 @@ pub trait Published: Sized {
 
     /// The `config.json` of a configuration of ours, without `architectures`.
     fn write(&self, inputs: &Inputs) -> Json;
+
+    /// The class that a configuration of ours is saved as unless another is asked for.
+    fn class(&self) -> &'static str {
+        Self::CLASSES[0].name
+    }
 
     /// Which of our tensors is which of a class's. What the class lacks is not named.
     fn names(&self, inputs: &Inputs, class: &str, layout: &mut Layout);
@@ -173,7 +178,7 @@ macro_rules! systems {
             |theirs, class, tensors, device| open(Config::$Variant, theirs, class, tensors, device),
         )),*];
 
-        /// Writes the parameters of a model of ours as the reference's first class, or as the class that is named.
+        /// Writes the parameters of a model of ours as the reference's class for it, or as the class that is named.
         ///
         /// # Errors
         /// When the class is not one of the model's, or the folder cannot be written.
@@ -201,6 +206,7 @@ systems! {
     Blip2(blip2),
     Uniter(uniter),
     Oscar(oscar),
+    Language(language),
 }
 
 fn save_as<C: Published>(
@@ -212,7 +218,7 @@ fn save_as<C: Published>(
 ) -> Result<()> {
     let names: Vec<&str> = C::CLASSES.iter().map(|class| class.name).collect();
     let class = match class {
-        None => names[0],
+        None => config.class(),
         Some(class) if names.contains(&class) => class,
         Some(class) => refuse!("this model can be saved as {}, not as {class}", names.join(" or ")),
     };

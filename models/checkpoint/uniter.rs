@@ -36,6 +36,7 @@ impl Published for Config {
             vocabulary: theirs.usize("vocab_size", 28_996)?,
             region_features: theirs.usize("img_dim", 2048)?,
             region_classes: theirs.usize("img_label_dim", 1601)?,
+            answers: 0,
         };
         Ok((config, inputs))
     }

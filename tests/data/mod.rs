@@ -7,6 +7,7 @@ mod loading;
 mod packs;
 mod scenes;
 mod splits;
+mod tasks;
 mod vocabulary;
 
 use std::collections::BTreeSet;

@@ -95,10 +95,14 @@ fn categories_choose_pairs() {
 #[test]
 fn every_source_says_what_it_offers() {
     let summaries = Source::all().map(|source| source.summary().expect("a summary"));
-    assert_eq!(summaries.each_ref().map(|one| one.name.as_str()), ["clipart", "emoji", "scenes"]);
+    let names = ["clipart", "emoji", "scenes", "questions", "statements", "hypotheses", "expressions"];
+    assert_eq!(summaries.each_ref().map(|one| one.name.as_str()), names);
     for summary in &summaries {
         assert!(!summary.description.is_empty() && !summary.licence.is_empty());
-        assert!(!summary.attribution.is_empty() && summary.classes.len() > 5);
+        assert!(!summary.attribution.is_empty());
+        let labels = [Field::Category, Field::Answer, Field::Entailment, Field::Target];
+        assert!(labels.iter().any(|label| summary.fields.contains(label)));
+        assert_eq!(summary.classes.len() > 5, summary.fields.contains(&Field::Category));
         assert!(summary.classes.is_sorted());
     }
     assert_eq!(summaries[2].pairs, None);

@@ -209,6 +209,7 @@ fn list_names_every_part_and_what_it_does_differently() {
         "clip ",
         "albef ",
         "itc_momentum ",
+        "zero_shot ",
         "scenes",
         "emoji",
         "experiments/quickstart.yaml",

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Result, Tensor};
 use vlp_bench::data::{Dataset, Split};
 use vlp_bench::experiments::evaluate::gallery::{Gallery, Matches};
+use vlp_bench::experiments::evaluate::retrieval::By;
 use vlp_bench::experiments::evaluate::{Measurement, Subject, examples::examples};
 use vlp_bench::experiments::feed::Pairs;
-use vlp_bench::experiments::{By, Evaluate, Retrieval, Run, ZeroShot};
+use vlp_bench::experiments::{Run, evaluate, evaluate::retrieval};
 use vlp_bench::kernels::l2_normalize;
 use vlp_bench::models::{Image, Model, Store, Text, View};
 
@@ -77,7 +78,11 @@ fn knowing(matches: &Matches) -> Box<dyn Model> {
     Box::new(Knowing { images_of, images, seen: Default::default() })
 }
 
-fn measured(run: &Run, evaluate: &Evaluate, model: impl FnOnce(&Matches) -> Box<dyn Model>) -> Measurement {
+fn measured(
+    run: &Run,
+    evaluate: &evaluate::Config,
+    model: impl FnOnce(&Matches) -> Box<dyn Model>,
+) -> Measurement {
     with_subject(run, model, |subject| {
         let shown = subject.show().unwrap();
         evaluate.measure(subject, &shown).unwrap()
@@ -88,7 +93,8 @@ fn values(found: &Measurement) -> BTreeMap<&str, f64> {
     found.values.iter().map(|(name, measured)| (name.as_str(), measured.value)).collect()
 }
 
-const SIMILARITY: Evaluate = Evaluate::Retrieval(Retrieval { by: By::Similarity, rerank: None });
+const SIMILARITY: evaluate::Config =
+    evaluate::Config::Retrieval(retrieval::Config { by: By::Similarity, rerank: None });
 
 fn many() -> Run {
     let mut run = clip_run();
@@ -121,7 +127,9 @@ fn a_model_that_cannot_tell_finds_nothing_and_its_ties_are_told() {
 
 #[test]
 fn every_metric_that_is_promised_is_measured() {
-    for (run, evaluate) in [(clip_run(), SIMILARITY), (clip_run(), Evaluate::ZeroShot(ZeroShot::default()))] {
+    for (run, evaluate) in
+        [(clip_run(), SIMILARITY), (clip_run(), evaluate::Config::ZeroShot(Default::default()))]
+    {
         let found = measured(&run, &evaluate, |matches| {
             if evaluate.name() == "retrieval" { knowing(matches) } else { Box::new(Blind) }
         });
@@ -170,7 +178,7 @@ fn equal_captions_are_one_entry_that_several_images_answer() {
 }
 
 /// A whole model with a matching head, untrained.
-fn with_albef<T>(rerank: usize, judge: impl FnOnce(&Subject, Evaluate) -> T) -> T {
+fn with_albef<T>(rerank: usize, judge: impl FnOnce(&Subject, evaluate::Config) -> T) -> T {
     let run = albef_run();
     let pairs = Pairs::open(&run.data, &words(), 0).unwrap();
     let gallery = Gallery::open(pairs.split(Split::Test).unwrap().as_ref(), &pairs, &Device::Cpu).unwrap();
@@ -181,7 +189,10 @@ fn with_albef<T>(rerank: usize, judge: impl FnOnce(&Subject, Evaluate) -> T) -> 
         config.open(&store.student(), &dims).unwrap();
     }
     let subject = Subject::new(&run, &store, &pairs, &gallery).unwrap();
-    judge(&subject, Evaluate::Retrieval(Retrieval { by: By::Similarity, rerank: Some(rerank) }))
+    judge(
+        &subject,
+        evaluate::Config::Retrieval(retrieval::Config { by: By::Similarity, rerank: Some(rerank) }),
+    )
 }
 
 #[test]
@@ -230,7 +241,7 @@ fn ranking_anew_follows_the_matching_head() {
 #[test]
 fn retrieval_by_matching_is_ranking_every_answer_anew() {
     with_albef(1000, |subject, anew| {
-        let by_matching = Evaluate::Retrieval(Retrieval { by: By::Matching, rerank: None });
+        let by_matching = evaluate::Config::Retrieval(retrieval::Config { by: By::Matching, rerank: None });
         let shown = subject.show().unwrap();
         let (anew, found) =
             (anew.measure(subject, &shown).unwrap(), by_matching.measure(subject, &shown).unwrap());

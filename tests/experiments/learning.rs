@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vlp_bench::data::{Source, Sources, scenes};
 use vlp_bench::experiments::record::Record;
-use vlp_bench::experiments::{Evaluate, Retrieval, Run, Train, journal};
+use vlp_bench::experiments::{Run, Train, evaluate, journal};
 use vlp_bench::models::{self, blip2, clip};
 use vlp_bench::objectives::{Config, itc, itc_sigmoid};
 
@@ -42,7 +42,7 @@ fn recipe(model: &models::Config, objective: &Config, rate: f64, shuffled: bool)
     run.data.shuffled_captions = shuffled;
     run.model = model.clone();
     run.objectives = vec![objective.clone()];
-    run.evaluate = vec![Evaluate::Retrieval(Retrieval::default())];
+    run.evaluate = vec![evaluate::Config::Retrieval(Default::default())];
     run.train = Train { steps: 200, batch: 64, log: 30, rate, warmup: 20.0, ..run.train };
     run
 }

@@ -1,5 +1,6 @@
 //! Experiment files, training, checkpoints, evaluation and records, on experiments of a second or two.
 
+mod captions;
 mod checkpoints;
 mod cli;
 mod evaluate;
@@ -13,6 +14,7 @@ mod ranking;
 mod runs;
 mod schedule;
 mod stages;
+mod tasks;
 mod training;
 
 use std::collections::BTreeMap;
@@ -22,11 +24,12 @@ use std::sync::Arc;
 use candle_core::Device;
 use vlp_bench::data::collate::{Encode, Encoding, key};
 use vlp_bench::data::{self, Result};
+use vlp_bench::experiments::evaluate::{Config as Evaluate, retrieval};
 use vlp_bench::experiments::feed::Words;
 use vlp_bench::experiments::file::node::Node;
 use vlp_bench::experiments::progress::Show;
 use vlp_bench::experiments::run::{Attempted, Options, Outcome, run};
-use vlp_bench::experiments::{Arm, Evaluate, Experiment, Retrieval, Run, Select, Teacher, Train};
+use vlp_bench::experiments::{Arm, Experiment, Run, Select, Teacher, Train};
 use vlp_bench::models::{self, albef, clip, nn::Tower};
 use vlp_bench::objectives::{self, itc_momentum, itm, mlm};
 use vlp_bench::token::{CLS, SEP, SPECIAL};
@@ -84,7 +87,7 @@ fn clip_run() -> Run {
         }),
         objectives: vec![objectives::Config::Itc(Default::default())],
         train: Train { steps: 12, batch: 16, log: 5, rate: 2e-3, ..Train::default() },
-        evaluate: vec![Evaluate::Retrieval(Retrieval::default())],
+        evaluate: vec![Evaluate::Retrieval(Default::default())],
         select: Select::default(),
     }
 }
@@ -106,7 +109,7 @@ fn albef_run() -> Run {
             objectives::Config::Mlm(mlm::Config { distill: 0.4, ..Default::default() }),
         ],
         train: Train { teacher: Some(Teacher { momentum: 0.9 }), ..clip_run().train },
-        evaluate: vec![Evaluate::Retrieval(Retrieval { rerank: Some(4), ..Retrieval::default() })],
+        evaluate: vec![Evaluate::Retrieval(retrieval::Config { rerank: Some(4), ..Default::default() })],
         ..clip_run()
     }
 }

@@ -49,9 +49,9 @@ fn every_cell_is_a_number_of_a_known_column_with_a_credible_origin() {
 
 #[test]
 fn metrics_that_are_said_to_be_alike_are_ones_that_runs_measure() {
-    use vlp_bench::experiments::{Evaluate, Retrieval, ZeroShot};
-    let retrieval = Evaluate::Retrieval(Retrieval { rerank: Some(1), ..Retrieval::default() });
-    let measured = [retrieval.metrics(), Evaluate::ZeroShot(ZeroShot::default()).metrics()].concat();
+    use vlp_bench::experiments::evaluate::{self, retrieval};
+    let retrieval = evaluate::Config::Retrieval(retrieval::Config { rerank: Some(1), ..Default::default() });
+    let measured = [retrieval.metrics(), evaluate::Config::ZeroShot(Default::default()).metrics()].concat();
     for paper in papers().expect("a right registry") {
         for metric in paper.tables.values().flat_map(|table| table.metrics.values()) {
             assert!(

@@ -17,7 +17,7 @@ fn trainer(run: &Run) -> (Trainer, impl FnMut() -> Batch + use<>) {
     let trainer =
         Trainer::new(run, &pairs.inputs, loader.steps_per_epoch(), 0, &Device::Cpu, &Default::default())
             .unwrap();
-    let next = move || feed::batch(loader.next_batch().unwrap(), pairs.inputs.size, &Device::Cpu).unwrap();
+    let next = move || feed::batch(loader.next_batch().unwrap(), &pairs, &Device::Cpu).unwrap();
     (trainer, next)
 }
 

@@ -21,7 +21,7 @@ use vlp_bench::kernels::random::Key;
 use vlp_bench::models::{Image, Inputs, Regions, Text};
 
 pub const INPUTS: Inputs =
-    Inputs { size: 16, words: 7, vocabulary: 40, region_features: 6, region_classes: 0 };
+    Inputs { size: 16, words: 7, vocabulary: 40, region_features: 6, region_classes: 0, answers: 0 };
 
 /// Normal pixels, four regions an image of which the second has one less, and texts `[CLS] .. [SEP]` of the given lengths padded to `INPUTS.words`.
 pub fn pairs(lengths: &[usize]) -> Result<(Image, Text)> {

@@ -49,7 +49,7 @@ fn outline(config: &Config, inputs: &Inputs) -> Store {
 
 fn inputs(run: &Run, vocabulary: usize) -> Inputs {
     let (size, words) = (run.data.size as usize, run.data.words + run.data.tags);
-    Inputs { size, words, vocabulary, region_features: 2048, region_classes: 1601 }
+    Inputs { size, words, vocabulary, region_features: 2048, region_classes: 1601, answers: 0 }
 }
 
 #[test]

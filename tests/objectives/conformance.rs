@@ -15,11 +15,16 @@ use vlp_bench::objectives::{self, Batch, Loss, Objective, Reading, Step, fits};
 use super::{at, flat, random_batch, scalar};
 use crate::places::{On, everywhere};
 
-const INPUTS: Inputs = Inputs { size: 32, words: 10, vocabulary: 40, region_features: 12, region_classes: 7 };
+const INPUTS: Inputs =
+    Inputs { size: 32, words: 10, vocabulary: 40, region_features: 12, region_classes: 7, answers: 4 };
 const PAIRS: usize = 6;
 
 /// Settings beside the defaults under which an objective takes another path.
-const VARIANTS: [&str; 4] = [
+const VARIANTS: [&str; 8] = [
+    "answer: {loss: softmax}",
+    "answer: {from: embeds}",
+    "entail: {from: embeds}",
+    "pair: {from: embeds}",
     "itm: {negatives: random}",
     "mlm: {distill: 0.4, whole_word: true}",
     "itc_momentum: {queue: 0, distill: 0}",
@@ -216,7 +221,7 @@ fn a_model_computes_exactly_what_its_abilities_list_in_the_stated_shapes() {
     for subject in Subject::all() {
         let name = subject.config.name();
         let model = subject.build(&Store::new(&Device::Cpu, 3, &[]));
-        let Dims { width, embed, queries, vocabulary } = subject.dims;
+        let Dims { width, embed, queries, vocabulary, .. } = subject.dims;
         let abilities = subject.config.abilities();
         for ability in Ability::ALL {
             let outputs = subject.compute(model.as_ref(), ability);
@@ -266,7 +271,9 @@ fn legal_cells_reach_the_parameters_of_what_they_need_and_no_others() {
             assert_eq!(&must - &touched, Names::new(), "{word} leaves parts of {name} untrained");
             assert_eq!(&touched - &may, Names::new(), "{word} trains parts of {name} that it does not need");
             reached_by_any.extend(touched);
-            needed_by_any.extend(may);
+            // Who predicts nothing of the image hides nothing of it.
+            let hiding = made_of.get(&Ability::FuseImage).map(|[seen, hidden]| hidden - seen);
+            needed_by_any.extend(&may - &hiding.unwrap_or_default());
         }
         assert_eq!(&needed_by_any - &reached_by_any, Names::new(), "no objective trains these of {name}");
 
@@ -310,6 +317,7 @@ fn to(batch: &Batch, device: &Device) -> Batch {
         *x = to(x);
     }
     batch.region_classes = batch.region_classes.as_ref().map(to);
+    batch.second = batch.second.map(|second| Box::new(self::to(&second, device)));
     batch
 }
 
@@ -389,10 +397,16 @@ fn legal_cells_are_safe_with_one_pair_and_with_two() {
 fn illegal_cells_are_refused_in_the_words_of_both_sides() {
     for subject in Subject::all() {
         for objective in every_objective() {
-            let needs = objective.needs().abilities;
-            let lacking = needs.difference(&subject.config.abilities()).copied().collect::<Vec<_>>();
+            let needs = objective.needs();
+            let lacking =
+                needs.abilities.difference(&subject.config.abilities()).copied().collect::<Vec<_>>();
+            let unread = needs.reads.difference(&subject.config.reads()).copied().collect::<Vec<_>>();
             let reasons = fits(&objective, &*subject.config);
-            assert_eq!(reasons.len(), lacking.len());
+            assert_eq!(reasons.len(), lacking.len() + unread.len());
+            for (reason, field) in reasons[lacking.len()..].iter().zip(unread) {
+                assert_eq!(reason.wants, format!("{} needs a model that reads {field}", objective.name()));
+                assert!(reason.offered.starts_with("this one reads "), "{reason:?}");
+            }
             for (reason, ability) in reasons.iter().zip(lacking) {
                 assert_eq!(reason.wants, format!("{} needs {}", objective.name(), ability.wanted()));
                 assert_eq!(reason.offered, subject.config.lacks(ability));

@@ -20,7 +20,7 @@ impl ModelConfig for Able {
         }
     }
     fn reads(&self) -> BTreeSet<Field> {
-        BTreeSet::new()
+        [Field::Regions].into()
     }
     fn faults(&self, _: &Inputs) -> Vec<String> {
         Vec::new()

@@ -15,6 +15,10 @@ pub struct Given {
     /// Logits of a second contrast.
     pub second: Option<Tensor>,
     pub image_tokens: Option<Tensor>,
+    /// 1 where there is an image token (B,N); all are without it.
+    pub image_mask: Option<Tensor>,
+    /// Whether the rows of the pixels, the channels one after another, are the image tokens.
+    pub sees: bool,
     pub text_tokens: Option<Tensor>,
     pub decoder: Option<Tensor>,
     /// The texts that were fused.
@@ -42,15 +46,20 @@ impl Model for Given {
         Ok(self.second.clone())
     }
 
-    /// `tanh(text * mean of the image)` where image tokens are given, else the text tokens as they are.
+    /// `tanh(text * mean of the image)` where image tokens are given or seen, else the text tokens as they are.
     fn fuse(&self, image: &View<Image>, text: &View<Text>, _: Attend) -> Result<Fused> {
         self.read.borrow_mut().push(text.input()?.ids.flatten_all()?.to_vec1()?);
         let mut hidden = given(text, "text", self.text_tokens.as_ref().unwrap())?;
-        if let Some(tokens) = &self.image_tokens {
-            hidden = hidden.broadcast_mul(&given(image, "image", tokens)?.mean_keepdim(1)?)?.tanh()?;
+        let seen = match self.sees {
+            true => Some(image.input()?.pixels()?.flatten_from(2)?),
+            false => self.image_tokens.as_ref().map(|tokens| given(image, "image", tokens)).transpose()?,
+        };
+        if let Some(tokens) = &seen {
+            hidden = hidden.broadcast_mul(&tokens.mean_keepdim(1)?)?.tanh()?;
         }
         let pooled = hidden.narrow(1, 0, 1)?.squeeze(1)?;
-        Ok(Fused { text: Tokens { hidden, mask: None }, image: None, pooled })
+        let image = seen.map(|hidden| Tokens { hidden, mask: self.image_mask.clone() });
+        Ok(Fused { text: Tokens { hidden, mask: None }, image, pooled })
     }
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor, Var, safetensors};
 use vlp_bench::models::Dims;
+use vlp_bench::models::store::Entry;
 use vlp_bench::objectives::{Batch, Loss, Progress, Step, itm};
 
 use super::given::Given;
@@ -23,6 +24,16 @@ impl Golden {
 
     fn get(&self, name: &str) -> Tensor {
         self.0[name].clone()
+    }
+
+    /// Sets the parameters of a head, and gives them with their names in the fixture.
+    fn set(&self, entries: &BTreeMap<String, Entry>, head: &str) -> Vec<(String, Tensor)> {
+        let set = |(name, entry): (&String, &Entry)| {
+            let name = name.strip_prefix(head)?;
+            entry.var.set(&self.get(name)).unwrap();
+            Some((name.to_owned(), entry.var.as_tensor().clone()))
+        };
+        entries.iter().filter_map(set).collect()
     }
 
     fn var(&self, name: &str) -> Var {
@@ -46,7 +57,7 @@ impl Golden {
 }
 
 fn dims(width: usize, embed: usize, vocabulary: usize) -> Dims {
-    Dims { width, embed, queries: None, vocabulary }
+    Dims { width, embed, queries: None, vocabulary, answers: 7 }
 }
 
 /// After the ramp, where alpha is all of `distill`.
@@ -204,4 +215,84 @@ fn itc_sigmoid_is_siglips_and_begins_as_it_does() {
         let loss = objective.loss(&step(&batch, &student, None)).unwrap();
         golden.agrees(&loss, &[("images", &images), ("texts", &texts), ("t_prime", t_prime), ("b", b)]);
     }
+}
+
+/// The loss and the gradients of a head at its given values, and of what it classifies.
+#[track_caller]
+fn head_agrees(
+    entry: &str,
+    golden: &Golden,
+    dims: Dims,
+    given: (&Batch, &Given),
+    leaves: &[(&str, &Tensor)],
+) {
+    let store = store();
+    let config = config(entry);
+    let objective = config.open(&store.student(), &dims).unwrap();
+    let own = golden.set(&store.entries(), &format!("{}.head.", config.name()));
+    let own = own.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    let vars: Vec<(&str, &Tensor)> = own.chain(leaves.iter().copied()).collect();
+    let (batch, student) = given;
+    golden.agrees(&objective.loss(&step(batch, student, None)).unwrap(), &vars);
+}
+
+#[test]
+fn answers_are_learnt_as_uniter_and_vilt_learn_them() {
+    let mut batch = batch(5, 0);
+    batch.answers = vec![3, 0, 6, 3, 1];
+    for (case, entry) in [("binary/", "answer: {}"), ("softmax/", "answer: {loss: softmax}")] {
+        let golden = Golden::read("answer", case);
+        let tokens = golden.var("text_tokens");
+        let student = Given { text_tokens: Some(tokens.as_tensor().clone()), ..Given::default() };
+        head_agrees(entry, &golden, dims(6, 4, 9), (&batch, &student), &[("text_tokens", &tokens)]);
+    }
+    let golden = Golden::read("answer", "embeds/");
+    let (images, texts) = (golden.var("images"), golden.var("texts"));
+    let student = Given {
+        images: Some(images.as_tensor().clone()),
+        texts: Some(texts.as_tensor().clone()),
+        ..Given::default()
+    };
+    let leaves: [(&str, &Tensor); 2] = [("images", &images), ("texts", &texts)];
+    head_agrees("answer: {from: embeds}", &golden, dims(6, 4, 9), (&batch, &student), &leaves);
+}
+
+#[test]
+fn verdicts_are_learnt_as_in_albefs_released_code() {
+    let golden = Golden::read("entail", "");
+    let tokens = golden.var("text_tokens");
+    let student = Given { text_tokens: Some(tokens.as_tensor().clone()), ..Given::default() };
+    let mut batch = batch(5, 0);
+    batch.answers = vec![0, 2, 1, 1, 0];
+    let dims = Dims { answers: 3, ..dims(6, 0, 9) };
+    head_agrees("entail: {}", &golden, dims, (&batch, &student), &[("text_tokens", &tokens)]);
+}
+
+#[test]
+fn statements_about_two_images_are_learnt_as_in_vilts_released_code() {
+    let golden = Golden::read("pair", "");
+    let tokens = golden.var("text_tokens");
+    let student = Given { text_tokens: Some(tokens.as_tensor().clone()), sees: true, ..Given::default() };
+    let mut batch = batch(5, 0);
+    batch.answers = vec![1, 0, 0, 1, 1];
+    batch.image.pixels = Some(golden.get("first"));
+    let second = batch.second.as_mut().unwrap();
+    second.image.pixels = Some(golden.get("second"));
+    let dims = Dims { answers: 2, ..dims(16, 0, 9) };
+    head_agrees("pair: {}", &golden, dims, (&batch, &student), &[("text_tokens", &tokens)]);
+}
+
+#[test]
+fn regions_are_chosen_as_in_uniters_released_code() {
+    let golden = Golden::read("ground", "");
+    let tokens = golden.var("image_tokens");
+    let student = Given {
+        image_tokens: Some(tokens.as_tensor().clone()),
+        image_mask: Some(golden.get("mask")),
+        text_tokens: Some(golden.get("image_tokens")),
+        ..Given::default()
+    };
+    let mut batch = batch(5, 0);
+    batch.targets = vec![3, 0, 1, 2, 2];
+    head_agrees("ground: {}", &golden, dims(6, 0, 9), (&batch, &student), &[("image_tokens", &tokens)]);
 }

@@ -1,3 +1,4 @@
+use vlp_bench::experiments::evaluate;
 use vlp_bench::source::{description, deviations};
 use vlp_bench::{models, objectives};
 
@@ -41,6 +42,9 @@ fn every_part_says_what_it_is_and_which_paper_it_follows() {
         check_head(part.name(), &part.description(), &part.deviations(), part.source());
     }
     for part in models::Config::all() {
+        check_head(part.name(), &part.description(), &part.deviations(), part.source());
+    }
+    for part in evaluate::Config::all() {
         check_head(part.name(), &part.description(), &part.deviations(), part.source());
     }
 }

@@ -27,8 +27,14 @@ const SIZE: usize = 4;
 
 /// `pairs` pairs of random pixels and words for the small models here.
 fn batch(pairs: usize, seed: u64) -> Batch {
-    let inputs =
-        Inputs { size: SIZE, words: WORDS, vocabulary: VOCABULARY, region_features: 0, region_classes: 0 };
+    let inputs = Inputs {
+        size: SIZE,
+        words: WORDS,
+        vocabulary: VOCABULARY,
+        region_features: 0,
+        region_classes: 0,
+        answers: 3,
+    };
     random_batch(&inputs, pairs, seed)
 }
 
@@ -41,14 +47,22 @@ fn random_batch(inputs: &Inputs, pairs: usize, seed: u64) -> Batch {
     let pixels = Tensor::from_vec(pixels, (pairs, 3, inputs.size, inputs.size), device).unwrap();
     let (text, word_starts) = random_text(inputs, pairs, key.fold(1));
     let (regions, region_classes) = random_regions(inputs, pairs, key.fold(2)).unzip();
-    Batch {
+    let (other_regions, _) = random_regions(inputs, pairs, key.fold(3)).unzip();
+    let others = key.fold(4).normal(pairs * 3 * inputs.size * inputs.size);
+    let others = Tensor::from_vec(others, (pairs, 3, inputs.size, inputs.size), device).unwrap();
+    let batch = |pixels: Tensor, regions: Option<Regions>, second: Option<Box<Batch>>| Batch {
         image: Image { pixels: Some(pixels), regions, ..Image::default() },
-        text,
-        word_starts,
+        text: text.clone(),
+        word_starts: word_starts.clone(),
         image_keys: (0..pairs as u64).collect(),
         caption_keys: (100..100 + pairs as u64).collect(),
-        region_classes,
-    }
+        region_classes: region_classes.clone(),
+        answers: (0..pairs as u32).map(|pair| pair % inputs.answers.max(1) as u32).collect(),
+        targets: (0..pairs as u32).map(|pair| pair % 2).collect(),
+        second,
+    };
+    let second = batch(others, other_regions, None);
+    batch(pixels, regions, Some(Box::new(second)))
 }
 
 fn random_text(inputs: &Inputs, pairs: usize, key: Key) -> (Text, Vec<u8>) {

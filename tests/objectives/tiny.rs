@@ -8,7 +8,7 @@ use vlp_bench::models::{Attend, Dims, Fused, Image, Init, Model, Text, Tokens, V
 
 use super::{SIZE, VOCABULARY, WORDS};
 
-pub const DIMS: Dims = Dims { width: 8, embed: 6, queries: None, vocabulary: VOCABULARY };
+pub const DIMS: Dims = Dims { width: 8, embed: 6, queries: None, vocabulary: VOCABULARY, answers: 3 };
 
 const PATCHES: usize = 4;
 
@@ -83,7 +83,8 @@ impl Model for Tiny {
         let hidden = linear(&text.hidden.broadcast_mul(&seen)?, &self.mix[1], None)?;
         let mask = text.mask.clone().unwrap().unsqueeze(D::Minus1)?;
         let pooled = hidden.broadcast_mul(&mask)?.sum(1)?;
-        Ok(Fused { text: Tokens { hidden, mask: text.mask }, image: None, pooled })
+        let image = Tokens { hidden: image.hidden.broadcast_mul(&pooled.unsqueeze(1)?)?, mask: None };
+        Ok(Fused { text: Tokens { hidden, mask: text.mask }, image: Some(image), pooled })
     }
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {

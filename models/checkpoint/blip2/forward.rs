@@ -2,11 +2,11 @@
 
 use candle_core::{Result, Tensor};
 
-use super::super::{Forward, Given, Outputs};
+use super::super::{Forward, Given, Outputs, language};
 use crate::kernels;
 use crate::models::blip2::{Blip2, Encoder, Generator, QFormer};
 use crate::models::language::Language;
-use crate::models::nn::{Linear, Packing};
+use crate::models::nn::Linear;
 use crate::models::{Attend, Model, Text, View};
 
 /// Contrast of all images with all texts, or matching of pairs.
@@ -87,23 +87,12 @@ impl Forward for Generation {
         let (model, image, ids) = (&self.model, given.image("pixel_values")?, given.ids("input_ids")?);
         let (prefix, mask) = (model.prefix(&image)?, given.mask("attention_mask", &ids)?);
         let place = |words: Tensor| self.place(&ids, &words, &prefix);
-        let packing = Packing::new(&mask)?;
-        let hidden = match &model.language {
-            Language::Opt(opt) => {
-                let x = packing.pack(&place(opt.embed(&ids)?)?)?;
-                packing.unpack(&opt.forward(&x, packing.spans(), None)?)?
-            }
-            Language::T5(t5) => {
-                let x = packing.pack(&place(t5.embed(&ids)?)?)?;
-                let answers = given.ids("decoder_input_ids")?;
-                let written = Packing::new(&given.mask("decoder_attention_mask", &answers)?)?;
-                let answers = written.pack_ids(&answers)?;
-                let answers = (&answers, written.spans());
-                written.unpack(&t5.forward((&x, packing.spans()), answers, None)?)?
-            }
-        };
+        let x = place(match &model.language {
+            Language::Opt(opt) => opt.embed(&ids)?,
+            Language::T5(t5) => t5.embed(&ids)?,
+        })?;
         let outputs = [
-            ("logits", model.language.predict_words(&hidden).dense()?),
+            ("logits", language::answer(&model.language, &x, &mask, given)?),
             ("qformer_outputs.last_hidden_state", model.qformer.queries(&image, &model.encoder)?),
             ("vision_outputs.last_hidden_state", model.encoder.forward(&image)?.hidden),
         ];

@@ -13,7 +13,7 @@ pub fn all(config: &Config, inputs: &Inputs, class: &str, layout: &mut Layout) {
             config.qformer_names("qformer.", false, layout);
             layout.linear("project_language", "language_projection");
             if let Some(language) = &config.language {
-                language::names(language, layout);
+                language::names(language, "language_model.", layout);
             }
         }
         "Blip2QFormerModel" => config.qformer_names("", config.language.is_none(), layout),

@@ -45,7 +45,7 @@ fn a_weight_that_is_not_above_zero_is_refused() {
 #[test]
 fn an_objective_listed_twice_is_refused_at_the_second_place() {
     refuses(&with("objectives: [itc, itc: {weight: 2}]"), &[("4:19", &["`itc` is listed twice"])]);
-    refuses(&with("objectives: []"), &[("4:1", &["no objective is listed", "known objectives: itc"])]);
+    refuses(&with("objectives: []"), &[("4:1", &["no objective is listed", "known objectives: answer"])]);
 }
 
 #[test]
@@ -120,4 +120,16 @@ fn the_same_pictures_are_never_learnt_and_tested() {
     let text =
         with("data: {train: {emoji: {styles: [noto], concepts: all}}, test: {emoji: {styles: [noto]}}}");
     told(&text, "2:57", "shows emoji of the style noto");
+}
+
+#[test]
+fn an_evaluation_that_the_model_cannot_serve_is_refused_with_both_reasons() {
+    let text = with("model: uniter").replace("- itc", "- mlm");
+    for words in [
+        "`retrieval` cannot evaluate `uniter`",
+        "= retrieval needs image and text embedded apart, in one space (embed)",
+        "help: `retrieval: {by: matching}` ranks by the matching head of `itm`",
+    ] {
+        told(&text, "7:12", words);
+    }
 }

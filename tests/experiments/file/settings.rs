@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use vlp_bench::experiments::failure::Failure;
 use vlp_bench::experiments::fault::Paint;
-use vlp_bench::experiments::{Evaluate, Step, load};
+use vlp_bench::experiments::{Step, evaluate, load};
 
 use super::{Folder, Options, RIGHT, read, read_with, refuses, told, with};
 
@@ -16,7 +16,7 @@ fn a_right_file_becomes_an_experiment_with_one_arm() {
     let run = &experiment.arms[0].run;
     assert_eq!((run.train.steps, run.train.batch, run.model.name()), (4, 8, "clip"));
     assert_eq!(run.objectives.iter().map(|one| one.name()).collect::<Vec<_>>(), ["itc"]);
-    assert!(matches!(run.evaluate.as_slice(), [Evaluate::Retrieval(_)]));
+    assert!(matches!(run.evaluate.as_slice(), [evaluate::Config::Retrieval(_)]));
     assert_eq!(run.select.step, Step::Last);
 }
 
