@@ -78,8 +78,6 @@ fn run(name: &str) -> Result<(Run, Inputs)> {
         },
         evaluate: Vec::new(),
         select: Select::default(),
-        stages: Default::default(),
-        start: Vec::new(),
     };
     Ok((run, inputs))
 }

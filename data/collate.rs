@@ -18,6 +18,8 @@ pub trait Encode: Send + Sync {
     /// # Errors
     /// If the text cannot be tokenised.
     fn encode(&self, text: &str, most: usize) -> Result<Encoding>;
+    /// The text that `ids` spell, without `[CLS]`, `[SEP]` and padding.
+    fn text(&self, ids: &[u32]) -> String;
 }
 
 /// The fixed extents of every batch.

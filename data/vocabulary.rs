@@ -80,21 +80,6 @@ impl Vocabulary {
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
-
-    /// The text that `ids` spell, without `[CLS]`, `[SEP]` and padding; `[UNK]` and `[MASK]` stand as they are.
-    pub fn text(&self, ids: &[u32]) -> String {
-        let mut text = String::new();
-        for id in ids {
-            let piece = self.pieces.get(*id as usize).map_or("[UNK]", String::as_str);
-            match piece.strip_prefix("##") {
-                Some(inner) => text.push_str(inner),
-                None if [SPECIAL[0], SPECIAL[2], SPECIAL[3]].contains(&piece) => {}
-                None if text.is_empty() => text.push_str(piece),
-                None => text.extend([" ", piece]),
-            }
-        }
-        text
-    }
 }
 
 impl Encode for Vocabulary {
@@ -113,6 +98,21 @@ impl Encode for Vocabulary {
             .extend(words.iter().zip(before).map(|(word, before)| u8::from(*word != before)).take(room));
         word_starts.push(0);
         Ok(Encoding { ids, word_starts })
+    }
+
+    /// `[UNK]` and `[MASK]` stand as they are.
+    fn text(&self, ids: &[u32]) -> String {
+        let mut text = String::new();
+        for id in ids {
+            let piece = self.pieces.get(*id as usize).map_or("[UNK]", String::as_str);
+            match piece.strip_prefix("##") {
+                Some(inner) => text.push_str(inner),
+                None if [SPECIAL[0], SPECIAL[2], SPECIAL[3]].contains(&piece) => {}
+                None if text.is_empty() => text.push_str(piece),
+                None => text.extend([" ", piece]),
+            }
+        }
+        text
     }
 }
 

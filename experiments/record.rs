@@ -246,6 +246,9 @@ pub struct Example {
     pub captions: Vec<String>,
     /// The captions that the model finds nearest, best first.
     pub found: Vec<Found>,
+    /// The caption that the model writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<String>,
 }
 
 /// A caption that a model finds for a picture.

@@ -157,6 +157,11 @@ impl Model for Alone {
         Ok(Fused { pooled: text.hidden.mean(1)?, text, image: None })
     }
 
+    fn decode<'a>(&'a self, _: &View<Image>, prompt: &View<Text>) -> Result<Begun<'a>> {
+        let input = prompt.input()?;
+        self.language.decode(&self.nothing(input)?, input)
+    }
+
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
         Ok(self.language.predict_words(hidden))
     }
@@ -169,6 +174,13 @@ impl Model for Alone {
 
 impl Alone {
     /// No vector (B,0,D) before each text.
+    fn nothing(&self, text: &Text) -> Result<Tensor> {
+        Tensor::zeros((text.ids.dim(0)?, 0, self.width), DType::F32, text.ids.device())
+    }
+}
+
+impl Alone {
+    /// A prefix (B,0,D).
     fn nothing(&self, text: &Text) -> Result<Tensor> {
         Tensor::zeros((text.ids.dim(0)?, 0, self.width), DType::F32, text.ids.device())
     }

@@ -236,9 +236,9 @@ fn family(metric: &str) -> &str {
     metric.split('.').next().unwrap_or(metric)
 }
 
-/// The metric that stands for its evaluation where no claim chooses one: a mean or an accuracy, else the first.
+/// The metric that stands for its evaluation where no claim chooses one: a mean, an accuracy or CIDEr, else the first.
 fn standing<'a>(family: &[&'a str]) -> Option<&'a str> {
-    let summary = |name: &&&str| name.contains("mean") || name.contains("accuracy");
+    let summary = |name: &&&str| ["mean", "accuracy", "cider"].iter().any(|word| name.contains(word));
     family.iter().find(summary).or_else(|| family.first()).copied()
 }
 

@@ -4,10 +4,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::{ImageEncoder, codecs::png::PngEncoder};
 
-use super::Subject;
 use super::asked::{self, Judged};
 use super::gallery::Shown;
 use super::ranking::top;
+use super::{Config, Subject};
 use crate::data::{Dataset, Picture};
 use crate::experiments::failure::{Failure, Result};
 use crate::experiments::record::{Example, Found};
@@ -19,7 +19,7 @@ const PAIRS: usize = 8;
 const CAPTIONS: usize = 5;
 
 /// Pairs at equal distances through the split, the same for every model: with the answers where something is asked, else
-/// with the captions found for them; none from a model that does neither.
+/// with the captions that it finds and writes; none from a model that is asked for neither.
 ///
 /// # Errors
 /// When a pair cannot be read or a score is not finite.
@@ -33,8 +33,7 @@ pub fn examples(subject: &Subject, shown: &Shown, dataset: &dyn Dataset, step: u
             return chosen.map(|image| answered(subject, dataset, (image, &judged[image]), step)).collect();
         }
     }
-    let embeds = subject.run.model.abilities().contains(&Ability::Embed);
-    if embeds || subject.run.objectives.iter().any(|objective| objective.name() == "itm") {
+    if ranks(subject, shown) || shown.caption(0).is_some() {
         return chosen.map(|image| example(subject, shown, dataset, image, step)).collect();
     }
     Ok(Vec::new())
@@ -58,7 +57,7 @@ fn answered(
     });
     let picture = second.map(|second| beside(&pair.picture, &second.picture));
     let png = png(picture.as_ref().unwrap_or(&pair.picture))?;
-    Ok(Example { step, png, found: found.collect(), id: pair.id, captions: pair.captions })
+    Ok(Example { step, png, found: found.collect(), id: pair.id, captions: pair.captions, written: None })
 }
 
 /// Two pictures of equal height as one.
@@ -69,6 +68,15 @@ fn beside(left: &Picture, right: &Picture) -> Picture {
     Picture { width: left.width + right.width, height: left.height, rgb }
 }
 
+/// Whether captions are looked for: where the model can rank them, unless the run is about writing alone, whose embeddings
+/// nothing may have trained.
+fn ranks(subject: &Subject, shown: &Shown) -> bool {
+    let ranking = |one: &Config| matches!(one, Config::Retrieval(_) | Config::ZeroShot(_));
+    let embeds = subject.run.model.abilities().contains(&Ability::Embed);
+    let able = embeds || subject.run.objectives.iter().any(|objective| objective.name() == "itm");
+    able && (shown.caption(0).is_none() || subject.run.evaluate.iter().any(ranking))
+}
+
 fn example(
     subject: &Subject,
     shown: &Shown,
@@ -77,6 +85,19 @@ fn example(
     step: u64,
 ) -> Result<Example> {
     let pair = dataset.get(image)?;
+    let found = if ranks(subject, shown) { found(subject, shown, image)? } else { Vec::new() };
+    Ok(Example {
+        step,
+        id: pair.id,
+        png: png(&pair.picture)?,
+        captions: pair.captions,
+        found,
+        written: shown.caption(image).map(str::to_owned),
+    })
+}
+
+/// The captions that the model finds nearest to an image.
+fn found(subject: &Subject, shown: &Shown, image: usize) -> Result<Vec<Found>> {
     let scores = shown.scores(subject, image..image + 1)?.flatten_all()?.to_vec1::<f32>()?;
     let own = &subject.gallery.matches.texts_of[image];
     let found = top(&scores, own, CAPTIONS).into_iter().map(|text| Found {
@@ -84,13 +105,7 @@ fn example(
         score: f64::from(scores[text as usize]),
         correct: own.contains(&text),
     });
-    Ok(Example {
-        step,
-        id: pair.id,
-        png: png(&pair.picture)?,
-        captions: pair.captions,
-        found: found.collect(),
-    })
+    Ok(found.collect())
 }
 
 fn png(picture: &Picture) -> Result<String> {

@@ -54,6 +54,7 @@ pub struct Shown {
     pub texts: Vec<View<Text>>,
     embeds: Option<[Tensor; 2]>,
     matching: OnceCell<Tensor>,
+    written: OnceCell<Vec<String>>,
 }
 
 impl Shown {
@@ -94,6 +95,27 @@ impl Shown {
                 Ok(self.matching.get_or_init(|| scores))
             }
         }
+    }
+}
+
+impl Shown {
+    /// A caption of each image; `write` writes them unless they have been written before.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn written(&self, write: impl FnOnce() -> Result<Vec<String>>) -> Result<&[String]> {
+        match self.written.get() {
+            Some(captions) => Ok(captions),
+            None => {
+                let captions = write()?;
+                Ok(self.written.get_or_init(|| captions))
+            }
+        }
+    }
+
+    /// What was written about an image, where an evaluation had captions written.
+    pub fn caption(&self, image: usize) -> Option<&str> {
+        self.written.get()?.get(image).map(String::as_str)
     }
 }
 
@@ -166,7 +188,7 @@ impl Gallery {
                 Some([all(of_images.collect())?, all(of_texts.collect())?])
             }
         };
-        Ok(Shown { images, texts, embeds, matching: OnceCell::new() })
+        Ok(Shown { images, texts, embeds, matching: OnceCell::new(), written: OnceCell::new() })
     }
 }
 

@@ -7,10 +7,14 @@ use serde::{Deserialize, Serialize};
 
 pub mod asked;
 pub mod caption;
+pub mod captioning;
 pub mod entailment;
 pub mod examples;
 pub mod gallery;
 pub mod grounding;
+pub mod lbfgs;
+pub mod linear_probe;
+pub mod logistic;
 pub mod matching;
 pub mod needs;
 pub mod question_answering;
@@ -154,6 +158,8 @@ evaluations! {
     Retrieval(retrieval),
     TwoImages(two_images),
     ZeroShot(zero_shot),
+    LinearProbe(linear_probe),
+    Captioning(captioning),
 }
 
 /// A share as records hold it: in percent.

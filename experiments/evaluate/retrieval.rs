@@ -1,8 +1,10 @@
 //! Finding the caption of an image among all captions of a split, and the image of a caption among all images.
 //!
 //! The measures of Karpathy and Fei-Fei, arXiv:1412.2306, section 4.2, in which all the papers report retrieval:
-//! R@K is the share of queries with a right answer among the first K; mean recall is the mean of both directions' R@1,
-//! R@5 and R@10. A wrong answer that scores as much as the right one ranks ahead of it.
+//! R@K is the share of queries with a right answer among the first K. `mean_recall` is the mean of both directions' R@1,
+//! R@5 and R@10 (UNITER, Chen et al., arXiv:1909.11740, table 2), `image_to_text_recall` and `text_to_image_recall` the mean
+//! of one direction (ALBEF, Li et al., arXiv:2107.07651, table 1: TR and IR), `r1` the mean of both directions' R@1 (CoCa, Yu
+//! et al., arXiv:2205.01917, table 8e). A wrong answer that scores as much as the right one ranks ahead of it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -53,7 +55,10 @@ impl Evaluation for Config {
     fn metrics(&self) -> Vec<String> {
         let recalls = |prefix: &str| {
             let each = DIRECTIONS.iter().flat_map(|to| AT.map(|k| format!("{prefix}.{to}_r{k}")));
-            each.chain([format!("{prefix}.mean_recall")]).collect::<Vec<_>>()
+            let means = DIRECTIONS.map(|to| format!("{prefix}.{to}_recall"));
+            each.chain(means)
+                .chain(["r1", "mean_recall"].map(|name| format!("{prefix}.{name}")))
+                .collect::<Vec<_>>()
         };
         let mut names = recalls("retrieval");
         names.push("retrieval.tie_rate".to_owned());
@@ -207,21 +212,49 @@ fn some(embeds: &Tensor, rows: Range<usize>) -> Computed<Tensor> {
 
 fn recalls(prefix: &str, places: &[Places; 2], images: usize) -> BTreeMap<String, Measured> {
     let mut values = BTreeMap::new();
-    let (mut recall, mut chance, mut pulls) = (0.0, 0.0, vec![0.0; images]);
-    let parts = (DIRECTIONS.len() * AT.len()) as f64;
+    let parts = DIRECTIONS.len() * AT.len();
+    let (mut all, mut first) = (Mean::of(parts, images), Mean::of(DIRECTIONS.len(), images));
     for (to, places) in DIRECTIONS.iter().zip(places) {
+        let mut each = Mean::of(AT.len(), images);
         for k in AT {
-            let pulled = places.pulls(k, images);
-            let measured = share(places.recall(k), Some(places.chance(k)), Some(sampling_error(&pulled)));
-            values.insert(format!("{prefix}.{to}_r{k}"), measured);
-            recall += places.recall(k) / parts;
-            chance += places.chance(k) / parts;
-            pulls.iter_mut().zip(pulled).for_each(|(sum, pull)| *sum += pull / parts);
+            let mut alone = Mean::of(1, images);
+            let mut within = vec![&mut alone, &mut each, &mut all];
+            if k == 1 {
+                within.push(&mut first);
+            }
+            let pulls = places.pulls(k, images);
+            within.into_iter().for_each(|mean| mean.add(places.recall(k), places.chance(k), &pulls));
+            values.insert(format!("{prefix}.{to}_r{k}"), alone.share());
         }
+        values.insert(format!("{prefix}.{to}_recall"), each.share());
     }
-    let mean = share(recall, Some(chance), Some(sampling_error(&pulls)));
-    values.insert(format!("{prefix}.mean_recall"), mean);
+    values.insert(format!("{prefix}.r1"), first.share());
+    values.insert(format!("{prefix}.mean_recall"), all.share());
     values
+}
+
+/// The mean of several recalls, of their chances and of what each image pulls.
+struct Mean {
+    parts: f64,
+    recall: f64,
+    chance: f64,
+    pulls: Vec<f64>,
+}
+
+impl Mean {
+    fn of(parts: usize, images: usize) -> Self {
+        Self { parts: parts as f64, recall: 0.0, chance: 0.0, pulls: vec![0.0; images] }
+    }
+
+    fn add(&mut self, recall: f64, chance: f64, pulls: &[f64]) {
+        self.recall += recall / self.parts;
+        self.chance += chance / self.parts;
+        self.pulls.iter_mut().zip(pulls).for_each(|(sum, pull)| *sum += pull / self.parts);
+    }
+
+    fn share(&self) -> Measured {
+        share(self.recall, Some(self.chance), Some(sampling_error(&self.pulls)))
+    }
 }
 
 /// The share of queries for which a wrong answer scores exactly as much as the best right one.

@@ -78,7 +78,10 @@ impl Evaluation for Config {
 }
 
 /// One unit vector a class (C,E).
-fn class_embeds(subject: &Subject, classes: &[&str], templates: &[String]) -> Result<Tensor> {
+///
+/// # Errors
+/// When a prompt cannot be tokenised or the model does not embed.
+pub fn class_embeds(subject: &Subject, classes: &[&str], templates: &[String]) -> Result<Tensor> {
     let prompts: Vec<String> = classes
         .iter()
         .flat_map(|class| templates.iter().map(|template| template.replace("{}", class)))

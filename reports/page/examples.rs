@@ -26,8 +26,14 @@ pub fn section(results: &Results) -> Markup {
         section {
             h2 { "What the model does" }
             p {
-                "Test pictures, and the captions that an arm finds nearest, best first; captions of the picture are marked \
-                 \u{2713}. Shown: " (named.join(", ")) "."
+                "Test pictures"
+                @if any(&arms, |example| !example.found.is_empty()) {
+                    ", and the captions that an arm finds nearest, best first; captions of the picture are marked \u{2713}"
+                }
+                @if any(&arms, |example| example.written.is_some()) {
+                    ", and in quotation marks the caption that an arm writes"
+                }
+                ". Shown: " (named.join(", ")) "."
             }
             div.examples {
                 @for example in pictures.iter().take(PICTURES) { (card(example, &arms)) }
@@ -66,6 +72,10 @@ fn examples<'a>(arm: &Arm<'a>) -> Vec<&'a Example> {
     run.examples.iter().filter(|example| Some(example.step) == last).collect()
 }
 
+fn any(arms: &[&Arm], is: impl Fn(&Example) -> bool) -> bool {
+    arms.iter().flat_map(|arm| examples(arm)).any(is)
+}
+
 fn card(example: &Example, arms: &[&Arm]) -> Markup {
     let caption = example.captions.first().map_or("", String::as_str);
     let others: Vec<&str> = example.captions.iter().skip(1).map(String::as_str).collect();
@@ -80,7 +90,10 @@ fn card(example: &Example, arms: &[&Arm]) -> Markup {
                 @if let Some(same) = examples(arm).into_iter().find(|other| other.id == example.id) {
                     div.found {
                         h3 { (arm.name) }
-                        ol { @for found in same.found.iter().take(CAPTIONS) { (retrieved(found)) } }
+                        @if let Some(written) = &same.written { p.caption { "\u{201c}" (written) "\u{201d}" } }
+                        @if !same.found.is_empty() {
+                            ol { @for found in same.found.iter().take(CAPTIONS) { (retrieved(found)) } }
+                        }
                     }
                 }
             }

@@ -35,6 +35,9 @@ impl Encode for Hashing {
         let last = ids.len() - 1;
         Ok(Encoding { word_starts: (0..ids.len()).map(|at| u8::from(at > 0 && at < last)).collect(), ids })
     }
+    fn text(&self, ids: &[u32]) -> String {
+        ids.iter().map(|id| format!("w{id}")).collect::<Vec<_>>().join(" ")
+    }
 }
 
 const LAYOUT: Layout = Layout { size: 16, words: 12, tags: 0 };

@@ -60,7 +60,7 @@ impl Model for Blind {
     }
 }
 
-fn with_subject<T>(
+pub fn with_subject<T>(
     run: &Run,
     model: impl FnOnce(&Matches) -> Box<dyn Model>,
     judge: impl FnOnce(&Subject) -> T,
@@ -127,16 +127,71 @@ fn a_model_that_cannot_tell_finds_nothing_and_its_ties_are_told() {
 
 #[test]
 fn every_metric_that_is_promised_is_measured() {
-    for (run, evaluate) in
-        [(clip_run(), SIMILARITY), (clip_run(), evaluate::Config::ZeroShot(Default::default()))]
-    {
-        let found = measured(&run, &evaluate, |matches| {
+    let zero_shot = evaluate::Config::ZeroShot(Default::default());
+    let probe = evaluate::Config::LinearProbe(Default::default());
+    for evaluate in [SIMILARITY, zero_shot, probe] {
+        let found = measured(&clip_run(), &evaluate, |matches| {
             if evaluate.name() == "retrieval" { knowing(matches) } else { Box::new(Blind) }
         });
         let mut promised = evaluate.metrics();
         promised.sort();
         assert_eq!(found.values.keys().cloned().collect::<Vec<_>>(), promised);
     }
+}
+
+#[test]
+fn means_of_recalls_are_those_that_papers_report() {
+    let found =
+        with_albef(4, |subject, evaluate| evaluate.measure(subject, &subject.show().unwrap()).unwrap());
+    let values = values(&found);
+    for prefix in ["retrieval", "rerank"] {
+        let value = |name: &str| values[format!("{prefix}.{name}").as_str()];
+        let mut both = 0.0;
+        for to in ["image_to_text", "text_to_image"] {
+            let mean = ["r1", "r5", "r10"].iter().map(|k| value(&format!("{to}_{k}"))).sum::<f64>() / 3.0;
+            assert!((value(&format!("{to}_recall")) - mean).abs() < 1e-9);
+            both += mean / 2.0;
+        }
+        assert!((value("mean_recall") - both).abs() < 1e-9);
+        let r1 = (value("image_to_text_r1") + value("text_to_image_r1")) / 2.0;
+        assert!((value("r1") - r1).abs() < 1e-9);
+    }
+}
+
+/// A prompt's embedding is its length and its number of words, not of length one.
+struct Counting;
+
+impl Model for Counting {
+    fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {
+        Tensor::ones((image.rows()?, 2), candle_core::DType::F32, &Device::Cpu)
+    }
+    fn embed_text(&self, text: &View<Text>) -> Result<Tensor> {
+        let words = text.input()?.mask.sum_keepdim(1)?;
+        l2_normalize(&Tensor::cat(&[&words, &words.ones_like()?], 1)?, 1e-12)
+    }
+}
+
+#[test]
+fn a_class_is_the_mean_of_its_unit_prompts_at_length_one_again() {
+    use vlp_bench::experiments::evaluate::zero_shot::class_embeds;
+    let templates = ["{}", "a picture of a {}"].map(str::to_owned);
+    with_subject(
+        &clip_run(),
+        |_| Box::new(Counting),
+        |subject| {
+            let found =
+                class_embeds(subject, &["star", "red star"], &templates).unwrap().to_vec2::<f32>().unwrap();
+            // Words with [CLS] and [SEP]: 3 and 7, 4 and 8.
+            for (found, words) in found.iter().zip([[3f32, 7.0], [4.0, 8.0]]) {
+                let units = words.map(|n| [n / (n * n + 1.0).sqrt(), 1.0 / (n * n + 1.0).sqrt()]);
+                let mean = [0, 1].map(|at| (units[0][at] + units[1][at]) / 2.0);
+                let norm = (mean[0] * mean[0] + mean[1] * mean[1]).sqrt();
+                for at in 0..2 {
+                    assert!((found[at] - mean[at] / norm).abs() < 1e-6, "{found:?}");
+                }
+            }
+        },
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Experiment files, training, checkpoints, evaluation and records, on experiments of a second or two.
 
+mod captioning;
 mod captions;
 mod checkpoints;
 mod cli;
@@ -9,6 +10,7 @@ mod inference;
 mod kills;
 mod learning;
 mod plans;
+mod probe;
 mod published;
 mod ranking;
 mod runs;
@@ -48,6 +50,9 @@ impl Encode for Hashing {
         ids.push(SEP);
         let last = ids.len() - 1;
         Ok(Encoding { word_starts: (0..ids.len()).map(|at| u8::from(at > 0 && at < last)).collect(), ids })
+    }
+    fn text(&self, ids: &[u32]) -> String {
+        ids.iter().map(|id| format!("w{id}")).collect::<Vec<_>>().join(" ")
     }
 }
 

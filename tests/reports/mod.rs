@@ -233,6 +233,7 @@ fn example(index: usize) -> Example {
             found("two stars", 0.4, false),
         ],
         captions,
+        written: None,
     }
 }
 

@@ -50,7 +50,7 @@ const PATTERNS: [&str; 29] = [
     r"((?i:nos?|prop|figs?|pp|ca|art|op)\.)\s*\d",
     // Signs that stand together.
     r"([<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]])(?:[^A-Za-z]|$)",
-    r"[?!]+|\*+|_+|##+|``|''|\.\.\.+|--+",
+    r"[?!]+|\*+|_+|##+|@@+|``|''|\.\.\.+|--+",
     r"(?i:us|a|c|hk|nz)\$",
     r"\S",
 ];
