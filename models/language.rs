@@ -128,6 +128,9 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             answers: inputs.answers,
+            image: 0,
+            patch: 0,
+            words: inputs.words,
         }
     }
 
@@ -164,18 +167,6 @@ impl Model for Alone {
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
         Ok(self.language.predict_words(hidden))
-    }
-
-    fn decode<'a>(&'a self, _: &View<Image>, prompt: &View<Text>) -> Result<Begun<'a>> {
-        let prompt = prompt.input()?;
-        self.language.decode(&self.nothing(prompt)?, prompt)
-    }
-}
-
-impl Alone {
-    /// No vector (B,0,D) before each text.
-    fn nothing(&self, text: &Text) -> Result<Tensor> {
-        Tensor::zeros((text.ids.dim(0)?, 0, self.width), DType::F32, text.ids.device())
     }
 }
 
