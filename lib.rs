@@ -3,6 +3,8 @@
 //! The folders read in the order in which they depend on each other: `kernels <- models <- objectives <- experiments`,
 //! `data <- experiments`, and `reports` on the records of runs alone.
 
+/// How the colours of pictures are normalised.
+pub mod colour;
 /// Where image-text pairs come from.
 pub mod data;
 /// What is run: the experiment file, its checks, the trainer, evaluation, records.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::collate::Layout;
 use super::combine::{Cached, Shuffled};
 use super::source::{Source, Sources};
+use super::wording::{Worded, Wording};
 use super::{Dataset, Error, Result, Split, augment, emoji};
 
 /// How much memory the decoded pairs of one split may take; further pairs are decoded each time.
@@ -47,6 +48,13 @@ pub struct Config {
     /// Gives every training picture the captions of another one: the control from which nothing can be learnt.
     #[serde(default)]
     pub shuffled_captions: bool,
+    /// Other words for the training pictures.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub wording: Wording,
+}
+
+fn is_default(wording: &Wording) -> bool {
+    *wording == Wording::default()
 }
 
 fn size() -> u32 {
@@ -142,6 +150,10 @@ impl Config {
         };
         let Some(sources) = sources else { return Ok(None) };
         let dataset: Arc<dyn Dataset> = Arc::new(Cached::new(sources.open(split)?, CACHE_BYTES));
+        let dataset: Arc<dyn Dataset> = match split == Split::Train && self.wording != Wording::default() {
+            true => Arc::new(Worded::new(dataset, self.wording.clone())?),
+            false => dataset,
+        };
         if split == Split::Train && self.shuffled_captions {
             return Ok(Some(Arc::new(Shuffled::new(dataset, seed)?)));
         }

@@ -20,6 +20,7 @@ pub mod scenes;
 mod source;
 pub mod tasks;
 pub mod vocabulary;
+pub mod wording;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -79,6 +79,7 @@ impl ModelConfig for Config {
         match ability {
             Ability::Generate => "albef fuses both ways only: every word sees the words after it",
             Ability::Answer => "albef answers questions with a decoder, which `answer: 6` gives it",
+            Ability::HidePatches => "albef has no vector that stands for hidden patches",
             Ability::FuseImage => "albef fuses into the words; its image tokens never see them",
             _ => "albef reads pixels, not regions",
         }
@@ -115,6 +116,9 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             answers: inputs.answers,
+            image: self.image.width,
+            patch: self.patch,
+            words: inputs.words,
         }
     }
 

@@ -122,6 +122,7 @@ impl ModelConfig for Config {
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
             Ability::Answer => "blip has no decoder that answers questions apart from captions",
+            Ability::HidePatches => "blip has no vector that stands for hidden patches",
             Ability::FuseImage => "blip fuses into the words; its image tokens never see them",
             _ => "blip reads pixels, not regions",
         }
@@ -148,7 +149,16 @@ impl ModelConfig for Config {
     /// The decoder predicts [DEC] and [ENC] as it does any other entry.
     fn dims(&self, inputs: &Inputs) -> Dims {
         let vocabulary = inputs.vocabulary + ADDED;
-        Dims { width: self.text.width, embed: self.embed, queries: None, vocabulary, answers: inputs.answers }
+        Dims {
+            width: self.text.width,
+            embed: self.embed,
+            queries: None,
+            vocabulary,
+            answers: inputs.answers,
+            image: self.image.width,
+            patch: self.patch,
+            words: inputs.words,
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

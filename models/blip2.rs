@@ -128,6 +128,7 @@ impl ModelConfig for Config {
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
             Ability::Answer => "blip2 has no decoder that answers questions apart from captions",
+            Ability::HidePatches => "blip2 has no vector that stands for hidden patches",
             Ability::FuseImage => "blip2 leaves queries of an image, no tokens that stand for its patches",
             Ability::PredictRegions => "blip2 reads pixels, not regions",
             _ => LACKS_TEXT,
@@ -167,16 +168,13 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        let vocabulary = inputs.vocabulary;
-        match &self.language {
-            None => {
-                let (width, queries) = (self.qformer.width, Some(self.queries));
-                Dims { width, embed: self.embed, queries, vocabulary, answers: inputs.answers }
-            }
-            Some(language) => {
-                Dims { width: language.width(), embed: 0, queries: None, vocabulary, answers: inputs.answers }
-            }
-        }
+        let (width, embed, queries) = match &self.language {
+            None => (self.qformer.width, self.embed, Some(self.queries)),
+            Some(language) => (language.width(), 0, None),
+        };
+        // Image tokens are queries, which stand for no patch.
+        let (vocabulary, words) = (inputs.vocabulary, inputs.words);
+        Dims { width, embed, queries, vocabulary, answers: inputs.answers, image: width, patch: 0, words }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

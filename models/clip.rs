@@ -72,6 +72,7 @@ impl ModelConfig for Config {
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
             Ability::Answer => "clip has no decoder that writes answers",
+            Ability::HidePatches => "clip has no vector that stands for hidden patches",
             Ability::PredictWords => "clip has no word decoder",
             Ability::PredictRegions => "clip reads pixels, not regions",
             _ => "clip has no joint pass: its towers meet only in the similarity",
@@ -100,6 +101,9 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             answers: inputs.answers,
+            image: self.image.width,
+            patch: self.patch,
+            words: inputs.words,
         }
     }
 

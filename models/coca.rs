@@ -120,6 +120,7 @@ impl ModelConfig for Config {
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
             Ability::Answer => "coca has no decoder that answers questions apart from captions",
+            Ability::HidePatches => "coca has no vector that stands for hidden patches",
             Ability::FuseImage => "coca fuses into the words; its image tokens never see them",
             Ability::PredictRegions => "coca reads pixels, not regions",
             _ => "coca fuses only left to right (generate)",
@@ -161,6 +162,9 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             answers: inputs.answers,
+            image: self.image.width,
+            patch: self.patch,
+            words: inputs.words,
         }
     }
 

@@ -51,6 +51,8 @@ pub enum Ability {
     Generate,
     /// [`Model::fuse`] that also returns the image tokens
     FuseImage,
+    /// [`Image::masked`] over the patches of pixels
+    HidePatches,
     /// [`Model::predict_words`]
     PredictWords,
     /// [`Model::predict_regions`]
@@ -61,13 +63,14 @@ pub enum Ability {
 
 impl Ability {
     /// Every ability, in the order in which they are printed.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ImageTokens,
         Self::TextTokens,
         Self::Embed,
         Self::Fuse,
         Self::Generate,
         Self::FuseImage,
+        Self::HidePatches,
         Self::PredictWords,
         Self::PredictRegions,
         Self::Answer,
@@ -82,6 +85,7 @@ impl Ability {
             Self::Fuse => "a joint pass in which words see each other both ways (fuse)",
             Self::Generate => "a joint pass from left to right (generate)",
             Self::FuseImage => "image tokens that have seen the words (fuse_image)",
+            Self::HidePatches => "a vector that stands for hidden patches (hide_patches)",
             Self::PredictWords => "a word decoder (predict_words)",
             Self::PredictRegions => "a region decoder (predict_regions)",
             Self::Answer => "a decoder of answers to a question (answer)",
@@ -98,6 +102,7 @@ impl fmt::Display for Ability {
             Self::Fuse => "fuse",
             Self::Generate => "generate",
             Self::FuseImage => "fuse_image",
+            Self::HidePatches => "hide_patches",
             Self::PredictWords => "predict_words",
             Self::PredictRegions => "predict_regions",
             Self::Answer => "answer",
@@ -138,6 +143,12 @@ pub struct Dims {
     pub vocabulary: usize,
     /// A: answers in the closed list of the data; 0 where nothing is asked.
     pub answers: usize,
+    /// D': width of [`Model::image_tokens`]; 0 without them.
+    pub image: usize,
+    /// Side in pixels of the patches that image tokens stand for; 0 where they stand for none.
+    pub patch: usize,
+    /// T: length of a text, in vocabulary entries.
+    pub words: usize,
 }
 
 /// A vision-language model: computes, never judges.

@@ -82,6 +82,7 @@ impl ModelConfig for Config {
         match ability {
             Ability::Answer => "oscar has no decoder that writes answers",
             Ability::Generate => ONE_WAY,
+            Ability::HidePatches => "oscar reads regions, not pixels",
             Ability::PredictRegions => "oscar never masks regions and has no decoder for them",
             _ => "oscar encodes neither side alone: words, tags and regions meet in its first layer",
         }
@@ -104,6 +105,9 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             answers: inputs.answers,
+            image: 0,
+            patch: 0,
+            words: inputs.words,
         }
     }
 

@@ -298,6 +298,11 @@ impl Vars {
         Self { prefix, ..self.clone() }
     }
 
+    /// The place `part` of another owner, counted from the top, whose values are read without a gradient.
+    pub fn observed(&self, part: &str) -> Self {
+        Self { prefix: part.to_owned(), reader: Reader::Detached, ..self.clone() }
+    }
+
     /// The device that holds the values.
     pub fn device(&self) -> &Device {
         self.store.device()

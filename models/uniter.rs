@@ -63,6 +63,7 @@ impl ModelConfig for Config {
         match ability {
             Ability::Answer => "uniter has no decoder that writes answers",
             Ability::Generate => ONE_WAY,
+            Ability::HidePatches => "uniter reads regions, not pixels",
             _ => "uniter encodes neither side alone: words and regions meet in its first layer",
         }
     }
@@ -84,6 +85,9 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             answers: inputs.answers,
+            image: 0,
+            patch: 0,
+            words: inputs.words,
         }
     }
 

@@ -68,7 +68,7 @@ impl Config {
 
 impl ModelConfig for Config {
     fn abilities(&self) -> Abilities {
-        [Ability::Fuse, Ability::FuseImage, Ability::PredictWords].into()
+        [Ability::Fuse, Ability::FuseImage, Ability::HidePatches, Ability::PredictWords].into()
     }
 
     fn lacks(&self, ability: Ability) -> &'static str {
@@ -101,6 +101,9 @@ impl ModelConfig for Config {
             queries: None,
             vocabulary: inputs.vocabulary,
             answers: inputs.answers,
+            image: 0,
+            patch: self.patch,
+            words: inputs.words,
         }
     }
 

@@ -149,13 +149,16 @@ impl Config {
 impl ModelConfig for Config {
     fn abilities(&self) -> Abilities {
         use Ability::{Embed, Fuse, FuseImage, ImageTokens, PredictWords, TextTokens};
-        [ImageTokens, TextTokens, Embed, Fuse, FuseImage, PredictWords].into()
+        let mut abilities = Abilities::from([ImageTokens, TextTokens, Embed, Fuse, FuseImage, PredictWords]);
+        abilities.extend(self.mask_token.then_some(Ability::HidePatches));
+        abilities
     }
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
             Ability::Answer => "vlmo has no decoder that writes answers",
             Ability::Generate => ONE_WAY,
+            Ability::HidePatches => "vlmo without `mask_token` has no vector that stands for hidden patches",
             _ => "vlmo reads pixels, not regions",
         }
     }
@@ -191,7 +194,16 @@ impl ModelConfig for Config {
 
     fn dims(&self, inputs: &Inputs) -> Dims {
         let width = self.trunk.width;
-        Dims { width, embed: width, queries: None, vocabulary: inputs.vocabulary, answers: inputs.answers }
+        Dims {
+            width,
+            embed: width,
+            queries: None,
+            vocabulary: inputs.vocabulary,
+            answers: inputs.answers,
+            image: width,
+            patch: self.patch,
+            words: inputs.words,
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

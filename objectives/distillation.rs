@@ -28,18 +28,29 @@ pub fn faults(distill: f64, ramp: f64) -> Vec<String> {
     faults
 }
 
-/// Mean over rows of the cross-entropy of `logits` (R,C) towards `targets` (u32, R) and, with share `alpha`, towards
+/// What a prediction should be, before the teacher has its share.
+pub enum Target {
+    /// One class a row, u32 (R).
+    One(Tensor),
+    /// The shares of the classes (R,C).
+    Shares(Tensor),
+}
+
+/// Mean over rows of the cross-entropy of `logits` (R,C) towards `target` and, with share `alpha`, towards
 /// the softmax of the teacher's logits (R,C), which are computed only where they count.
 ///
 /// # Errors
 /// When shapes do not agree or the teacher fails.
 pub fn cross_entropy(
     logits: &Tensor,
-    targets: &Tensor,
+    target: &Target,
     alpha: f64,
     teacher: impl FnOnce() -> Result<Tensor>,
 ) -> Result<Tensor> {
-    let hard = kernels::cross_entropy(logits, targets, 0.0)?;
+    let hard = match target {
+        Target::One(classes) => kernels::cross_entropy(logits, classes, 0.0)?,
+        Target::Shares(shares) => kernels::soft_cross_entropy(logits, shares)?,
+    };
     if alpha == 0.0 {
         return Ok(hard);
     }

@@ -7,21 +7,24 @@
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::lm::smoothing_fault;
 use super::{Loss, Needs, Objective, ObjectiveConfig, Reading, Step};
 use crate::kernels;
 use crate::models::{Ability, Dims, Vars};
 
-/// `itc: {}`
+/// `itc: {label_smoothing: 0.1}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// The share of each target that is spread over all pairs of the batch: 0.1 in BLIP-2 (Li et al., arXiv:2301.12597).
+    pub label_smoothing: f64,
     /// Share in the sum of losses.
     pub weight: f64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { weight: 1.0 }
+        Self { label_smoothing: 0.0, weight: 1.0 }
     }
 }
 
@@ -34,12 +37,18 @@ impl ObjectiveConfig for Config {
         self.weight
     }
 
+    fn faults(&self) -> Vec<String> {
+        smoothing_fault(self.label_smoothing).into_iter().collect()
+    }
+
     fn build(&self, _: &Vars, _: &Dims) -> Result<Box<dyn Objective>> {
-        Ok(Box::new(Itc))
+        Ok(Box::new(Itc { label_smoothing: self.label_smoothing }))
     }
 }
 
-struct Itc;
+struct Itc {
+    label_smoothing: f64,
+}
 
 impl Objective for Itc {
     fn loss(&self, step: &Step) -> Result<Loss> {
@@ -47,10 +56,10 @@ impl Objective for Itc {
         let pairs = logits.dim(0)? as u32;
         let own = Tensor::arange(0, pairs, logits.device())?;
         let reverse = logits.t()?.contiguous()?;
-        let mut loss = contrast(&logits, &own)?;
+        let mut loss = contrast(&logits, &own, self.label_smoothing)?;
         let Reading { model, image, text, .. } = &step.student;
         if let Some(second) = model.second_similarity(image, text)? {
-            loss = ((loss + contrast(&second, &own)?)? * 0.5)?;
+            loss = ((loss + contrast(&second, &own, self.label_smoothing)?)? * 0.5)?;
         }
         Loss::new(loss)
             .with("temperature", &step.student.temperature()?)?
@@ -60,8 +69,8 @@ impl Objective for Itc {
 }
 
 /// The mean error of finding each image's text and each text's image.
-fn contrast(logits: &Tensor, own: &Tensor) -> Result<Tensor> {
-    let images = kernels::cross_entropy(logits, own, 0.0)?;
-    let texts = kernels::cross_entropy(&logits.t()?.contiguous()?, own, 0.0)?;
+fn contrast(logits: &Tensor, own: &Tensor, smoothing: f64) -> Result<Tensor> {
+    let images = kernels::cross_entropy(logits, own, smoothing)?;
+    let texts = kernels::cross_entropy(&logits.t()?.contiguous()?, own, smoothing)?;
     (images + texts)? * 0.5
 }

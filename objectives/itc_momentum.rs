@@ -5,17 +5,31 @@
 //! `(CE(s(image, text keys), i) + CE(s(text, image keys), i)) / 2`, a share alpha of each target taken from the softmax
 //! of the teacher's own similarities with the same keys.
 //!
+//! `positives: image` takes every key of the same image for a match, as both papers do where they fine-tune retrieval: the
+//! hard share of the target is spread evenly over them.
+//!
 //! All logits (B,B+K) are held: a model's similarity may be more than a product of its embeddings (the greatest over the
 //! queries of an image), and at B = 32 and K = 4096 taking them in chunks saves no time.
 //!
 //! Deviation: the released code demands a queue that is a multiple of the batch; here the queue may have any size.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::distillation::Target;
 use super::queue::Queue;
-use super::{Loss, Needs, Objective, ObjectiveConfig, Step, distillation};
+use super::{Batch, Loss, Needs, Objective, ObjectiveConfig, Step, distillation};
 use crate::models::{Ability, Dims, Vars};
+
+/// Which keys match a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Positives {
+    /// That of the same pair.
+    Pair,
+    /// All of the same image, those of the queue included.
+    Image,
+}
 
 /// `itc_momentum: {queue: 4096, distill: 0.4}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,15 +39,17 @@ pub struct Config {
     pub queue: usize,
     /// alpha: the teacher's share of the target.
     pub distill: f64,
-    /// Passes over the training pairs in which alpha rises from 0.
+    /// Passes over the training pairs in which alpha rises from 0: 1 in ALBEF, 2 in BLIP (Li et al., arXiv:2201.12086).
     pub ramp: f64,
+    /// Which keys match a query.
+    pub positives: Positives,
     /// Share in the sum of losses.
     pub weight: f64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { queue: 4096, distill: 0.4, ramp: 1.0, weight: 1.0 }
+        Self { queue: 4096, distill: 0.4, ramp: 1.0, positives: Positives::Pair, weight: 1.0 }
     }
 }
 
@@ -57,15 +73,43 @@ impl ObjectiveConfig for Config {
             0 => None,
             _ => Some([open("images", &image)?, open("texts", &[dims.embed])?]),
         };
-        Ok(Box::new(ItcMomentum { queues, distill: self.distill, ramp: self.ramp }))
+        let of_image = self.positives == Positives::Image;
+        let keys = (of_image && self.queue > 0).then(|| open("keys", &[PARTS])).transpose()?;
+        Ok(Box::new(ItcMomentum { queues, keys, of_image, distill: self.distill, ramp: self.ramp }))
     }
 }
 
 struct ItcMomentum {
     /// Of images and of texts.
     queues: Option<[Queue; 2]>,
+    /// Of what tells one image from another, where that decides what matches.
+    keys: Option<Queue>,
+    of_image: bool,
     distill: f64,
     ramp: f64,
+}
+
+/// Numbers that make up a key of an image in a queue.
+const PARTS: usize = 4;
+
+/// Keys of images as rows (B,4) of 16 bits each, which are whole numbers in f32. The first rows of a queue hold others.
+fn parts(keys: &[u64], device: &Device) -> Result<Tensor> {
+    let sixteen = |key: &u64| [48, 32, 16, 0].map(|shift| (key >> shift & 0xffff) as f32);
+    Tensor::from_vec(keys.iter().flat_map(sixteen).collect::<Vec<f32>>(), (keys.len(), PARTS), device)
+}
+
+impl ItcMomentum {
+    /// For each image of the batch the shares of the keys (B,B+K) that are of the same image.
+    fn matches(&self, batch: &Batch, device: &Device) -> Result<Tensor> {
+        let own = parts(&batch.image_keys, device)?;
+        let all = match &self.keys {
+            None => own.clone(),
+            Some(queue) => queue.behind(&own)?,
+        };
+        let equal = own.unsqueeze(1)?.broadcast_eq(&all.unsqueeze(0)?)?.to_dtype(DType::F32)?;
+        let same = equal.min(2)?;
+        same.broadcast_div(&same.sum_keepdim(1)?)
+    }
 }
 
 impl Objective for ItcMomentum {
@@ -85,8 +129,12 @@ impl Objective for ItcMomentum {
         let alpha = distillation::alpha(self.distill, self.ramp, step.progress);
         let own = Tensor::arange(0, step.batch.size()? as u32, images.device())?;
         let (to_text, to_image) = (find_text(&images)?, find_image(&texts)?);
-        let of_images = distillation::cross_entropy(&to_text, &own, alpha, || find_text(&slow_images))?;
-        let of_texts = distillation::cross_entropy(&to_image, &own, alpha, || find_image(&slow_texts))?;
+        let matches = match self.of_image {
+            false => Target::One(own.clone()),
+            true => Target::Shares(self.matches(step.batch, images.device())?.to_dtype(to_text.dtype())?),
+        };
+        let of_images = distillation::cross_entropy(&to_text, &matches, alpha, || find_text(&slow_images))?;
+        let of_texts = distillation::cross_entropy(&to_image, &matches, alpha, || find_image(&slow_texts))?;
         Loss::new(((of_images + of_texts)? * 0.5)?)
             .with("temperature", &student.temperature()?)?
             .with_accuracy("image_accuracy", &to_text, &own)?
@@ -100,6 +148,9 @@ impl Objective for ItcMomentum {
         if let Some([images, texts]) = &self.queues {
             images.push(&teacher.image_embeds()?)?;
             texts.push(&teacher.text_embeds()?)?;
+        }
+        if let Some(keys) = &self.keys {
+            keys.push(&parts(&step.batch.image_keys, keys.rows().device())?)?;
         }
         Ok(())
     }

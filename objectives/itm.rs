@@ -3,7 +3,8 @@
 //! ALBEF, Li et al., arXiv:2107.07651, section 3.2: cross-entropy of a two-class linear head on the pooled joint
 //! representation, averaged over the B pairs of the batch, B pairs with another image and B with another text. Hard
 //! negatives are drawn from the similarities of this step: those of the student's embeddings with the teacher's where
-//! the step has a teacher (so does the released code), else with its own.
+//! the step has a teacher (so does the released code), else with its own. Of how large a part of the batch they are drawn
+//! is VLMo's table 6 (Bao et al., arXiv:2111.02358).
 //!
 //! Deviation: pairs that share the image or the caption are never negatives; a pair for which the batch holds no
 //! negative does without.
@@ -13,7 +14,7 @@
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::negatives::{self, Pair};
+use super::negatives::{self, Pair, Pool};
 use super::{Loss, Needs, Objective, ObjectiveConfig, Step};
 use crate::kernels;
 use crate::models::{Abilities, Ability, Dims, Init, Vars};
@@ -24,6 +25,10 @@ use crate::models::{Abilities, Ability, Dims, Init, Vars};
 pub struct Config {
     /// Which pairs do not match.
     pub negatives: Negatives,
+    /// Groups that the batch falls into; a pair that does not match is of one group. 1: of the whole batch.
+    pub groups: usize,
+    /// Added to the probability of each candidate: 1e-4 in the released code of BLIP, nothing in that of ALBEF.
+    pub floor: f64,
     /// Share in the sum of losses.
     pub weight: f64,
 }
@@ -40,7 +45,7 @@ pub enum Negatives {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { negatives: Negatives::Hard, weight: 1.0 }
+        Self { negatives: Negatives::Hard, groups: 1, floor: 0.0, weight: 1.0 }
     }
 }
 
@@ -51,11 +56,22 @@ impl ObjectiveConfig for Config {
             Negatives::Hard => [Ability::Embed].into(),
         };
         let abilities = &observed | &[Ability::Fuse].into();
-        Needs { abilities, observed, batch: 2, ..Needs::default() }
+        Needs { abilities, observed, batch: 2 * self.groups, ..Needs::default() }
     }
 
     fn weight(&self) -> f64 {
         self.weight
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.groups == 0 {
+            faults.push("groups is 0: 1 stands for the whole batch".to_owned());
+        }
+        if !(self.floor >= 0.0 && self.floor.is_finite()) {
+            faults.push(format!("floor {} is not a share", self.floor));
+        }
+        faults
     }
 
     fn without(&self, ability: Ability) -> Option<&'static str> {
@@ -63,7 +79,8 @@ impl ObjectiveConfig for Config {
     }
 
     fn build(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {
-        Ok(Box::new(Itm { head: Head::open(vars, dims)?, negatives: self.negatives }))
+        let pool = Pool { groups: self.groups, floor: self.floor as f32 };
+        Ok(Box::new(Itm { head: Head::open(vars, dims)?, negatives: self.negatives, pool }))
     }
 }
 
@@ -101,6 +118,7 @@ impl Head {
 struct Itm {
     head: Head,
     negatives: Negatives,
+    pool: Pool,
 }
 
 impl Itm {
@@ -122,8 +140,8 @@ impl Itm {
             }
         };
         let mut rows = [Vec::new(), Vec::new()];
-        let drawn_images = negatives::draw(&to_image, &pairs, step.rng("itm.images"));
-        let drawn_texts = negatives::draw(&to_text, &pairs, step.rng("itm.texts"));
+        let drawn_images = negatives::draw(&to_image, &pairs, self.pool, step.rng("itm.images"));
+        let drawn_texts = negatives::draw(&to_text, &pairs, self.pool, step.rng("itm.texts"));
         let images = drawn_images.into_iter().zip(0..).filter_map(|(image, text)| Some((image?, text)));
         let texts = drawn_texts.into_iter().zip(0..).filter_map(|(text, image)| Some((image, text?)));
         for (image, text) in images.chain(texts) {

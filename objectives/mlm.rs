@@ -16,6 +16,16 @@ use crate::kernels::{self, CrossEntropy, Logits, random::Key};
 use crate::models::{Ability, Attend, Dims, Text, Vars, View};
 use crate::token::SPECIAL;
 
+/// What a word is told from beside the other words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Context {
+    /// The image.
+    Image,
+    /// Nothing: the model reads the text alone.
+    None,
+}
+
 /// `mlm: {probability: 0.15, whole_word: true}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -24,6 +34,8 @@ pub struct Config {
     pub probability: f64,
     /// Whether the pieces of a word are hidden together.
     pub whole_word: bool,
+    /// What a word is told from beside the other words: nothing in VLMo's stage on text (Bao et al., arXiv:2111.02358).
+    pub context: Context,
     /// alpha: the teacher's share of the target.
     pub distill: f64,
     /// Passes over the training pairs in which alpha rises from 0.
@@ -34,18 +46,26 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { probability: 0.15, whole_word: false, distill: 0.0, ramp: 1.0, weight: 1.0 }
+        let context = Context::Image;
+        Self { probability: 0.15, whole_word: false, context, distill: 0.0, ramp: 1.0, weight: 1.0 }
     }
 }
 
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
-        let abilities = [Ability::Fuse, Ability::PredictWords].into();
+        let abilities = match self.context {
+            Context::Image => [Ability::Fuse, Ability::PredictWords].into(),
+            Context::None => [Ability::TextTokens, Ability::PredictWords].into(),
+        };
         Needs { abilities, teacher: self.distill > 0.0, batch: 1, ..Needs::default() }
     }
 
     fn weight(&self) -> f64 {
         self.weight
+    }
+
+    fn without(&self, ability: Ability) -> Option<&'static str> {
+        (ability == Ability::Fuse).then_some("`context: none` does without an image")
     }
 
     fn faults(&self) -> Vec<String> {
@@ -57,26 +77,32 @@ impl ObjectiveConfig for Config {
     }
 
     fn build(&self, _: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {
-        let Self { probability, whole_word, distill, ramp, .. } = *self;
+        let Self { probability, whole_word, context, distill, ramp, .. } = *self;
         if dims.vocabulary <= SPECIAL.len() {
             bail!("mlm: a vocabulary of {} entries holds special tokens alone", dims.vocabulary);
         }
         let rule = Rule { probability, whole_word, vocabulary: dims.vocabulary };
-        Ok(Box::new(Mlm { rule, distill, ramp }))
+        Ok(Box::new(Mlm { rule, context, distill, ramp }))
     }
 }
 
 struct Mlm {
     rule: Rule,
+    context: Context,
     distill: f64,
     ramp: f64,
 }
 
-/// Vocabulary logits (M,V) at the hidden places of `text`; the others are not decoded.
-fn predict(reader: &Reading, text: &Text, positions: &Tensor, noise: Key) -> Result<Logits> {
-    let text = View::new(text.clone(), Some(noise));
-    let hidden = reader.model.fuse(&reader.image, &text, Attend::Both)?.text.hidden;
-    reader.model.predict_words(&kernels::gather_vectors(&hidden, positions)?)
+impl Mlm {
+    /// Vocabulary logits (M,V) at the hidden places of `text`; the others are not decoded.
+    fn predict(&self, reader: &Reading, text: &Text, positions: &Tensor, noise: Key) -> Result<Logits> {
+        let text = View::new(text.clone(), Some(noise));
+        let hidden = match self.context {
+            Context::Image => reader.model.fuse(&reader.image, &text, Attend::Both)?.text.hidden,
+            Context::None => reader.model.text_tokens(&text)?.hidden,
+        };
+        reader.model.predict_words(&kernels::gather_vectors(&hidden, positions)?)
+    }
 }
 
 impl Objective for Mlm {
@@ -95,11 +121,12 @@ impl Objective for Mlm {
         let targets = Tensor::new(masked.targets, device)?;
 
         let alpha = distillation::alpha(self.distill, self.ramp, step.progress);
-        let logits = predict(&step.student, &text, &positions, step.rng("mlm.dropout"))?;
+        let logits = self.predict(&step.student, &text, &positions, step.rng("mlm.dropout"))?;
         let CrossEntropy { loss, accuracy } = if alpha == 0.0 {
             logits.cross_entropy(&targets, 0.0)?
         } else {
-            let teacher = predict(step.teacher()?, &text, &positions, step.rng("mlm.teacher.dropout"))?;
+            let teacher =
+                self.predict(step.teacher()?, &text, &positions, step.rng("mlm.teacher.dropout"))?;
             logits.distilled(&targets, &teacher, alpha)?
         };
         Loss::new(loss)

@@ -9,7 +9,10 @@ use crate::models::{Abilities, Ability, Dims, Field, Vars};
 use crate::source;
 
 pub mod answer;
+pub mod bow;
+pub mod caption;
 pub mod distillation;
+pub mod dvae;
 pub mod entail;
 pub mod fits;
 pub mod ground;
@@ -19,13 +22,17 @@ pub mod itc_sigmoid;
 pub mod itm;
 pub mod lm;
 pub mod masking;
+pub mod mim;
 pub mod mlm;
+pub mod mpp;
 pub mod negatives;
 pub mod pair;
+pub mod patches;
 pub mod perceptron;
 pub mod queue;
 pub mod representation;
 pub mod step;
+pub mod tokenizer;
 
 pub use fits::{Offer, Reason, fits, runs};
 pub use step::{Batch, Loss, Progress, Reading, Step};
@@ -143,11 +150,16 @@ objectives! {
     Answer(answer),
     Entail(entail),
     Ground(ground),
+    Bow(bow),
+    Caption(caption),
+    Dvae(dvae),
     Itc(itc),
     ItcMomentum(itc_momentum),
     ItcSigmoid(itc_sigmoid),
     Itm(itm),
     Lm(lm),
+    Mim(mim),
     Mlm(mlm),
     Pair(pair),
+    Mpp(mpp),
 }

@@ -19,10 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Example, Picture, Region, Result};
 use crate::kernels::random::{Key, Stream};
 
-/// The mean of red, green and blue in [0, 1] that CLIP, ALBEF and BLIP subtract.
-pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-/// The standard deviation of red, green and blue in [0, 1] that CLIP, ALBEF and BLIP divide by.
-pub const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
+pub use crate::colour::{DEVIATION, MEAN};
 
 /// The share of a region that a crop must keep for the region to stay.
 const KEPT: f32 = 0.25;

@@ -151,3 +151,20 @@ fn shuffling_a_pack_moves_captions_between_its_own_pairs() {
     assert!(moved.count() >= 195, "two styles of one concept may have changed places");
     assert_eq!(own.classes().expect("classes"), shuffled.classes().expect("classes"));
 }
+
+#[test]
+fn training_captions_can_be_class_names_and_begin_with_a_prompt() {
+    let plain = parse("train: {scenes: {pairs: 10}}\ntest: {scenes: {pairs: 5}}").expect("valid");
+    let text = "train: {scenes: {pairs: 10}}\ntest: {scenes: {pairs: 5}}\nwording: {captions: category, prompt: 'a picture of '}";
+    let worded = parse(text).expect("valid");
+    let open = |config: &Config, split| config.open(split, 0).expect("opens").expect("there");
+    let (own, other) = (open(&plain, Split::Train), open(&worded, Split::Train));
+    for index in 0..10 {
+        let (own, other) = (own.get(index).expect("a pair"), other.get(index).expect("a pair"));
+        assert_eq!(other.captions, [format!("a picture of {}", own.category.expect("a class"))]);
+        assert_eq!(own.picture, other.picture);
+    }
+    assert_ne!(own.fingerprint(), other.fingerprint());
+    let (own, other) = (open(&plain, Split::Test), open(&worded, Split::Test));
+    assert_eq!(own.get(3).expect("a pair").captions, other.get(3).expect("a pair").captions);
+}

@@ -83,6 +83,7 @@ fn clip_run() -> Run {
             tags: 0,
             augment: data::augment::Config::default(),
             shuffled_captions: false,
+            wording: data::wording::Wording::default(),
         },
         model: models::Config::Clip(clip::Config {
             image: tower(1),

@@ -22,6 +22,8 @@ fn everything(config: &Config, model: &dyn Model, image: &View<Image>, text: &Vi
                 let fused = model.fuse(image, text, if both { Attend::Both } else { Attend::Causal })?;
                 weighed(&model.predict_words(&fused.text.hidden)?.dense()?, "words")?
             }
+            // The joint pass for the image does it.
+            Ability::HidePatches => continue,
             Ability::FuseImage => match model.fuse(image, text, Attend::Both)?.image {
                 Some(image) => weighed(&image.hidden, "fused_image")?,
                 None => panic!("{} keeps its image tokens to itself", config.name()),

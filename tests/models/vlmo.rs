@@ -298,3 +298,39 @@ fn settings_that_contradict_each_other_are_refused() {
     );
     assert_eq!(faults("vl_experts: 0, vl_contrast: true"), ["vl_contrast needs vl_experts above 0"]);
 }
+
+/// What the released code leaves frozen in the stage on text alone: all but the parameters whose names hold
+/// text_embeddings, token_type_embeddings, mlp_text, norm2_text, mlm_score, relative_position_bias_table or
+/// transformer.norm.
+const FROZEN_FOR_TEXT: [&str; 9] = [
+    "patches.*",
+    "blocks.*.norm1.*",
+    "blocks.*.attention.*",
+    "blocks.*.attention_gain",
+    "blocks.*.expert_gain",
+    "blocks.*.experts.image.*",
+    "blocks.*.experts.vl.*",
+    "contrast.*",
+    "pooler.*",
+];
+
+#[test]
+fn patterns_leave_to_the_stage_on_text_what_the_released_code_trains_there() {
+    let freeze = FROZEN_FOR_TEXT.map(str::to_owned);
+    let store = Store::new(&Device::Cpu, 1, &freeze);
+    config("vl_experts: 1").build(&store.student(), &INPUTS).unwrap();
+    assert_eq!(store.idle_patterns(), [""; 0]);
+    let trained: Vec<String> = store.of(Role::Trainable).into_keys().collect();
+    let expert = |block: usize| {
+        let parts =
+            ["mlp.down.bias", "mlp.down.weight", "mlp.up.bias", "mlp.up.weight", "norm.bias", "norm.gain"];
+        parts.map(|part| format!("blocks.{block}.experts.text.{part}"))
+    };
+    let decoder = ["bias", "norm.bias", "norm.gain", "table", "transform.bias", "transform.weight"];
+    let mut expected: Vec<String> = (0..3).flat_map(expert).collect();
+    expected.extend(decoder.map(|part| format!("decoder.{part}")));
+    expected.extend(["norm.bias", "norm.gain", "relative.table", "types"].map(str::to_owned));
+    expected.extend(["norm.bias", "norm.gain", "segments", "words"].map(|part| format!("words.{part}")));
+    expected.sort();
+    assert_eq!(trained, expected);
+}

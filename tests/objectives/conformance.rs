@@ -20,7 +20,7 @@ const INPUTS: Inputs =
 const PAIRS: usize = 6;
 
 /// Settings beside the defaults under which an objective takes another path.
-const VARIANTS: [&str; 8] = [
+const VARIANTS: [&str; 14] = [
     "answer: {loss: softmax}",
     "answer: {from: embeds}",
     "entail: {from: embeds}",
@@ -29,6 +29,13 @@ const VARIANTS: [&str; 8] = [
     "mlm: {distill: 0.4, whole_word: true}",
     "itc_momentum: {queue: 0, distill: 0}",
     "itc_momentum: {queue: 9}",
+    "itc_momentum: {queue: 9, positives: image}",
+    "itm: {groups: 2, floor: 1e-4}",
+    "itc: {label_smoothing: 0.1}",
+    "lm: {label_smoothing: 0.1, prompt: 1}",
+    // Many hidden words: stochastic depth leaves some examples out of a half of a layer.
+    "mlm: {context: none, probability: 0.5, distill: 0.4}",
+    "mim: {target: pixels, masking: scattered}",
 ];
 
 fn every_objective() -> Vec<objectives::Config> {
@@ -102,6 +109,12 @@ impl Subject {
                 Some(image) => vec![image.hidden.clone(), self.masked(model, &image.hidden)?],
                 None => bail!("the joint pass leaves the image as it is"),
             },
+            Ability::HidePatches => match &reading.fused()?.image {
+                Some(image) if self.config.reads().contains(&Field::Pixels) => {
+                    vec![image.hidden.clone(), self.masked(model, &image.hidden)?]
+                }
+                _ => bail!("there are no patches to hide"),
+            },
             Ability::PredictWords => vec![model.predict_words(&hidden)?.dense()?],
             Ability::PredictRegions => vec![model.predict_regions(&hidden)?],
             Ability::Answer => {
@@ -142,6 +155,8 @@ impl Subject {
             Ability::Embed => [reached[..2].concat_names(), all],
             // It may hide none of the image.
             Ability::FuseImage => [reached[0].clone(), all],
+            // Tokens of the image alone may be read as well as those of a joint pass: what both need is the vector.
+            Ability::HidePatches => [&reached[1] - &reached[0], &reached[1] - &reached[0]],
             // It may read the words alone or the pooled vector alone.
             Ability::Fuse => [&reached[0] & &reached[1], all],
             _ => [all.clone(), all],

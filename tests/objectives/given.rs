@@ -21,7 +21,9 @@ pub struct Given {
     pub sees: bool,
     pub text_tokens: Option<Tensor>,
     pub decoder: Option<Tensor>,
-    /// The texts that were fused.
+    /// What of each image was hidden in its pass alone.
+    pub shown: RefCell<Vec<Vec<f32>>>,
+    /// The texts that were fused or encoded.
     pub read: RefCell<Vec<Vec<u32>>>,
 }
 
@@ -30,6 +32,22 @@ fn given<I: vlp_bench::models::Rows>(view: &View<I>, slot: &'static str, hidden:
 }
 
 impl Model for Given {
+    fn image_tokens(&self, image: &View<Image>) -> Result<Tokens> {
+        self.shown.borrow_mut().push(
+            image
+                .input()?
+                .masked
+                .as_ref()
+                .map_or(Ok(Vec::new()), |masked| masked.flatten_all()?.to_vec1())?,
+        );
+        Ok(Tokens { hidden: given(image, "image", self.image_tokens.as_ref().unwrap())?, mask: None })
+    }
+
+    fn text_tokens(&self, text: &View<Text>) -> Result<Tokens> {
+        self.read.borrow_mut().push(text.input()?.ids.flatten_all()?.to_vec1()?);
+        Ok(Tokens { hidden: given(text, "text", self.text_tokens.as_ref().unwrap())?, mask: None })
+    }
+
     fn embed_image(&self, _: &View<Image>) -> Result<Tensor> {
         Ok(self.images.clone().unwrap())
     }
@@ -39,7 +57,10 @@ impl Model for Given {
     }
 
     fn similarity(&self, images: &Tensor, texts: &Tensor) -> Result<Tensor> {
-        linear(images, texts, None)?.broadcast_mul(self.scale.as_ref().unwrap())
+        let cosines = linear(images, texts, None)?;
+        // Of several vectors an image the nearest counts.
+        let cosines = if cosines.rank() == 3 { cosines.max(1)? } else { cosines };
+        cosines.broadcast_mul(self.scale.as_ref().unwrap())
     }
 
     fn second_similarity(&self, _: &View<Image>, _: &View<Text>) -> Result<Option<Tensor>> {

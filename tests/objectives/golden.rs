@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{Device, Tensor, Var, safetensors};
-use vlp_bench::models::Dims;
+use candle_core::{DType, Device, Tensor, Var, safetensors};
+use vlp_bench::kernels::random::Key;
 use vlp_bench::models::store::Entry;
-use vlp_bench::objectives::{Batch, Loss, Progress, Step, itm};
+use vlp_bench::models::{Dims, Store};
+use vlp_bench::objectives::{Batch, Loss, Progress, Step, itm, patches};
 
 use super::given::Given;
-use super::{assert_close, batch, config, scalar, store};
+use super::tiny::DIMS;
+use super::{assert_close, batch, config, flat, scalar, store};
 
 /// The tensors of a fixture, of one case of it where it has several.
 struct Golden(BTreeMap<String, Tensor>);
@@ -40,6 +42,25 @@ impl Golden {
         Var::from_tensor(&self.get(name)).unwrap()
     }
 
+    /// Gives every parameter in the store its value in the fixture.
+    fn fill(&self, store: &Store) {
+        for (name, entry) in store.entries() {
+            entry.var.set(&self.get(&name)).unwrap();
+        }
+    }
+
+    /// [`Golden::agrees`] for `vars` and every parameter in the store that the loss may change.
+    #[track_caller]
+    fn agrees_with(&self, store: &Store, loss: &Loss, vars: &[(&str, &Tensor)]) {
+        let entries = store.entries();
+        let trained = entries.iter().filter(|(name, _)| self.0.contains_key(&format!("{name}.grad")));
+        let all: Vec<(&str, &Tensor)> = trained
+            .map(|(name, entry)| (name.as_str(), entry.var.as_tensor()))
+            .chain(vars.iter().copied())
+            .collect();
+        self.agrees(loss, &all);
+    }
+
     /// The loss to 1e-5 and the gradients of `vars` to 1e-4 of the greatest.
     #[track_caller]
     fn agrees(&self, loss: &Loss, vars: &[(&str, &Tensor)]) {
@@ -57,7 +78,7 @@ impl Golden {
 }
 
 fn dims(width: usize, embed: usize, vocabulary: usize) -> Dims {
-    Dims { width, embed, queries: None, vocabulary, answers: 7 }
+    Dims { width, embed, vocabulary, image: width, answers: 7, ..DIMS }
 }
 
 /// After the ramp, where alpha is all of `distill`.
@@ -127,6 +148,60 @@ fn itc_momentum_is_that_of_albefs_released_code() {
 }
 
 #[test]
+fn itc_of_several_queries_an_image_with_smoothed_labels_is_that_of_blip2s_released_code() {
+    let golden = Golden::read("itc", "queries/");
+    let (images, texts) = (golden.var("images"), golden.var("texts"));
+    let temperature = golden.var("temperature");
+    let student = Given {
+        images: Some(images.as_tensor().clone()),
+        texts: Some(texts.as_tensor().clone()),
+        scale: Some(temperature.recip().unwrap()),
+        ..Given::default()
+    };
+    let batch = batch(5, 0);
+    let config = config("itc: {label_smoothing: 0.1}");
+    let objective = config.open(&store().student(), &dims(6, 6, 9)).unwrap();
+    let loss = objective.loss(&step(&batch, &student, None)).unwrap();
+    golden.agrees(&loss, &[("images", &images), ("texts", &texts), ("temperature", &temperature)]);
+}
+
+#[test]
+fn itc_momentum_with_every_key_of_an_image_is_that_of_retrieval_fine_tuning() {
+    for alpha in [0.0, 0.4] {
+        let golden = Golden::read("itc_momentum", &format!("image, alpha {alpha:.1}/"));
+        let (images, texts) = (golden.var("images"), golden.var("texts"));
+        let temperature = golden.var("temperature");
+        let student = Given {
+            images: Some(images.as_tensor().clone()),
+            texts: Some(texts.as_tensor().clone()),
+            scale: Some(temperature.recip().unwrap()),
+            ..Given::default()
+        };
+        let teacher = Given {
+            images: Some(golden.get("slow_images")),
+            texts: Some(golden.get("slow_texts")),
+            ..Given::default()
+        };
+        let store = store();
+        let config = config(&format!("itc_momentum: {{queue: 8, distill: {alpha}, positives: image}}"));
+        let mut objective = config.open(&store.student(), &dims(6, 6, 9)).unwrap();
+        let mut batch = batch(4, 0);
+        // The queue learns which images it holds as in training: from the batches before.
+        for keys in [[8, 1, 9, 2], [3, 8, 4, 5]] {
+            batch.image_keys = keys.to_vec();
+            objective.after(&step(&batch, &student, Some(&teacher))).unwrap();
+        }
+        for (buffer, golden_name) in [("images", "image_queue"), ("texts", "text_queue")] {
+            let rows = &store.entries()[&format!("itc_momentum.{buffer}.rows")].var;
+            rows.set(&golden.get(golden_name)).unwrap();
+        }
+        batch.image_keys = vec![7, 8, 7, 9];
+        let loss = objective.loss(&step(&batch, &student, Some(&teacher))).unwrap();
+        golden.agrees(&loss, &[("images", &images), ("texts", &texts), ("temperature", &temperature)]);
+    }
+}
+
+#[test]
 fn itm_is_that_of_albefs_released_code() {
     let golden = Golden::read("itm", "");
     let (image_tokens, text_tokens) = (golden.var("image_tokens"), golden.var("text_tokens"));
@@ -190,6 +265,11 @@ fn mlm_is_that_of_albefs_released_code() {
         let loss = objective.loss(&step(&batch, &student, Some(&teacher))).unwrap();
         golden.agrees(&loss, &[("hidden", &hidden), ("decoder", &decoder)]);
         assert_eq!(scalar(&loss.metrics["masked"]), 1.0);
+        // What the words alone give is judged in the same way.
+        let alone = super::config(&format!("mlm: {{probability: 1, context: none, distill: {alpha}}}"));
+        let objective = alone.open(&store().student(), &dims(5, 0, 17)).unwrap();
+        let loss = objective.loss(&step(&batch, &student, Some(&teacher))).unwrap();
+        golden.agrees(&loss, &[("hidden", &hidden), ("decoder", &decoder)]);
     }
 }
 
@@ -295,4 +375,131 @@ fn regions_are_chosen_as_in_uniters_released_code() {
     let mut batch = batch(5, 0);
     batch.targets = vec![3, 0, 1, 2, 2];
     head_agrees("ground: {}", &golden, dims(6, 0, 9), (&batch, &student), &[("image_tokens", &tokens)]);
+}
+
+#[test]
+fn lm_with_smoothed_labels_and_a_prompt_is_that_of_blips_released_code() {
+    for (smoothing, prompt) in [(0.0, 0), (0.0, 3), (0.1, 0), (0.1, 3)] {
+        let golden = Golden::read("lm", &format!("smoothing {smoothing:.1}, prompt {prompt}/"));
+        let (hidden, decoder) = (golden.var("hidden"), golden.var("decoder"));
+        let student = Given {
+            text_tokens: Some(hidden.as_tensor().clone()),
+            decoder: Some(decoder.as_tensor().clone()),
+            ..Given::default()
+        };
+        let mut batch = batch(3, 0);
+        (batch.text.ids, batch.text.mask) = (golden.get("ids"), golden.get("mask"));
+        let config = config(&format!("lm: {{label_smoothing: {smoothing}, prompt: {prompt}}}"));
+        let objective = config.open(&store().student(), &dims(5, 0, 17)).unwrap();
+        let loss = objective.loss(&step(&batch, &student, None)).unwrap();
+        golden.agrees(&loss, &[("hidden", &hidden), ("decoder", &decoder)]);
+    }
+}
+
+/// A model of given image tokens, and the fixture's pixels.
+fn images(golden: &Golden, tokens: &Tensor, pairs: usize) -> (Given, Batch) {
+    let words = Tensor::zeros((pairs, super::WORDS, 1), DType::F32, &Device::Cpu).unwrap();
+    let (image_tokens, text_tokens) = (Some(tokens.clone()), Some(words));
+    let mut batch = batch(pairs, 0);
+    if let Some(pixels) = golden.0.get("pixels") {
+        batch.image.pixels = Some(pixels.clone());
+    }
+    (Given { image_tokens, text_tokens, ..Given::default() }, batch)
+}
+
+#[test]
+fn mpp_is_that_of_vilts_released_code() {
+    let golden = Golden::read("mpp", "");
+    let tokens = golden.var("image_tokens");
+    let (student, batch) = images(&golden, &tokens, 3);
+    let store = store();
+    let dims = Dims { patch: 4, ..dims(6, 0, 9) };
+    let objective = config("mpp: {probability: 1}").open(&store.student(), &dims).unwrap();
+    golden.fill(&store);
+    let loss = objective.loss(&step(&batch, &student, None)).unwrap();
+    golden.agrees_with(&store, &loss, &[("image_tokens", &tokens)]);
+}
+
+const TOKENIZER: &str = "tokenizer: {codes: 5, width: 6, depth: 2}";
+
+#[test]
+fn dvae_is_that_of_ramesh_et_al_on_single_patches() {
+    let golden = Golden::read("dvae", "");
+    let (student, mut batch) = (Given::default(), batch(2, 0));
+    batch.image.pixels = Some(golden.get("pixels"));
+    let store = store();
+    let dims = Dims { patch: 4, ..dims(6, 0, 9) };
+    let objective = config(&format!("dvae: {{{TOKENIZER}}}")).open(&store.student(), &dims).unwrap();
+    golden.fill(&store);
+    let loss = objective.loss(&step(&batch, &student, None)).unwrap();
+    golden.agrees_with(&store, &loss, &[]);
+}
+
+#[test]
+fn mim_tells_codes_as_beit_does_and_pixels_as_mae_does() {
+    for target in ["codes", "pixels"] {
+        let golden = Golden::read("mim", &format!("{target}/"));
+        let tokens = golden.var("image_tokens");
+        let (student, batch) = images(&golden, &tokens, 2);
+        let store = store();
+        let dims = Dims { patch: 4, image: 7, ..dims(5, 0, 9) };
+        let config = config(&format!("mim: {{target: {target}, share: 1, masking: scattered, {TOKENIZER}}}"));
+        let objective = config.open(&store.student(), &dims).unwrap();
+        golden.fill(&store);
+        let loss = objective.loss(&step(&batch, &student, None)).unwrap();
+        golden.agrees_with(&store, &loss, &[("image_tokens", &tokens)]);
+        assert_eq!(student.shown.borrow().as_slice(), [[1.0; 8]]);
+    }
+}
+
+#[test]
+fn blocks_hide_as_many_patches_and_as_often_each_as_beits_generator() {
+    let golden = Golden::read("mim", "blocks/");
+    const DRAWS: u64 = 2_000;
+    let (mut counts, mut shares) = (Vec::new(), vec![0.0; 196]);
+    for draw in 0..DRAWS {
+        let hidden = patches::blocks([14, 14], 0.4, Key::new(1, draw, "blocks"));
+        counts.push(hidden.iter().filter(|&&hidden| hidden).count() as f64);
+        shares
+            .iter_mut()
+            .zip(hidden)
+            .for_each(|(share, hidden)| *share += f64::from(u8::from(hidden)) / DRAWS as f64);
+    }
+    let (mean, deviation) = (scalar(&golden.get("mean")), scalar(&golden.get("deviation")));
+    let got = counts.iter().sum::<f64>() / DRAWS as f64;
+    assert!((got - mean).abs() < 5.0 * deviation / (DRAWS as f64).sqrt(), "{got}, expected {mean}");
+    assert!(counts.iter().all(|&count| count <= 78.0));
+    for (patch, (got, expected)) in shares.iter().zip(flat(&golden.get("shares"))).enumerate() {
+        // Five standard deviations of 2,000 draws and of the reference's 20,000.
+        let tolerance = 5.0 * (expected * (1.0 - expected) * (1.0 / DRAWS as f64 + 1.0 / 20_000.0)).sqrt();
+        assert!((got - expected).abs() < tolerance, "patch {patch}: {got}, expected {expected}");
+    }
+}
+
+#[test]
+fn bow_is_the_softmax_of_joulin_et_al() {
+    let golden = Golden::read("bow", "");
+    let tokens = golden.var("image_tokens");
+    let (student, mut batch) = images(&golden, &tokens, 3);
+    batch.text.ids = golden.get("ids");
+    let store = store();
+    let objective = config("bow: {}").open(&store.student(), &dims(6, 0, 11)).unwrap();
+    golden.fill(&store);
+    let loss = objective.loss(&step(&batch, &student, None)).unwrap();
+    golden.agrees_with(&store, &loss, &[("image_tokens", &tokens)]);
+}
+
+#[test]
+fn caption_is_virtexs_decoder_from_left_to_right() {
+    let golden = Golden::read("caption", "");
+    let tokens = golden.var("image_tokens");
+    let (student, mut batch) = images(&golden, &tokens, 3);
+    (batch.text.ids, batch.text.mask) = (golden.get("ids"), golden.get("mask"));
+    let store = store();
+    let dims = Dims { words: 6, ..dims(8, 0, 17) };
+    let config = config("caption: {decoder: {width: 8, depth: 2, heads: 2}}");
+    let objective = config.open(&store.student(), &dims).unwrap();
+    golden.fill(&store);
+    let loss = objective.loss(&step(&batch, &student, None)).unwrap();
+    golden.agrees_with(&store, &loss, &[("image_tokens", &tokens)]);
 }

@@ -1,6 +1,11 @@
+use candle_core::DType;
 use vlp_bench::experiments::evaluate;
+use vlp_bench::objectives::itm;
 use vlp_bench::source::{description, deviations};
 use vlp_bench::{models, objectives};
+
+use super::tiny::DIMS;
+use super::{assert_close, normal, store};
 
 const HEAD: &str = "\
 //! Masked words: what stands
@@ -47,4 +52,14 @@ fn every_part_says_what_it_is_and_which_paper_it_follows() {
     for part in evaluate::Config::all() {
         check_head(part.name(), &part.description(), &part.deviations(), part.source());
     }
+}
+
+/// BLIP-2 (released code) judges each query output and averages the logits; its pooled vector is the average output.
+#[test]
+fn the_matching_head_of_average_outputs_says_what_the_heads_of_all_outputs_average_to() {
+    let head = itm::Head::open(&store().student().at("itm"), &DIMS).unwrap();
+    let outputs = normal("outputs", &[3, 4, DIMS.width], DType::F32);
+    let pooled = head.scores(&outputs.mean(1).unwrap()).unwrap();
+    let each = head.scores(&outputs.flatten(0, 1).unwrap()).unwrap().reshape((3, 4)).unwrap();
+    assert_close(&pooled, &each.mean(1).unwrap(), 1e-5);
 }

@@ -1,8 +1,8 @@
 //! What must hold of every loss, whatever the numbers.
 
 use candle_core::{DType, Device, Tensor, Var};
-use vlp_bench::models::Store;
-use vlp_bench::objectives::{Progress, Step, distillation};
+use vlp_bench::models::{Store, Text};
+use vlp_bench::objectives::{Batch, Progress, Step, distillation};
 
 use super::given::Given;
 use super::tiny::{DIMS, Tiny};
@@ -122,7 +122,79 @@ fn texts_without_a_word_cost_nothing() {
     batch.text.ids = (batch.text.ids.clamp(0u32, 3u32)).unwrap();
     let store = store();
     let model = Tiny::build(&store.student()).unwrap();
-    assert_eq!(scalar(&loss("mlm: {}", &store, &batch, &model, None).value), 0.0);
+    for entry in ["mlm: {}", "mlm: {context: none}", "bow: {}"] {
+        assert_eq!(scalar(&loss(entry, &store, &batch, &model, None).value), 0.0, "{entry}");
+    }
+    // Nothing is visible, and everything belongs to the prompt.
+    batch.text.mask = batch.text.mask.zeros_like().unwrap();
+    for entry in ["lm: {label_smoothing: 0.1}", "caption: {decoder: {width: 8, depth: 1, heads: 2}}"] {
+        assert_eq!(scalar(&loss(entry, &store, &batch, &model, None).value), 0.0, "{entry}");
+    }
+}
+
+#[test]
+fn a_text_no_longer_than_its_prompt_asks_for_nothing() {
+    let batch = batch(3, 1);
+    let model = Given {
+        text_tokens: Some(normal("hidden", &[3, WORDS, 4], DType::F32)),
+        decoder: Some(normal("decoder", &[DIMS.vocabulary, 4], DType::F32)),
+        ..Given::default()
+    };
+    let value = |prompt: usize| {
+        scalar(&loss(&format!("lm: {{prompt: {prompt}}}"), &store(), &batch, &model, None).value)
+    };
+    assert_eq!((value(WORDS), value(usize::MAX)), (0.0, 0.0));
+    assert!(value(1) > 0.0);
+}
+
+/// Image tokens whose first is that of the class, of images of 4 x 4 pixels in patches of 2.
+fn seen(pairs: usize) -> Given {
+    Given {
+        image_tokens: Some(normal("tokens", &[pairs, 5, DIMS.width], DType::F32)),
+        text_tokens: Some(normal("words", &[pairs, WORDS, DIMS.width], DType::F32)),
+        ..Given::default()
+    }
+}
+
+#[test]
+fn patches_that_a_joint_pass_leaves_out_are_not_asked_for() {
+    let batch = batch(2, 1);
+    let drawn = |mask: Option<[[f32; 5]; 2]>| {
+        let image_mask = mask.map(|mask| Tensor::new(&mask, &Device::Cpu).unwrap());
+        let model = Given { image_mask, ..seen(2) };
+        let loss = loss("mpp: {probability: 1}", &store(), &batch, &model, None);
+        (scalar(&loss.value), loss.metrics.get("drawn").map(scalar))
+    };
+    assert_eq!(drawn(None).1, Some(1.0));
+    assert_eq!(drawn(Some([[1.0, 0.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 1.0, 1.0]])).1, Some(3.0 / 8.0));
+    assert_eq!(drawn(Some([[1.0, 0.0, 0.0, 0.0, 0.0]; 2])), (0.0, None));
+}
+
+#[test]
+fn an_image_without_a_drawn_patch_costs_nothing() {
+    let loss = loss("mpp: {probability: 1e-9}", &store(), &batch(2, 1), &seen(2), None);
+    assert_eq!(scalar(&loss.value), 0.0);
+}
+
+#[test]
+fn a_decoder_of_captions_tells_no_word_from_a_later_one() {
+    let (store, batch, model) = (store(), batch(4, 1), seen(4));
+    let config = config("caption: {decoder: {width: 8, depth: 2, heads: 2}}");
+    let objective = config.open(&store.student(), &DIMS).unwrap();
+    let value =
+        |batch: &Batch| scalar(&objective.loss(&Step::new(batch, &model, None, at(50), 1)).unwrap().value);
+    // Of texts cut after the first word nothing later counts, so what stands there may be anything.
+    let cut = |ids: Tensor| {
+        let first = Tensor::new(&[[1f32, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]], &Device::Cpu).unwrap();
+        let mask = batch.text.mask.broadcast_mul(&first).unwrap();
+        Batch { text: Text { ids, mask, ..batch.text.clone() }, ..batch.clone() }
+    };
+    let other = batch
+        .text
+        .ids
+        .slice_assign(&[0..4, 2..WORDS], &Tensor::full(9u32, (4, WORDS - 2), &Device::Cpu).unwrap());
+    assert_eq!(value(&cut(batch.text.ids.clone())), value(&cut(other.unwrap())));
+    assert!(value(&batch) != value(&cut(batch.text.ids.clone())));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use vlp_bench::kernels::random::Key;
 use vlp_bench::objectives::masking::{Masked, Rule, mask};
+use vlp_bench::objectives::patches;
 use vlp_bench::token::{MASK, SPECIAL};
 
 const VOCABULARY: u32 = 30;
@@ -93,4 +94,21 @@ fn a_mask_is_a_function_of_its_key() {
     let at = |step| mask(&ids, &starts, rule(0.15, false), Key::new(1, step, "mask"));
     assert_eq!(at(5), at(5));
     assert_ne!(at(5), at(6));
+}
+
+proptest! {
+    #[test]
+    fn blocks_hide_at_least_one_patch_and_at_most_their_share(rows in 1usize..20, columns in 1usize..20, share in 0.01f64..1.0, seed: u64) {
+        let hidden = patches::blocks([rows, columns], share, Key::new(seed, 0, "blocks"));
+        prop_assert_eq!(hidden.len(), rows * columns);
+        let count = hidden.iter().filter(|&&hidden| hidden).count();
+        prop_assert!(count >= 1 && count <= ((share * (rows * columns) as f64) as usize).max(1));
+    }
+
+    #[test]
+    fn scattered_patches_are_exactly_their_share(patches in 1usize..300, share in 0.01f64..1.0, seed: u64) {
+        let hidden = patches::some(patches, share, Key::new(seed, 0, "some"));
+        let count = hidden.iter().filter(|&&hidden| hidden).count();
+        prop_assert_eq!(count, ((share * patches as f64) as usize).max(1));
+    }
 }

@@ -1,16 +1,22 @@
 use proptest::prelude::*;
 use vlp_bench::kernels::random::Key;
-use vlp_bench::objectives::negatives::{Pair, draw};
+use vlp_bench::objectives::negatives::{Pair, Pool, draw};
+
+const WHOLE: Pool = Pool { groups: 1, floor: 0.0 };
 
 fn pairs(images: &[u64], captions: &[u64]) -> Vec<Pair> {
     images.iter().zip(captions).map(|(&image, &caption)| Pair { image, caption }).collect()
 }
 
 fn shares(scores: &[f32], images: &[u64], captions: &[u64], row: usize) -> Vec<f64> {
+    shares_of(WHOLE, scores, images, captions, row)
+}
+
+fn shares_of(pool: Pool, scores: &[f32], images: &[u64], captions: &[u64], row: usize) -> Vec<f64> {
     let mut counts = vec![0.0; images.len()];
     let draws = 20_000;
     for seed in 0..draws {
-        let chosen = draw(scores, &pairs(images, captions), Key::new(seed, 0, "negatives"))[row];
+        let chosen = draw(scores, &pairs(images, captions), pool, Key::new(seed, 0, "negatives"))[row];
         counts[chosen.unwrap() as usize] += 1.0 / draws as f64;
     }
     counts
@@ -21,7 +27,7 @@ fn assert_shares(got: &[f64], expected: &[f64]) {
     for (got, expected) in got.iter().zip(expected) {
         // Five standard deviations of 20,000 draws.
         let tolerance = 5.0 * (expected * (1.0 - expected) / 20_000.0f64).sqrt();
-        assert!((got - expected).abs() <= tolerance, "{got} of the draws, expected {expected}");
+        assert!((got - expected).abs() <= tolerance + 1e-9, "{got} of the draws, expected {expected}");
     }
 }
 
@@ -33,7 +39,7 @@ proptest! {
         let images: Vec<u64> = batch.iter().map(|pair| pair.0).collect();
         let captions: Vec<u64> = batch.iter().map(|pair| pair.1).collect();
         let scores: Vec<f32> = (0..batch.len()).flat_map(|row| batch.iter().map(move |pair| pair.2 * row as f32)).collect();
-        let drawn = draw(&scores, &pairs(&images, &captions), Key::new(seed, 1, "negatives"));
+        let drawn = draw(&scores, &pairs(&images, &captions), WHOLE, Key::new(seed, 1, "negatives"));
         prop_assert_eq!(drawn.len(), batch.len());
         for (row, drawn) in drawn.iter().enumerate() {
             let apart = |column: usize| images[row] != images[column] && captions[row] != captions[column];
@@ -69,7 +75,7 @@ fn scores_too_far_apart_for_a_softmax_still_yield_a_negative() {
     // Without the own pair, whose score is the greatest, every weight of a plain softmax would underflow.
     let scores = [1000.0, 0.0, -1000.0, 0.0, 1000.0, -500.0, 3.0, 2.0, 1000.0];
     let keys = [0, 1, 2];
-    let drawn = draw(&scores, &pairs(&keys, &keys), Key::new(1, 1, "negatives"));
+    let drawn = draw(&scores, &pairs(&keys, &keys), WHOLE, Key::new(1, 1, "negatives"));
     assert_eq!(drawn[..2], [Some(1), Some(0)]);
     assert!(drawn[2].is_some());
 }
@@ -77,7 +83,36 @@ fn scores_too_far_apart_for_a_softmax_still_yield_a_negative() {
 #[test]
 fn a_pair_alone_has_no_negative() {
     let key = Key::new(1, 1, "negatives");
-    assert_eq!(draw(&[0.0], &pairs(&[7], &[8]), key), [None]);
-    assert_eq!(draw(&[0.0; 4], &pairs(&[7, 7], &[8, 9]), key), [None, None]);
-    assert_eq!(draw(&[], &[], key), []);
+    assert_eq!(draw(&[0.0], &pairs(&[7], &[8]), WHOLE, key), [None]);
+    assert_eq!(draw(&[0.0; 4], &pairs(&[7, 7], &[8, 9]), WHOLE, key), [None, None]);
+    assert_eq!(draw(&[], &[], WHOLE, key), []);
+}
+
+#[test]
+fn a_floor_is_added_to_the_softmax_of_the_whole_row_as_in_blips_released_code() {
+    let scores: Vec<f32> = [1.0, 3.0, 0.0, -1.0].repeat(4);
+    let keys = [0, 1, 2, 3];
+    let exps = scores[..4].iter().map(|&score| f64::from(score).exp()).collect::<Vec<_>>();
+    let total: f64 = exps.iter().sum();
+    let mut expected: Vec<f64> = exps.iter().map(|exp| exp / total + 0.1).collect();
+    expected[1] = 0.0;
+    let total: f64 = expected.iter().sum();
+    expected.iter_mut().for_each(|weight| *weight /= total);
+    let pool = Pool { floor: 0.1, ..WHOLE };
+    assert_shares(&shares_of(pool, &scores, &keys, &keys, 1), &expected);
+}
+
+#[test]
+fn candidates_are_those_of_the_own_group_of_the_batch() {
+    let keys = [0, 1, 2, 3, 4, 5];
+    let scores = vec![0.0; 36];
+    for (groups, row, expected) in [
+        (2, 1, [0.5, 0.0, 0.5, 0.0, 0.0, 0.0]),
+        (2, 4, [0.0, 0.0, 0.0, 0.5, 0.0, 0.5]),
+        (3, 2, [0.0, 0.0, 0.0, 1.0, 0.0, 0.0]),
+    ] {
+        assert_shares(&shares_of(Pool { groups, floor: 1e-4 }, &scores, &keys, &keys, row), &expected);
+    }
+    let alone = Pool { groups: 6, ..WHOLE };
+    assert_eq!(draw(&scores, &pairs(&keys, &keys), alone, Key::new(1, 1, "negatives")), [None; 6]);
 }

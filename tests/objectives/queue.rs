@@ -2,6 +2,7 @@ use candle_core::{Device, Tensor};
 use vlp_bench::models::{Dims, Store};
 use vlp_bench::objectives::queue::Queue;
 
+use super::tiny::DIMS;
 use super::{config, store};
 
 fn rows(first: u32, count: u32) -> Tensor {
@@ -53,7 +54,7 @@ fn a_queue_continues_where_its_store_was_saved() {
 fn the_queue_of_images_holds_as_many_vectors_an_image_as_the_model_has() {
     for (queries, expected) in [(None, vec![5, 6]), (Some(3), vec![5, 3, 6])] {
         let store = store();
-        let dims = Dims { width: 8, embed: 6, queries, vocabulary: 9, answers: 0 };
+        let dims = Dims { queries, ..DIMS };
         config("itc_momentum: {queue: 5}").open(&store.student(), &dims).unwrap();
         assert_eq!(store.entries()["itc_momentum.images.rows"].var.dims(), expected);
         assert_eq!(store.entries()["itc_momentum.texts.rows"].var.dims(), [5, 6]);

@@ -1,12 +1,13 @@
 //! What the objectives of one step share, and what decides it.
 
 use candle_core::{DType, Device, Tensor};
-use vlp_bench::models::Model;
+use vlp_bench::kernels::flops;
+use vlp_bench::models::{Inputs, Model};
 use vlp_bench::objectives::{Config, Step};
 
 use super::given::Given;
 use super::tiny::{DIMS, Tiny};
-use super::{WORDS, at, batch, config, flat, loss, normal, store};
+use super::{WORDS, at, batch, config, flat, loss, normal, random_batch, store};
 
 #[test]
 fn student_and_teacher_read_the_same_masked_text() {
@@ -61,6 +62,38 @@ fn hard_negatives_are_the_nearest_keys_of_the_teacher_where_there_is_one_and_of_
     let rows = |rows: [usize; 3]| rows.map(|row| texts[row].clone());
     assert_eq!(negatives(None), rows([1, 2, 0]));
     assert_eq!(negatives(Some(&model([1, 2, 0]))), rows([2, 0, 1]));
+}
+
+#[test]
+fn contrast_and_captioning_of_coca_cost_one_pass_over_images_and_texts() {
+    let inputs =
+        Inputs { size: 16, words: WORDS, vocabulary: 23, region_features: 0, region_classes: 0, answers: 0 };
+    let batch = random_batch(&inputs, 4, 1);
+    for wiring in ["cascade", "parallel"] {
+        let entry = format!("coca: {{pool: {{wiring: {wiring}, queries: 5}}}}");
+        let config: vlp_bench::models::Config = serde_yaml::from_str(&entry).unwrap();
+        let store = store();
+        let model = config.build(&store.student(), &inputs).unwrap();
+        let cost = |entries: &[&str]| {
+            let step = Step::new(&batch, model.as_ref(), None, at(50), 1);
+            let before = flops();
+            for entry in entries {
+                let objective = super::config(entry).open(&store.student(), &config.dims(&inputs)).unwrap();
+                objective.loss(&step).unwrap();
+            }
+            flops() - before
+        };
+        let encode = || {
+            let reading = Step::new(&batch, model.as_ref(), None, at(50), 1).student;
+            let before = flops();
+            model.image_tokens(&reading.image).unwrap();
+            model.text_tokens(&reading.text).unwrap();
+            flops() - before
+        };
+        let (apart, together) = (cost(&["itc: {}"]) + cost(&["lm: {}"]), cost(&["lm: {}", "itc: {}"]));
+        assert!(apart - together >= encode(), "{wiring}: {apart} apart, {together} together");
+        assert_eq!(together, cost(&["itc: {}", "lm: {}"]));
+    }
 }
 
 /// Everything a step decides: the loss, its figures, every gradient, and the buffers afterwards.

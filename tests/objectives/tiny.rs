@@ -8,7 +8,16 @@ use vlp_bench::models::{Attend, Dims, Fused, Image, Init, Model, Text, Tokens, V
 
 use super::{SIZE, VOCABULARY, WORDS};
 
-pub const DIMS: Dims = Dims { width: 8, embed: 6, queries: None, vocabulary: VOCABULARY, answers: 3 };
+pub const DIMS: Dims = Dims {
+    width: 8,
+    embed: 6,
+    queries: None,
+    vocabulary: VOCABULARY,
+    answers: 3,
+    image: 8,
+    patch: 2,
+    words: WORDS,
+};
 
 const PATCHES: usize = 4;
 
@@ -18,6 +27,7 @@ pub struct Tiny {
     places: Tensor,
     project: [Tensor; 2],
     scale: Tensor,
+    mask: Tensor,
     mix: [Tensor; 2],
     /// How many images and texts were encoded.
     pub encoded: Cell<usize>,
@@ -36,6 +46,7 @@ impl Tiny {
                 vars.get((embed, width), "text_projection", init)?,
             ],
             scale: vars.bounded("scale", (1.0f64 / 0.07).ln(), 0.0, 100f64.ln())?,
+            mask: vars.get(width, "mask", init)?,
             mix: [vars.get((width, width), "mix_in", init)?, vars.get((width, width), "mix_out", init)?],
             encoded: Cell::new(0),
         })
@@ -48,7 +59,13 @@ impl Model for Tiny {
             self.encoded.set(self.encoded.get() + view.rows()?);
             let pixels = view.input()?.pixels.clone().unwrap();
             let patches = pixels.reshape((view.rows()?, PATCHES, 3 * SIZE * SIZE / PATCHES))?;
-            Ok(Tokens { hidden: linear(&patches, &self.patch, None)?, mask: None })
+            let mut hidden = linear(&patches, &self.patch, None)?;
+            if let Some(masked) = &view.input()?.masked {
+                let masked = masked.unsqueeze(D::Minus1)?;
+                hidden = (hidden.broadcast_mul(&masked.affine(-1.0, 1.0)?)?
+                    + masked.broadcast_mul(&self.mask)?)?;
+            }
+            Ok(Tokens { hidden, mask: None })
         })
     }
 
