@@ -4,6 +4,7 @@
 //! `cargo bench -- steps` prints pairs a second and the peak memory of each step, taken in a process of its own;
 //! `benches/peers/compare.py` runs the same steps in PyTorch in turn with these.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Instant;
 
@@ -63,6 +64,8 @@ fn run(name: &str) -> Result<(Run, Inputs)> {
         other => return Err(format!("no step is called `{other}`; there are {}", NAMES.join(", ")).into()),
     };
     let run = Run {
+        stages: BTreeMap::new(),
+        start: Vec::new(),
         data: serde_json::from_value(
             json!({"train": {"scenes": {}}, "size": inputs.size, "words": inputs.words}),
         )?,
