@@ -14,7 +14,7 @@ use vlp_bench::experiments::matrix::Matrix;
 use vlp_bench::experiments::progress::Show;
 use vlp_bench::experiments::suite::Only;
 use vlp_bench::experiments::{
-    Experiment, directory, export, file, forward, load, machine, plan, run, suite, verify,
+    Experiment, directory, export, file, forward, load, machine, plan, published, run, suite, verify,
 };
 use vlp_bench::{kernels, reports};
 
@@ -43,7 +43,7 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Tell everything that is wrong with an experiment file
+    /// Tell everything that is wrong with an experiment file, or with one of the published registry
     Check(Asked),
     /// Show the grid of runs, what is done, and what the rest will take
     Plan(Meant),
@@ -68,6 +68,8 @@ enum Verb {
     List {
         /// One kind of thing; all kinds without it
         kind: Option<Listed>,
+        /// With `published`: a paper, of which everything is shown
+        paper: Option<String>,
         /// What differs from the papers on purpose
         #[arg(long)]
         deviations: bool,
@@ -256,6 +258,13 @@ fn act(command: &Command) -> Result<u8> {
         Verb::Run { meant, no_report } => return train(meant, *no_report),
         Verb::Report { runs, out } => say(&report(runs, out)?),
         Verb::List { deviations: true, .. } => say(&list::deviations()),
+        Verb::List { kind: Some(Listed::Published), paper: Some(paper), .. } => {
+            say(&published::listing(paper)?)
+        }
+        Verb::List { paper: Some(paper), .. } => {
+            let fault = Fault::new(format!("`{paper}` belongs to no list"));
+            return Err(fault.help(format!("`vlp list published {paper}` shows a paper's numbers")).into());
+        }
         Verb::List { kind: Some(kind), .. } => say(&list::list(kind.kind())?),
         Verb::List { kind: None, .. } => say(&everything()?),
         Verb::Matrix { json: false } => say(&Matrix::new().to_string()),

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::failure::{Failure, Result};
 use super::fault::{Fault, Faults, Text, suggest};
+use super::published;
 use super::suite::Only;
 use super::{Arm, Experiment, Run};
 use ablate::Ablation;
@@ -79,11 +80,15 @@ fn experiment(file: &Path, mut tree: Node, options: &Options) -> Result<Experime
     }
 }
 
-/// Checks an experiment file in every size that it has, or in the one that is asked for; says what it would run.
+/// Checks an experiment file in every size that it has, or in the one that is asked for, or a file of the published
+/// registry; says what it holds.
 ///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn check(path: &Path, options: &Options) -> Result<String> {
+    if published::holds_tables(&tree(path)?) {
+        return published::check(path);
+    }
     let mut sizes = vec![options.profile.clone()];
     if options.profile.is_none() {
         sizes.extend(

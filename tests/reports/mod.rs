@@ -67,6 +67,8 @@ pub fn published(value: f64, status: Status) -> PublishedEffect {
         spread: None,
         runs: None,
         status,
+        stated: None,
+        sign: None,
         source: "ALBEF, Table 1, rows 3 and 6".to_owned(),
         protocol: "mean recall on Flickr30K after fine-tuning".to_owned(),
         differences: Vec::new(),
