@@ -102,7 +102,7 @@ fn experiments(folder: &Path) -> Result<String> {
 }
 
 /// Every `.yaml` file below `folder`, in order, that is not part of the registry.
-fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -1,5 +1,6 @@
 //! What is run: an experiment file becomes a legal [`Experiment`], its runs are trained, evaluated and recorded.
 
+pub mod catalogue;
 pub mod checkpoint;
 pub mod directory;
 pub mod doctor;

@@ -159,10 +159,7 @@ impl Table {
             Some(stated) => stated.value,
             None => mean(&with).zip(mean(&without)).map(|(with, without)| with - without),
         };
-        let measured = self.metrics.get(metric).map_or_else(
-            || metric.clone(),
-            |metric| format!("{} on {}, {}", metric.is, metric.data(), metric.protocol),
-        );
+        let measured = self.metrics.get(metric).map_or_else(|| metric.clone(), ToString::to_string);
         PublishedEffect {
             key: key.to_owned(),
             value,

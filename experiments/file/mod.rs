@@ -22,6 +22,7 @@ use super::{Arm, Experiment, Run};
 use ablate::Ablation;
 pub use decode::decode;
 use node::{Key, Kind, Node};
+pub use read::experiment_name;
 
 /// The keys of an experiment file.
 const KEYS: [&str; 13] = [
@@ -198,7 +199,7 @@ fn assemble(file: &Path, tree: &Node, options: &Options, faults: &mut Faults) ->
     let claims = ablate::claims(tree, &ablation, &arms, faults);
     (arms.len() == ablation.arms.len()).then_some(())?;
     Some(Experiment {
-        name: read::experiment_name(file),
+        name: experiment_name(file),
         file: file.to_owned(),
         question: question?,
         paper: paper?,

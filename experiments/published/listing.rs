@@ -18,7 +18,7 @@ const RECALLED: &str = "?";
 pub fn overview() -> Result<String> {
     let papers = papers()?;
     let mut text = String::new();
-    for paper in &papers {
+    for paper in papers {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{paper}");
         let width = paper.tables.keys().map(str::len).max().unwrap_or(0);
@@ -67,7 +67,7 @@ fn extent(table: &Table) -> String {
         1 => "1 effect".to_owned(),
         count => format!("{count} effects"),
     };
-    format!("{numbers}, {effects}; {}", statuses.join(" and "))
+    format!("{numbers}, {effects}; {}", statuses.join("; "))
 }
 
 fn described(text: &mut String, paper: &Paper, table: &Table) {

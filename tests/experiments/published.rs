@@ -66,7 +66,7 @@ fn every_shipped_table_passes_the_lint_and_there_are_nine_papers() {
     let papers = papers().unwrap_or_else(|faults| panic!("{faults}"));
     let keys: Vec<&str> = papers.iter().map(|paper| paper.key.as_str()).collect();
     assert_eq!(keys, ["uniter", "oscar", "clip", "vilt", "albef", "blip", "coca", "vlmo", "blip2"]);
-    for paper in &papers {
+    for paper in papers {
         assert!(paper.arxiv.contains('.') && !paper.title.is_empty(), "{}", paper.key);
     }
 }

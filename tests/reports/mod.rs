@@ -4,6 +4,7 @@ mod committed;
 mod figures;
 mod numbers;
 mod reading;
+mod simulation;
 mod statistics;
 mod verdicts;
 mod writing;
