@@ -126,7 +126,7 @@ pub fn time(name: &str, steps: u64) -> Result<serde_json::Value> {
     let before = peak_memory();
     let (run, inputs) = run(name)?;
     let batch = batch(run.train.batch, &inputs)?;
-    let mut trainer = Trainer::new(&run, &inputs, 1000, 0, &Device::Cpu)?;
+    let mut trainer = Trainer::new(&run, &inputs, 1000, 0, &Device::Cpu, &Default::default())?;
     for _ in 0..WARM {
         trainer.update(&batch)?;
     }

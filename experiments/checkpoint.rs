@@ -187,6 +187,31 @@ pub fn load(path: &Path, run: &str, device: &Device) -> Result<Option<(State, Te
     Ok(Some((state, store, moments)))
 }
 
+/// The state and the weights that a run reports: those of the selected step where it selected one, else the last.
+///
+/// # Errors
+/// When the directory holds no checkpoint, or a damaged one.
+pub fn selected(directory: &Path) -> Result<(State, Tensors)> {
+    let last = path(directory);
+    let best = last.with_file_name("best.safetensors");
+    for path in [best, last] {
+        if let Some(state) = peek(&path)?
+            && let Some((state, store, _)) = load(&path, &state.run, &Device::Cpu)?
+        {
+            return Ok((state, store));
+        }
+    }
+    Err(Failure::Weights { path: directory.to_owned(), problem: "holds no checkpoint".to_owned() })
+}
+
+/// The digest of what [`selected`] reads.
+///
+/// # Errors
+/// As [`selected`].
+pub fn selected_digest(directory: &Path) -> Result<String> {
+    Ok(selected(directory)?.0.digest)
+}
+
 fn damaged(path: &Path, fault: impl std::fmt::Display) -> Failure {
     Failure::Checkpoint { path: path.to_owned(), problem: format!("is damaged: {fault}") }
 }

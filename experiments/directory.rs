@@ -15,16 +15,28 @@ use super::feed::Pairs;
 use super::journal;
 use super::machine;
 use super::record::{Done, Record};
-use super::{Arm, Checkpointing, Experiment};
+use super::stage::Origin;
+use super::{Checkpointing, Experiment, Run, checkpoint};
 use crate::data::Split;
 use crate::data::pack::hexadecimal;
 use crate::kernels::cuda::{Products, products};
 
-/// The identity of a run: SHA-256 of its configuration, seed, program, kind of device and data.
+/// The identity of a run: SHA-256 of its configuration, seed, program, kind of device and data, and of the identities of
+/// what it begins with.
 ///
 /// # Errors
-/// When the configuration cannot be written as JSON.
-pub fn identity(arm: &Arm, seed: u64, device: &candle_core::Device, pairs: &Pairs) -> Result<String> {
+/// When the configuration cannot be written as JSON, or the data of a stage or a run to begin with cannot be read.
+pub fn identity(run: &Run, seed: u64, device: &candle_core::Device, pairs: &Pairs) -> Result<String> {
+    let mut before = Vec::new();
+    for stage in run.stages.values() {
+        let pairs = Pairs::open(&stage.data, pairs.words(), seed)?;
+        before.push(identity(stage, seed, device, &pairs)?);
+    }
+    for values in &run.start {
+        if let Origin::Run(path) = &values.from {
+            before.push(checkpoint::selected_digest(path)?);
+        }
+    }
     // Which of several equal GPUs computes decides nothing, and in what precision it multiplies does.
     let device = match (device.is_cpu(), products()) {
         (true, _) => "cpu",
@@ -34,11 +46,16 @@ pub fn identity(arm: &Arm, seed: u64, device: &candle_core::Device, pairs: &Pair
     let prints = [Split::Train, Split::Val, Split::Test]
         .map(|split| pairs.split(split).map(|dataset| dataset.fingerprint()));
     // How often the state is saved decides nothing.
-    let mut run = arm.run.clone();
-    run.train.checkpoint = Checkpointing::default();
-    let config = serde_json::to_string(&(&run, seed, machine::program(), device, prints))
+    let mut run = run.clone();
+    forget_checkpoints(&mut run);
+    let config = serde_json::to_string(&(&run, seed, machine::program(), device, prints, before))
         .map_err(|fault| candle_core::Error::Msg(format!("a configuration cannot be written: {fault}")))?;
     Ok(hexadecimal(&Sha256::digest(config)))
+}
+
+fn forget_checkpoints(run: &mut Run) {
+    run.train.checkpoint = Checkpointing::default();
+    run.stages.values_mut().for_each(forget_checkpoints);
 }
 
 /// The directory of all runs of an experiment at one size.

@@ -123,7 +123,8 @@ fn equal_bits() -> Result<String> {
 /// A hash of the weights that a run ends at.
 fn weights(run: &Run, pairs: &Pairs) -> Result<String> {
     let mut loader = pairs.loader(run.train.batch, 0, 0)?;
-    let mut trainer = Trainer::new(run, &pairs.inputs, loader.steps_per_epoch(), 0, &Device::Cpu)?;
+    let mut trainer =
+        Trainer::new(run, &pairs.inputs, loader.steps_per_epoch(), 0, &Device::Cpu, &Default::default())?;
     for _ in 0..run.train.steps {
         trainer.update(&feed::batch(loader.next_batch()?, pairs.inputs.size, &Device::Cpu)?)?;
     }

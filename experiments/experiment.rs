@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
 use super::file::node::Node;
+use super::stage::Values;
 use crate::{data, models, objectives};
 
 /// One question, the arms that answer it and the seeds that repeat it.
@@ -72,6 +73,13 @@ impl Arm {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
+    /// The stages that are done before, by name, each with those that come before it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stages: BTreeMap<String, Run>,
+    /// Whose values it begins with; where two have the same parameter, the later one. What none has begins as the seed
+    /// says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start: Vec<Values>,
     /// Which pairs.
     pub data: data::Config,
     /// Which model.

@@ -17,7 +17,7 @@ use crate::models::{Store, checkpoint as published};
 /// When the run has no checkpoint, the class is not one of its model's, or the folder cannot be written.
 pub fn export(directory: &Path, class: Option<&str>, folder: &Path) -> Result<String> {
     let run = configuration(directory)?;
-    let weights = weights(directory)?;
+    let (_, weights) = checkpoint::selected(directory)?;
     let pairs = Pairs::open(&run.data, &Words::shipped()?, 0)?;
     let store = Store::new(&Device::Cpu, 0, &[]);
     run.model.build(&store.student(), &pairs.inputs)?;
@@ -32,7 +32,10 @@ pub fn export(directory: &Path, class: Option<&str>, folder: &Path) -> Result<St
 }
 
 /// What the run was, as it wrote it down.
-fn configuration(directory: &Path) -> Result<Run> {
+///
+/// # Errors
+/// When the directory is none of a run.
+pub fn configuration(directory: &Path) -> Result<Run> {
     let path = directory.join("config.yaml");
     let text = fs::read_to_string(&path).map_err(|fault| Failure::Weights {
         path: directory.to_owned(),
@@ -40,18 +43,4 @@ fn configuration(directory: &Path) -> Result<Run> {
     })?;
     serde_yaml::from_str(&text)
         .map_err(|fault| Failure::Weights { path: path.clone(), problem: format!("cannot be read: {fault}") })
-}
-
-/// The selected step's weights where the run selected one, else the last.
-fn weights(directory: &Path) -> Result<checkpoint::Tensors> {
-    let last = checkpoint::path(directory);
-    let best = last.with_file_name("best.safetensors");
-    for path in [best, last] {
-        if let Some(state) = checkpoint::peek(&path)?
-            && let Some((_, store, _)) = checkpoint::load(&path, &state.run, &Device::Cpu)?
-        {
-            return Ok(store);
-        }
-    }
-    Err(Failure::Weights { path: directory.to_owned(), problem: "holds no checkpoint to export".to_owned() })
 }

@@ -78,6 +78,11 @@ impl Pairs {
         }
     }
 
+    /// The words of the run.
+    pub fn words(&self) -> &Words {
+        &self.words
+    }
+
     /// Turns text into tokens.
     pub fn encoder(&self) -> &dyn Encode {
         self.words.encoder.as_ref()

@@ -47,6 +47,7 @@ pub fn header(
         code: machine::code(),
         program: machine::program().to_owned(),
         machine: machine::describe(device),
+        start: Vec::new(),
     })
 }
 

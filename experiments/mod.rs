@@ -1,5 +1,6 @@
 //! What is run: an experiment file becomes a legal [`Experiment`], its runs are trained, evaluated and recorded.
 
+pub mod beginning;
 pub mod catalogue;
 pub mod checkpoint;
 pub mod directory;
@@ -24,6 +25,7 @@ pub mod published;
 pub mod record;
 pub mod run;
 pub mod schedule;
+pub mod stage;
 pub mod suite;
 pub mod train;
 pub mod verify;
@@ -33,3 +35,4 @@ pub use experiment::{
     Schedule, Select, Step, Teacher, Train, ZeroShot,
 };
 pub use file::load;
+pub use stage::{Origin, Values};

@@ -15,6 +15,7 @@ use super::feed::{self, Pairs};
 use super::machine;
 use super::progress::duration;
 use super::run::Options;
+use super::stage;
 use super::suite::Only;
 use super::train::Trainer;
 use super::{Arm, Experiment, Run};
@@ -29,10 +30,10 @@ const UPDATES: u32 = 20;
 /// Pairs that are evaluated; the time of a whole split is extrapolated.
 const PAIRS: usize = 256;
 
-/// What one arm takes.
+/// What one arm or stage takes.
 #[derive(Clone, Debug)]
 pub struct Cost {
-    /// The arm.
+    /// The arm, or `stage NAME` and the arms that need it.
     pub arm: String,
     /// Trainable scalars.
     pub parameters: usize,
@@ -55,10 +56,10 @@ impl Cost {
     }
 }
 
-/// One run of the grid.
+/// One run of the grid, or one stage.
 #[derive(Clone, Debug)]
 pub struct Planned {
-    /// The arm.
+    /// The arm or stage, as in [`Cost::arm`].
     pub arm: String,
     /// The seed.
     pub seed: u64,
@@ -73,9 +74,9 @@ pub struct Planned {
 /// The grid of an experiment with what it takes.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What each arm takes.
+    /// What each stage and each arm takes, stages first.
     pub costs: Vec<Cost>,
-    /// The runs, in the order in which they will be run.
+    /// The stages and the runs, each after those that it begins with.
     pub runs: Vec<Planned>,
     /// The greatest resident memory of the probe in bytes, where it can be known.
     pub memory: Option<u64>,
@@ -113,38 +114,97 @@ impl Estimates {
     }
 }
 
+/// A configuration that is run once for each seed: an arm, or a stage that arms share.
+struct Job<'a> {
+    /// The stage's name; none of an arm.
+    stage: Option<&'a str>,
+    run: &'a Run,
+    /// The arms that it is for, in the file's order.
+    arms: Vec<&'a str>,
+}
+
+impl Job<'_> {
+    fn label(&self) -> String {
+        let arms = self.arms.join(", ");
+        self.stage.map_or(arms.clone(), |name| format!("stage {name} ({arms})"))
+    }
+
+    /// The directory of one seed.
+    fn place(&self, out: &Path, experiment: &Experiment, seed: u64, hash: &str) -> PathBuf {
+        match self.stage {
+            None => directory::place(out, experiment, self.arms[0], seed, hash),
+            Some(name) => directory::place(out, &stage::experiment(name, self.run, seed), name, seed, hash),
+        }
+    }
+}
+
+/// Every configuration that the arms need, each once and after those that it begins with.
+fn jobs<'a>(arms: impl Iterator<Item = &'a Arm>) -> Vec<Job<'a>> {
+    let mut jobs = Vec::new();
+    let mut last = Vec::new();
+    for arm in arms {
+        stages(&arm.run, &arm.name, &mut jobs);
+        last.push(Job { stage: None, run: &arm.run, arms: vec![&arm.name] });
+    }
+    jobs.extend(last);
+    jobs
+}
+
+fn stages<'a>(run: &'a Run, arm: &'a str, jobs: &mut Vec<Job<'a>>) {
+    for (name, stage) in &run.stages {
+        stages(stage, arm, jobs);
+        match jobs.iter_mut().find(|job| job.stage == Some(name) && job.run == stage) {
+            Some(job) if job.arms.contains(&arm) => {}
+            Some(job) => job.arms.push(arm),
+            None => jobs.push(Job { stage: Some(name), run: stage, arms: vec![arm] }),
+        }
+    }
+}
+
 /// Expands the grid, probes every arm and keeps the estimates for the comparison afterwards.
 ///
 /// # Errors
 /// When an arm cannot be trained or evaluated, or the estimates cannot be written.
 pub fn plan(experiment: &Experiment, only: &Only, options: &Options) -> Result<Plan> {
-    let (mut costs, mut runs) = (BTreeMap::new(), Vec::new());
+    let (mut costs, mut before, mut runs) = (Vec::new(), Vec::new(), Vec::new());
     let mut estimates = Estimates::read(&options.out, experiment);
-    for (arm, seed) in only.of(experiment) {
-        let pairs = Pairs::open(&arm.run.data, &options.words, seed)?;
-        if !costs.contains_key(&arm.name) {
-            options.show.line(&format!("probing {}", arm.name));
-            costs.insert(arm.name.clone(), probe(arm, seed, &pairs, options)?);
+    let meant = only.of(experiment);
+    let mut seeds: Vec<u64> = meant.iter().map(|(_, seed)| *seed).collect();
+    seeds.dedup();
+    let arms = experiment.arms.iter().filter(|arm| meant.iter().any(|(one, _)| one.name == arm.name));
+    for job in jobs(arms) {
+        let mut cost: Option<Cost> = None;
+        for &seed in &seeds {
+            let pairs = Pairs::open(&job.run.data, &options.words, seed)?;
+            if cost.is_none() {
+                options.show.line(&format!("probing {}", job.label()));
+                cost = Some(Cost { arm: job.label(), ..probe(job.run, seed, &pairs, options)? });
+            }
+            let Some(cost) = &cost else { continue };
+            let hash = directory::identity(job.run, seed, &options.device, &pairs)?;
+            let place = job.place(&options.out, experiment, seed, &hash);
+            let status = directory::status(&place)?;
+            let step = checkpoint::peek(&checkpoint::path(&place))?.map_or(0, |state| state.step);
+            let share = if cost.steps == 0 { 0.0 } else { 1.0 - step as f64 / cost.steps as f64 };
+            let seconds_left = if matches!(status, Status::Done(_)) { 0.0 } else { share * cost.seconds() };
+            estimates.0.insert(hash, cost.seconds());
+            let planned = Planned { arm: cost.arm.clone(), seed, status, step, seconds_left };
+            if job.stage.is_some() { before.push(planned) } else { runs.push(planned) }
         }
-        let cost = &costs[&arm.name];
-        let hash = directory::identity(arm, seed, &options.device, &pairs)?;
-        let place = directory::place(&options.out, experiment, &arm.name, seed, &hash);
-        let status = directory::status(&place)?;
-        let step = checkpoint::peek(&checkpoint::path(&place))?.map_or(0, |state| state.step);
-        let share = if cost.steps == 0 { 0.0 } else { 1.0 - step as f64 / cost.steps as f64 };
-        let seconds_left = if matches!(status, Status::Done(_)) { 0.0 } else { share * cost.seconds() };
-        estimates.0.insert(hash, cost.seconds());
-        runs.push(Planned { arm: arm.name.clone(), seed, status, step, seconds_left });
+        costs.extend(cost);
     }
     estimates.write(&options.out, experiment)?;
-    let order = experiment.arms.iter().filter_map(|arm| costs.remove(&arm.name));
-    Ok(Plan { costs: order.collect(), runs, memory: machine::peak_memory() })
+    runs.sort_by_key(|run| seeds.iter().position(|seed| *seed == run.seed));
+    let runs = before.into_iter().chain(runs).collect();
+    Ok(Plan { costs, runs, memory: machine::peak_memory() })
 }
 
-fn probe(arm: &Arm, seed: u64, pairs: &Pairs, options: &Options) -> Result<Cost> {
-    let (run, device) = (&arm.run, &options.device);
+fn probe(run: &Run, seed: u64, pairs: &Pairs, options: &Options) -> Result<Cost> {
+    let device = &options.device;
     let mut loader = pairs.loader(run.train.batch, seed, 0)?;
-    let mut trainer = Trainer::new(run, &pairs.inputs, loader.steps_per_epoch(), seed, device)?;
+    let steps_per_epoch = loader.steps_per_epoch();
+    // What a step takes does not depend on the values that it begins with.
+    let mut trainer = Trainer::new(run, &pairs.inputs, steps_per_epoch, seed, device, &BTreeMap::new())?;
     let flops_per_step = trainer.flops(&feed::batch(loader.next_batch()?, pairs.inputs.size, device)?)?;
     let mut update = || -> Result<()> {
         let batch = feed::batch(loader.next_batch()?, pairs.inputs.size, device)?;
@@ -164,7 +224,7 @@ fn probe(arm: &Arm, seed: u64, pairs: &Pairs, options: &Options) -> Result<Cost>
     let elements: usize = store.entries().values().map(|entry| entry.var.elem_count()).sum();
     let parameters = store.count(Role::Trainable);
     Ok(Cost {
-        arm: arm.name.clone(),
+        arm: String::new(),
         parameters,
         flops_per_step,
         steps: run.train.steps,

@@ -70,6 +70,24 @@ pub struct Header {
     pub program: String,
     /// Where it ran.
     pub machine: Machine,
+    /// What it begins with beside its seed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start: Vec<StageRecord>,
+}
+
+/// Something trained before, of which a run begins with the values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// The stage's name, or the directory of a run.
+    pub name: String,
+    /// The identity of its run.
+    pub hash: String,
+    /// Its updates.
+    pub steps: u64,
+    /// What it took, once for all the runs that begin with it.
+    pub seconds: f64,
+    /// How many parameters were taken.
+    pub taken: usize,
 }
 
 /// The experiment a run belongs to, the same in all of its runs.

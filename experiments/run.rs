@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use candle_core::Device;
 
+use super::beginning;
 use super::checkpoint::{self, State};
 use super::directory::{self, Status};
 use super::evaluate::{Subject, examples::examples, gallery::Gallery};
@@ -67,7 +68,7 @@ pub enum Outcome {
 /// When the run cannot begin or stops on a fault, which is then its last record; its directory is kept.
 pub fn run(experiment: &Experiment, arm: &Arm, seed: u64, options: &Options) -> Result<Attempted> {
     let pairs = Pairs::open(&arm.run.data, &options.words, seed)?;
-    let hash = directory::identity(arm, seed, &options.device, &pairs)?;
+    let hash = directory::identity(&arm.run, seed, &options.device, &pairs)?;
     let directory = directory::place(&options.out, experiment, &arm.name, seed, &hash);
     let _lock = directory::enter(&directory)?;
     if let Status::Done(done) = directory::status(&directory)? {
@@ -117,7 +118,8 @@ impl<'a> Attempt<'a> {
     ) -> Result<Self> {
         let (run, device) = (&arm.run, &options.device);
         let steps_per_epoch = (pairs.train.len() / run.train.batch.max(1)) as u64;
-        let mut trainer = Trainer::new(run, &pairs.inputs, steps_per_epoch, seed, device)?;
+        let beginning = beginning::begin(arm, seed, &pairs.inputs, options)?;
+        let mut trainer = Trainer::new(run, &pairs.inputs, steps_per_epoch, seed, device, &beginning.values)?;
         if let Some(pattern) = trainer.store.idle_patterns().first() {
             let fault = arm.fault("train.freeze", format!("`{pattern}` names no parameter of this run"));
             return Err(fault.into());
@@ -139,7 +141,8 @@ impl<'a> Attempt<'a> {
             let first = pairs.loader(run.train.batch, seed, 0)?.next_batch()?;
             let flops = trainer.flops(&feed::batch(first, pairs.inputs.size, device)?)?;
             let known = (&trainer.store, flops);
-            let header = header(experiment, arm, seed, hash, &pairs, known, &options.command)?;
+            let mut header = header(experiment, arm, seed, hash, &pairs, known, &options.command)?;
+            header.start = beginning.from;
             describe(directory, experiment, arm, seed)?;
             journal.write(&Record::Run(Box::new(header)))?;
         }

@@ -46,11 +46,18 @@ struct Asked {
 }
 
 impl Trainer {
-    /// Opens the parameters of a run at their first values.
+    /// Opens the parameters of a run: those of `values` begin there, the others as the seed says.
     ///
     /// # Errors
-    /// When the device is full.
-    pub fn new(run: &Run, inputs: &Inputs, steps_per_epoch: u64, seed: u64, device: &Device) -> Result<Self> {
+    /// When the device is full, or `values` are of another run.
+    pub fn new(
+        run: &Run,
+        inputs: &Inputs,
+        steps_per_epoch: u64,
+        seed: u64,
+        device: &Device,
+        values: &BTreeMap<String, Tensor>,
+    ) -> Result<Self> {
         let store = Store::new(device, seed, &run.train.freeze);
         let student = run.model.build(&store.student(), inputs)?;
         let dims = run.model.dims(inputs);
@@ -60,6 +67,7 @@ impl Trainer {
             let objective = config.open(&store.student(), &dims)?;
             objectives.push(Asked { name, weight, objective });
         }
+        store.overwrite(values)?;
         let wanted = run.objectives.iter().any(|config| config.needs().teacher);
         let teacher = match run.train.teacher.filter(|_| wanted) {
             None => None,

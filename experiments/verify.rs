@@ -16,6 +16,7 @@ use super::failure::{Failure, Result};
 use super::journal::{self, RECORDS};
 use super::progress::Show;
 use super::record::{Machine, Record};
+use super::stage::STAGES;
 use super::{Arm, Experiment};
 
 /// How often a run may come to its end before it is killed.
@@ -144,7 +145,7 @@ fn kill(command: &mut Command, out: &Path, step: u64) -> Result<Option<u64>> {
     Ok(if status.success() { None } else { Some(held) })
 }
 
-/// The only run below `out`.
+/// The only run below `out` that is no stage of it.
 fn found(out: &Path) -> Result<PathBuf> {
     let mut places = vec![out.to_owned()];
     while let Some(place) = places.pop() {
@@ -153,7 +154,7 @@ fn found(out: &Path) -> Result<PathBuf> {
         }
         for entry in fs::read_dir(&place).map_err(Failure::storage(&place))? {
             let path = entry.map_err(Failure::storage(&place))?.path();
-            if path.is_dir() {
+            if path.is_dir() && !path.ends_with(STAGES) {
                 places.push(path);
             }
         }

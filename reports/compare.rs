@@ -31,9 +31,18 @@ pub fn settings(first: &Header, second: &Header) -> Vec<String> {
 /// The settings in which two runs differ although neither arm names them.
 pub fn unnamed(first: &Header, second: &Header) -> Vec<String> {
     let named = |setting: &String| {
-        first.overrides.keys().chain(second.overrides.keys()).any(|key| related(key, setting))
+        let overrides = || first.overrides.keys().chain(second.overrides.keys());
+        // A stage has what it does not say itself from the arm.
+        inherited(setting).any(|setting| overrides().any(|key| related(key, setting)))
     };
     settings(first, second).into_iter().filter(|setting| !named(setting)).collect()
+}
+
+/// A setting and, where it is one of a stage, the setting of the arm that the stage may have it from.
+fn inherited(setting: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(setting), |setting| {
+        setting.strip_prefix("stages.").and_then(|below| Some(below.split_once('.')?.1))
+    })
 }
 
 /// Whether one dotted key lies at or below the other.

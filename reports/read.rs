@@ -13,6 +13,7 @@ use super::{Error, compare};
 use crate::experiments::record::{
     Done, Evaluation, Example, ExperimentRecord, FORMAT, Failed, Header, Record, TrainFigures,
 };
+use crate::experiments::stage::STAGES;
 
 /// One seed of one arm, as its records tell it.
 #[derive(Clone, Debug)]
@@ -139,7 +140,8 @@ fn collect(path: &Path, places: &mut Vec<PathBuf>) -> Result<(), Error> {
     for entry in fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         // A link is not followed: it could lead round in a circle.
-        if entry.file_type().map_err(failed)?.is_dir() {
+        // Stages are no answers: the runs that begin with them name them.
+        if entry.file_type().map_err(failed)?.is_dir() && entry.file_name() != STAGES {
             below.push(entry.path());
         }
     }

@@ -90,7 +90,7 @@ pub fn summary(rows: &[Row]) -> Vec<(Option<Verdict>, String)> {
         keys.len()
     };
     let (all, rerun) = (count(&|_| true), count(&|row| row.measured().is_some()));
-    let mut parts = vec![(None, format!("{rerun} of {all} published effects were rerun"))];
+    let mut parts = vec![(None, format!("Rerun: {rerun} of {all} published effects"))];
     for verdict in Verdict::ALL {
         let reached = rows.iter().filter(|row| row.verdict() == Some(verdict)).count();
         if reached > 0 {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::node::Node;
 use crate::data::{self, Dataset, Field, Split};
+use crate::experiments::beginning;
 use crate::experiments::fault::{Fault, suggest};
 use crate::experiments::feed::{Pairs, Words};
-use crate::experiments::{By, Evaluate, Retrieval, Run, Select, Step, Train};
+use crate::experiments::{By, Evaluate, Origin, Retrieval, Run, Select, Step, Train};
 use crate::models::store::Role;
 use crate::models::{Ability, Inputs, Store};
 use crate::objectives::{self, Offer, Reason};
@@ -256,11 +257,34 @@ impl Checker<'_> {
             let fault = fault.at(written.and_then(|node| node.place.as_ref()));
             self.refuse("train.freeze", fault.help(parts(&names)));
         }
+        self.start(&store);
         if store.count(Role::Trainable) == 0 {
             let fault = Fault::new("there is nothing to train: every parameter is frozen");
             self.refuse("train.freeze", fault.help(parts(&names)));
         }
         Ok(())
+    }
+
+    /// Refuses values to begin with that do not fit the parameters of the run.
+    fn start(&mut self, store: &Store) {
+        let student = [Role::Trainable, Role::Frozen].into_iter().flat_map(|role| store.of(role));
+        let here = student.map(|(name, entry)| (name, entry.shape)).collect();
+        for values in &self.run.start {
+            let found = Words::shipped().and_then(|words| beginning::there(values, self.run, &words));
+            let refused = match found.map(|there| values.resolve(&there, &here)) {
+                Ok(Ok(_)) => continue,
+                Ok(Err(faults)) => {
+                    let fault = Fault::new(format!("{} does not fit this run", values.from));
+                    faults.into_iter().fold(fault, Fault::note)
+                }
+                Err(failure) => Fault::new(failure.to_string()),
+            };
+            let name = match &values.from {
+                Origin::Stage(name) => name.as_str(),
+                Origin::Run(_) => "run",
+            };
+            self.refuse(&format!("start.{name}"), refused);
+        }
     }
 
     /// Refuses a model that reads what the data has not.

@@ -8,6 +8,7 @@ pub mod merge;
 pub mod node;
 mod read;
 mod references;
+mod stages;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,18 +18,22 @@ use serde::de::DeserializeOwned;
 use super::failure::{Failure, Result};
 use super::fault::{Fault, Faults, Text, suggest};
 use super::published;
+use super::stage::STAGES;
 use super::suite::Only;
 use super::{Arm, Experiment, Run};
 use ablate::Ablation;
 pub use decode::decode;
 use node::{Key, Kind, Node};
 pub use read::experiment_name;
+use stages::{Named, Start};
 
 /// The keys of an experiment file.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "question",
     "paper",
     "base",
+    "stages",
+    "start",
     "data",
     "model",
     "objectives",
@@ -41,7 +46,7 @@ const KEYS: [&str; 13] = [
     "profiles",
 ];
 /// The keys that decide a run; arms and profiles change these alone.
-const RUN_KEYS: [&str; 6] = ["data", "model", "objectives", "train", "evaluate", "select"];
+const RUN_KEYS: [&str; 8] = ["stages", "start", "data", "model", "objectives", "train", "evaluate", "select"];
 
 /// What the command lays over the file.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +78,10 @@ pub fn read(name: &str, text: &str) -> Result<Experiment> {
 
 fn experiment(file: &Path, mut tree: Node, options: &Options) -> Result<Experiment> {
     let mut faults = Faults::default();
+    if read::experiment_name(file) == STAGES {
+        let fault = Fault::new(format!("an experiment cannot be called `{STAGES}`"));
+        faults.push(fault.note(format!("below --out, `{STAGES}` is where the runs of stages lie")));
+    }
     unknown_keys(&tree, &mut faults);
     lay_over(&mut tree, options, &mut faults)?;
     match assemble(file, &tree, options, &mut faults) {
@@ -195,6 +204,9 @@ fn assemble(file: &Path, tree: &Node, options: &Options, faults: &mut Faults) ->
     let ablation = ablate::arms(tree, faults);
     let arms = arms(&ablation, faults);
     ablate::equal_arms(&ablation, &arms, faults);
+    if arms.len() == ablation.arms.len() {
+        faults.extend(stages::idle(tree, &arms));
+    }
     let seeds = ablate::seeds(tree, faults);
     let claims = ablate::claims(tree, &ablation, &arms, faults);
     (arms.len() == ablation.arms.len()).then_some(())?;
@@ -226,15 +238,25 @@ fn arms(ablation: &Ablation, faults: &mut Faults) -> Vec<Arm> {
     arms
 }
 
-/// One arm's run, where it is legal.
+/// One arm's run with its stages, where they are legal.
 fn run(tree: &Node, faults: &mut Faults) -> Option<Run> {
+    let stages = stages::stages(tree, faults, whole);
+    whole(tree, &stages, faults)
+}
+
+/// A run that may begin with earlier stages.
+fn whole(tree: &Node, earlier: &[Named], faults: &mut Faults) -> Option<Run> {
+    let start = stages::start(tree, earlier, faults);
     let data = faults.take(required(tree, "data"));
     let model = faults.take(required(tree, "model"));
     let objectives = faults.take(present(tree, "objectives").and_then(|_| list(tree, "objectives")));
     let train = faults.take(section(tree, "train"));
     let evaluate = faults.take(list(tree, "evaluate"));
     let select = faults.take(section(tree, "select"));
+    let Start { stages, values: start } = start?;
     let run = Run {
+        stages,
+        start,
         data: data?,
         model: model?,
         objectives: objectives?,

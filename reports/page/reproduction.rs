@@ -91,8 +91,8 @@ fn section(paper: &Paper, rows: &[Row]) -> Markup {
     let id = file_name(&paper.key);
     html! {
         section aria-labelledby=(id) {
-            h2 id=(id) { (paper.key) ": " (paper.title) }
-            p.title { (paper.citation) }
+            h2 id=(id) { (paper.title) }
+            p.title { (paper.key) ": " (paper.citation) }
             details {
                 summary { (extent(paper, rows)) }
                 (table(&paper_table(paper, rows), true))

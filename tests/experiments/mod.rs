@@ -11,6 +11,7 @@ mod published;
 mod ranking;
 mod runs;
 mod schedule;
+mod stages;
 mod training;
 
 use std::collections::BTreeMap;
@@ -62,6 +63,8 @@ fn scenes(pairs: usize) -> data::Sources {
 /// A CLIP that trains in a second.
 fn clip_run() -> Run {
     Run {
+        stages: BTreeMap::new(),
+        start: Vec::new(),
         data: data::Config {
             train: scenes(96),
             val: None,

@@ -14,7 +14,9 @@ use super::{albef_run, clip_run, words};
 fn trainer(run: &Run) -> (Trainer, impl FnMut() -> Batch + use<>) {
     let pairs = Pairs::open(&run.data, &words(), 0).unwrap();
     let mut loader = pairs.loader(run.train.batch, 0, 0).unwrap();
-    let trainer = Trainer::new(run, &pairs.inputs, loader.steps_per_epoch(), 0, &Device::Cpu).unwrap();
+    let trainer =
+        Trainer::new(run, &pairs.inputs, loader.steps_per_epoch(), 0, &Device::Cpu, &Default::default())
+            .unwrap();
     let next = move || feed::batch(loader.next_batch().unwrap(), pairs.inputs.size, &Device::Cpu).unwrap();
     (trainer, next)
 }

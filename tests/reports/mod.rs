@@ -4,6 +4,7 @@ mod committed;
 mod figures;
 mod numbers;
 mod reading;
+mod reproduction;
 mod simulation;
 mod statistics;
 mod verdicts;
@@ -136,6 +137,7 @@ impl Study {
                 threads: 2,
                 system: "linux x86_64".to_owned(),
             },
+            start: Vec::new(),
         };
         let mut records = vec![Record::Run(Box::new(header))];
         for step in (1..=10).map(|part| part * 100) {

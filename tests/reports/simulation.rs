@@ -24,9 +24,12 @@ fn experiment(number: u64, effect: f64, arms: usize, theirs: f64) -> Experiment 
     about.seeds = (0..SEEDS).collect();
     about.claims = names[1..].iter().map(|arm| claim(arm, &names[0], Expect::Positive)).collect();
     about.claims.iter_mut().for_each(|claim| claim.published = Some(published(theirs, Status::Verified)));
+    // One draw for all: what each seed does to every arm, then what it does to each.
+    let draws = Key::new(0, number, "simulation").normal((arms + 1) * SEEDS as usize);
+    let draw = |row: usize, seed: u64| f64::from(draws[row * SEEDS as usize + seed as usize]);
     let run = |arm: usize, seed: u64| {
-        let draw = |purpose: &str| f64::from(Key::new(seed, number, purpose).normal(1)[0]);
-        let value = 20.0 + if arm > 0 { effect } else { 0.0 } + 1.5 * draw("seed") + 0.5 * draw(&names[arm]);
+        let value =
+            20.0 + if arm > 0 { effect } else { 0.0 } + 1.5 * draw(0, seed) + 0.5 * draw(arm + 1, seed);
         let mut header = (*header).clone();
         (header.arm, header.seed) = (names[arm].clone(), seed);
         let measured = Measured { value, percent: true, chance: None, sampling_error: None };

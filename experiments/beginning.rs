@@ -1,0 +1,124 @@
+//! What a run begins with: its stages are trained where they are not done, and their values taken.
+
+use std::path::Path;
+
+use super::checkpoint::{self, Tensors};
+use super::export::configuration;
+use super::failure::{Failure, Result};
+use super::fault::Fault;
+use super::feed::{Pairs, Words};
+use super::progress::duration;
+use super::record::StageRecord;
+use super::run::{Attempted, Options, Outcome, run};
+use super::stage::{self, Origin, Shapes, Values};
+use super::{Arm, Run};
+use crate::models::{Inputs, Store, store::Role};
+
+/// The values that a run has before its first update beside those its seed gives, and where they are from.
+#[derive(Default)]
+pub struct Beginning {
+    /// By the names of this run.
+    pub values: Tensors,
+    /// In the order in which they were taken.
+    pub from: Vec<StageRecord>,
+}
+
+/// Trains the stages of a run that are not done, and takes their values.
+///
+/// # Errors
+/// When a stage fails, or does not have what is to be taken.
+pub fn begin(arm: &Arm, seed: u64, inputs: &Inputs, options: &Options) -> Result<Beginning> {
+    let mut beginning = Beginning::default();
+    if arm.run.start.is_empty() {
+        return Ok(beginning);
+    }
+    let here = parameters(&arm.run, inputs)?;
+    for values in &arm.run.start {
+        let (weights, there, mut from) = match &values.from {
+            Origin::Stage(name) => made(arm, name, seed, options)?,
+            Origin::Run(path) => finished(path, &options.words)?,
+        };
+        let taken = values.resolve(&there, &here).map_err(|faults| {
+            let fault = arm.fault("start", format!("{} does not fit this run", values.from));
+            Failure::from(faults.into_iter().fold(fault, Fault::note))
+        })?;
+        from.taken = taken.len();
+        beginning.from.push(from);
+        for (theirs, ours) in taken {
+            let Some(value) = weights.get(&theirs) else {
+                return Err(arm.fault("start", format!("{} holds no `{theirs}`", values.from)).into());
+            };
+            beginning.values.insert(ours, value.to_device(&options.device)?);
+        }
+    }
+    Ok(beginning)
+}
+
+/// The parameters of a run with their extents, whether they are trained or frozen.
+///
+/// # Errors
+/// When the configuration is not legal.
+pub fn parameters(run: &Run, inputs: &Inputs) -> candle_core::Result<Shapes> {
+    let store = Store::outline(&[]);
+    run.model.build(&store.student(), inputs)?;
+    for objective in &run.objectives {
+        objective.open(&store.student(), &run.model.dims(inputs))?;
+    }
+    Ok(store.of(Role::Trainable).into_iter().map(|(name, entry)| (name, entry.shape)).collect())
+}
+
+/// The weights of a stage, which is trained where it is not done.
+fn made(arm: &Arm, name: &str, seed: u64, options: &Options) -> Result<(Tensors, Shapes, StageRecord)> {
+    let Some(stage) = arm.run.stages.get(name) else {
+        return Err(arm.fault("start", format!("there is no stage `{name}`")).into());
+    };
+    let experiment = stage::experiment(name, stage, seed);
+    let options = Options { stop_at: None, ..options.clone() };
+    let attempted = run(&experiment, &experiment.arms[0], seed, &options)?;
+    let Attempted { directory, hash, outcome } = attempted;
+    let done = match outcome {
+        Outcome::Known(done) => done,
+        Outcome::Finished(done) => {
+            let time = duration(done.seconds);
+            options.show.line(&format!("stage {name}, seed {seed}: {} steps in {time}", done.steps));
+            done
+        }
+        Outcome::Stopped => return Err(arm.fault("stages", format!("stage `{name}` did not end")).into()),
+    };
+    let from =
+        StageRecord { name: name.to_owned(), hash, steps: done.steps, seconds: done.seconds, taken: 0 };
+    let pairs = Pairs::open(&stage.data, &options.words, seed)?;
+    let (_, weights) = checkpoint::selected(&directory)?;
+    Ok((weights, parameters(stage, &pairs.inputs)?, from))
+}
+
+/// The weights of a run that is done, wherever it lies.
+fn finished(path: &Path, words: &Words) -> Result<(Tensors, Shapes, StageRecord)> {
+    let run = configuration(path)?;
+    let (state, weights) = checkpoint::selected(path)?;
+    let from = StageRecord {
+        name: path.display().to_string(),
+        hash: state.run,
+        steps: state.step,
+        seconds: state.trained + state.evaluated,
+        taken: 0,
+    };
+    let pairs = Pairs::open(&run.data, words, 0)?;
+    Ok((weights, parameters(&run, &pairs.inputs)?, from))
+}
+
+/// The parameters of what values come from, known before it is trained.
+///
+/// # Errors
+/// When a run's directory does not hold one.
+pub fn there(values: &Values, run: &Run, words: &Words) -> Result<Shapes> {
+    let source = match &values.from {
+        Origin::Run(path) => configuration(path)?,
+        Origin::Stage(name) => match run.stages.get(name) {
+            Some(stage) => stage.clone(),
+            None => return Ok(Shapes::new()),
+        },
+    };
+    let pairs = Pairs::open(&source.data, words, 0)?;
+    Ok(parameters(&source, &pairs.inputs)?)
+}
