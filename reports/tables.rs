@@ -87,7 +87,7 @@ pub fn effects(results: &Results) -> Table {
             verdict,
         ];
         if several.is_some() {
-            row.insert(4, Cell::Number(correction(effect)));
+            row.insert(4, Cell::Text(correction(effect)));
         }
         row
     };

@@ -245,7 +245,7 @@ fn fine(note: &Note) -> Markup {
                 ul { @for line in &note.lines { li { (line) } } }
             }
             @if let Some(below) = &note.table { (table(below, true)) }
-            @for command in &note.commands { pre { code { (command) } } }
+            @for command in &note.commands { pre role="region" tabindex="0" aria-label="Command" { code { (command) } } }
         }
     }
 }

@@ -139,7 +139,7 @@ fn waiting(rows: &[Row]) -> Markup {
             section aria-labelledby="waiting" {
                 h2 id="waiting" { "Not run" }
                 p { "These commands run what is missing; " code { "vlp report --all" } " then puts it on this page." }
-                pre tabindex="0" aria-label="Commands" { code { (commands.join("\n")) } }
+                pre role="region" tabindex="0" aria-label="Commands" { code { (commands.join("\n")) } }
             }
         }
     }

@@ -18,7 +18,7 @@ fn shipped() -> Catalogue {
 /// Writes the page over one study of the shipped claim on ALBEF's distillation, with another published value.
 fn written(out: &Path) -> String {
     let folder = tempdir().expect("a folder");
-    let mut study = study(1.0, 3);
+    let mut study = study(3.0, 3);
     let mut effect = published(0.9, Status::SecondHand);
     effect.key = "vlmo/table-6/global".to_owned();
     study.about.claims[0].published = Some(effect);

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
-use vlp_bench::experiments::record::{Done, Evaluation, Expect, Measured, Record, Status};
+use vlp_bench::experiments::record::{Done, Evaluation, Expect, Header, Measured, Record, Status};
 use vlp_bench::kernels::random::Key;
 use vlp_bench::reports::verdict::Verdict;
 use vlp_bench::reports::{End, Experiment, Results, Run};
@@ -17,7 +18,11 @@ const SEEDS: u64 = 5;
 /// claims to be `theirs`, and one seed's differences stray by 0.7.
 fn experiment(number: u64, effect: f64, arms: usize, theirs: f64) -> Experiment {
     let names: Vec<String> = (0..arms).map(|arm| format!("arm-{arm}")).collect();
-    let Record::Run(header) = study(0.0, 1).records("with", 0).remove(0) else { panic!("a header") };
+    static HEADER: OnceLock<Header> = OnceLock::new();
+    let header = HEADER.get_or_init(|| match study(0.0, 1).records("with", 0).remove(0) {
+        Record::Run(header) => *header,
+        _ => panic!("records begin with a header"),
+    });
     let mut about = header.experiment.clone();
     about.arms.clone_from(&names);
     about.control = Some(names[0].clone());
@@ -30,7 +35,7 @@ fn experiment(number: u64, effect: f64, arms: usize, theirs: f64) -> Experiment 
     let run = |arm: usize, seed: u64| {
         let value =
             20.0 + if arm > 0 { effect } else { 0.0 } + 1.5 * draw(0, seed) + 0.5 * draw(arm + 1, seed);
-        let mut header = (*header).clone();
+        let mut header = header.clone();
         (header.arm, header.seed) = (names[arm].clone(), seed);
         let measured = Measured { value, percent: true, chance: None, sampling_error: None };
         Run {
