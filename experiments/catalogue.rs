@@ -1,6 +1,6 @@
 //! Every published ablation beside the experiment files that rerun it, read without running anything.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::failure::{Failure, Result};
 use super::file::{self, node::Node};
@@ -102,7 +102,7 @@ pub fn catalogue(folder: &Path) -> Result<Catalogue> {
 }
 
 /// The claims of one file about published effects, by their keys.
-fn reruns(path: &PathBuf, tree: &Node) -> Result<Vec<(String, Rerun)>> {
+fn reruns(path: &Path, tree: &Node) -> Result<Vec<(String, Rerun)>> {
     let claims: Vec<Claim> = match tree.get("claims") {
         Some(claims) => file::decode(claims).map_err(Failure::Refused)?,
         None => Vec::new(),

@@ -169,7 +169,7 @@ impl Lint<'_> {
         }
         if let (Some(value), Some(Metric { range: [low, high], .. })) =
             (stated.value, self.table.metrics.get(metric))
-            && !(value.abs() <= high - low)
+            && (value.abs() > high - low || value.is_nan())
         {
             let fault = Fault::new(format!("{value} is more than the range of `{metric}`, {low} to {high}"));
             self.refuse(&path, fault);
