@@ -1,6 +1,7 @@
 //! What is run: an experiment file becomes a legal [`Experiment`], its runs are trained, evaluated and recorded.
 
 pub mod beginning;
+pub mod catalogue;
 pub mod checkpoint;
 pub mod combine;
 pub mod directory;
