@@ -38,6 +38,9 @@ pub struct State {
     pub trained: f64,
     /// Seconds of evaluation until then, over all attempts.
     pub evaluated: f64,
+    /// How many of the updates each trainable parameter took part in.
+    #[serde(default)]
+    pub counts: BTreeMap<String, u64>,
     /// Figures of the interval that is not over.
     pub sums: Sums,
     /// The step with the best value of the selection rule's metric until then.
@@ -55,6 +58,7 @@ impl State {
             records: 0,
             trained: 0.0,
             evaluated: 0.0,
+            counts: BTreeMap::new(),
             sums: Sums::default(),
             best: None,
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::combine::Combine;
 use super::evaluate;
 use super::fault::Fault;
 use super::file::node::Node;
@@ -119,6 +120,9 @@ pub struct Train {
     pub eps: f64,
     /// The greatest global norm of the gradient; null: no bound.
     pub clip: Option<f64>,
+    /// Whether an update trains all objectives or a group of them.
+    #[serde(skip_serializing_if = "Combine::is_sum")]
+    pub combine: Combine,
     /// The slow copy of the model, where an objective needs one.
     pub teacher: Option<Teacher>,
     /// Parameters that keep their values, by name; `*` stands for any run of characters.
@@ -148,6 +152,7 @@ impl Default for Train {
             betas: [0.9, 0.98],
             eps: 1e-6,
             clip: Some(1.0),
+            combine: Combine::Sum,
             teacher: None,
             freeze: Vec::new(),
             gradient_checkpointing: false,

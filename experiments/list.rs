@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use super::failure::{Failure, Result};
 use super::file::{self, node::Node};
-use super::record::Status;
 use super::{evaluate, published};
 use crate::data::Source;
 use crate::{data, models, objectives, source};
@@ -31,7 +30,7 @@ pub enum Kind {
     Data,
     /// Experiment files.
     Experiments,
-    /// Published effects.
+    /// Published ablations.
     Published,
 }
 
@@ -50,7 +49,7 @@ pub fn list(kind: Kind) -> Result<String> {
         }
         Kind::Data => sources(),
         Kind::Experiments => experiments(Path::new("experiments")),
-        Kind::Published => effects(),
+        Kind::Published => published::overview(),
     }
 }
 
@@ -112,7 +111,7 @@ fn experiments(folder: &Path) -> Result<String> {
 }
 
 /// Every `.yaml` file below `folder`, in order, that is not part of the registry.
-fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -128,27 +127,4 @@ fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
     files.retain(|file| !file.starts_with(folder.join("published")));
     files.sort();
     Ok(files)
-}
-
-fn effects() -> Result<String> {
-    let mut lines = Vec::new();
-    for paper in published::papers()? {
-        lines.push(paper.to_string());
-        for (key, table) in &paper.tables {
-            for (name, difference) in &table.effects {
-                let full = format!("{}/{key}/{name}", paper.key);
-                let rerun = published::Rerun { metric: "", pairs: 0, size: 0, batch: 0, tested: "" };
-                let effect = published::effect(&full, &rerun)?;
-                let value =
-                    effect.value.map_or_else(|| "not given".to_owned(), |value| format!("{value:+.2}"));
-                let sure = match effect.status {
-                    Status::Verified => "verified",
-                    Status::SecondHand => "second hand",
-                    Status::Recalled => "recalled, unverified",
-                };
-                lines.push(format!("  {full}: {} {value} ({sure})", difference.metric));
-            }
-        }
-    }
-    Ok(lines.join("\n"))
 }

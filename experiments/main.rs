@@ -15,7 +15,8 @@ use vlp_bench::experiments::matrix::Matrix;
 use vlp_bench::experiments::progress::Show;
 use vlp_bench::experiments::suite::Only;
 use vlp_bench::experiments::{
-    Experiment, directory, export, file, forward, load, machine, plan, run, suite, verify,
+    Experiment, catalogue, directory, export, file, forward, load, machine, plan, published, run, suite,
+    verify,
 };
 use vlp_bench::models::decoding::{Beam, Nucleus, Strategy, Writer};
 use vlp_bench::{kernels, reports};
@@ -33,7 +34,8 @@ Examples:
   vlp run experiments/quickstart.yaml --profile smoke     the same question in seconds
   vlp plan experiments/albef/distillation-weight.yaml     what it will take
   vlp check my.yaml --set train.batch=128                 everything that is wrong with it
-  vlp report runs/quickstart --out report                 report on runs that are done"
+  vlp report runs/quickstart --out report                 report on runs that are done
+  vlp report --all runs --out report                      every published ablation beside its reruns"
 )]
 struct Command {
     #[command(subcommand)]
@@ -45,7 +47,7 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Tell everything that is wrong with an experiment file
+    /// Tell everything that is wrong with an experiment file, or with one of the published registry
     Check(Asked),
     /// Show the grid of runs, what is done, and what the rest will take
     Plan(Meant),
@@ -60,8 +62,11 @@ enum Verb {
     /// Report on runs that are done
     Report {
         /// Directories of runs, or folders of them
-        #[arg(required = true)]
+        #[arg(required_unless_present = "all")]
         runs: Vec<PathBuf>,
+        /// One page on every published ablation, run or not, and a report on each experiment below it
+        #[arg(long)]
+        all: bool,
         /// The folder of the report
         #[arg(long, default_value = "report", value_name = "FOLDER")]
         out: PathBuf,
@@ -70,6 +75,8 @@ enum Verb {
     List {
         /// One kind of thing; all kinds without it
         kind: Option<Listed>,
+        /// With `published`: a paper, of which everything is shown
+        paper: Option<String>,
         /// What differs from the papers on purpose
         #[arg(long)]
         deviations: bool,
@@ -410,8 +417,19 @@ fn act(command: &Command) -> Result<u8> {
             say(&plan::plan(&experiment, &only, &options)?.to_string());
         }
         Verb::Run { meant, no_report } => return train(meant, *no_report),
-        Verb::Report { runs, out } => say(&report(runs, out)?),
+        Verb::Report { runs, all: true, out } => {
+            let catalogue = catalogue::catalogue(Path::new("experiments"))?;
+            say(&page(reports::reproduction(&catalogue, runs, out))?);
+        }
+        Verb::Report { runs, all: false, out } => say(&page(reports::report(runs, out))?),
         Verb::List { deviations: true, .. } => say(&list::deviations()),
+        Verb::List { kind: Some(Listed::Published), paper: Some(paper), .. } => {
+            say(&published::listing(paper)?)
+        }
+        Verb::List { paper: Some(paper), .. } => {
+            let fault = Fault::new(format!("`{paper}` belongs to no list"));
+            return Err(fault.help(format!("`vlp list published {paper}` shows a paper's numbers")).into());
+        }
         Verb::List { kind: Some(kind), .. } => say(&list::list(kind.kind())?),
         Verb::List { kind: None, .. } => say(&everything()?),
         Verb::Matrix { json: false } => say(&Matrix::new().to_string()),
@@ -461,14 +479,14 @@ fn train(meant: &Meant, no_report: bool) -> Result<u8> {
     say(&summary.to_string());
     if !no_report && !summary.done.is_empty() {
         let folder = directory::of_experiment(&options.out, &experiment).join("report");
-        say(&format!("report: {}", report(&summary.done, &folder)?));
+        say(&format!("report: {}", page(reports::report(&summary.done, &folder))?));
     }
     Ok(summary.exit_code())
 }
 
-/// Writes a report; the page to open.
-fn report(runs: &[PathBuf], out: &Path) -> Result<String> {
-    let written = reports::report(runs, out).map_err(|error| Fault::new(error.to_string()))?;
+/// The page of a report to open.
+fn page(written: std::result::Result<reports::Written, reports::Error>) -> Result<String> {
+    let written = written.map_err(|error| Fault::new(error.to_string()))?;
     Ok(written.page.display().to_string())
 }
 

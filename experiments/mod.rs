@@ -1,7 +1,9 @@
 //! What is run: an experiment file becomes a legal [`Experiment`], its runs are trained, evaluated and recorded.
 
 pub mod beginning;
+pub mod catalogue;
 pub mod checkpoint;
+pub mod combine;
 pub mod directory;
 pub mod doctor;
 pub mod evaluate;
@@ -30,6 +32,7 @@ pub mod suite;
 pub mod train;
 pub mod verify;
 
+pub use combine::Combine;
 pub use experiment::{
     Arm, Checkpointing, Claim, Effect, Expect, Experiment, PaperReference, Run, Schedule, Select, Step,
     Teacher, Train,

@@ -1,119 +1,36 @@
 //! The registry of published ablations: what a claim's effect is compared with, and how sure the numbers are.
 //!
 //! One file a paper below `published/`: tables of arms and metrics as printed, and the effects (one arm minus another)
-//! that experiments rerun. An effect is computed from the table's cells, never typed.
+//! that experiments rerun. An effect is computed from the table's cells, never typed, unless the paper states it in words
+//! alone. [`lint`] refuses what cannot be right.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
+mod lint;
+mod listing;
+mod paper;
 
-use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+pub use listing::{overview, paper as listing};
+pub use paper::{Cell, Difference, Entries, Metric, Paper, Protocol, Setting, Stated, Table};
 
 use super::failure::{Failure, Result};
-use super::fault::{Fault, Text, suggest};
-use super::file::decode;
+use super::fault::{Fault, Faults, Text, suggest};
 use super::file::node::Node;
 use super::record::{PublishedEffect, Status};
 
 /// Every file of the registry by its paper's word.
-const FILES: [(&str, &str); 1] = [("albef", include_str!("published/albef.yaml"))];
-
-/// A paper with its ablation tables.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Paper {
-    /// Its word, as in `paper: {key: albef}`; the name of its file.
-    #[serde(skip)]
-    pub key: String,
-    /// Its title.
-    pub title: String,
-    /// The first author, `et al.`
-    pub authors: String,
-    /// Where it appeared, with the year.
-    pub venue: String,
-    /// Its number at arXiv.
-    pub arxiv: String,
-    /// Its ablation tables by key.
-    pub tables: BTreeMap<String, Table>,
-}
-
-/// One ablation table.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Table {
-    /// As the paper numbers it: `Table 1`.
-    pub number: String,
-    /// How its numbers were made.
-    pub protocol: String,
-    /// How its cells were found, where a cell does not say otherwise.
-    pub status: Status,
-    /// The sizes a rerun may differ in.
-    #[serde(default)]
-    pub setting: Setting,
-    /// Its columns.
-    pub metrics: BTreeMap<String, Metric>,
-    /// Its rows: the cells by column.
-    pub arms: BTreeMap<String, BTreeMap<String, Cell>>,
-    /// Differences of two rows.
-    pub effects: BTreeMap<String, Difference>,
-}
-
-/// What a rerun at another size differs in.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Setting {
-    /// Training pairs.
-    pub pairs: Option<usize>,
-    /// Side of the images in pixels.
-    pub size: Option<usize>,
-    /// Pairs a batch.
-    pub batch: Option<usize>,
-    /// The data that it is tested on.
-    pub tested: Option<String>,
-    /// Whether the model was trained further on the tested data's own training split.
-    pub tuned: bool,
-}
-
-/// One column.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Metric {
-    /// What is measured, on what.
-    pub is: String,
-    /// The columns whose mean it is, where the table has no such column itself.
-    #[serde(default)]
-    pub mean: Vec<String>,
-    /// Our metrics that measure the same on other data.
-    #[serde(default)]
-    pub like: Vec<String>,
-}
-
-/// One number: `97.01`, or `{value: 70.33, spread: 0.01, runs: 3, status: verified}`.
-#[derive(Clone, Debug)]
-pub struct Cell {
-    /// As printed.
-    pub value: f64,
-    /// Its standard deviation over runs, where given.
-    pub spread: Option<f64>,
-    /// Over how many runs, where given.
-    pub runs: Option<u32>,
-    /// How it was found, where not as the rest of its table.
-    pub status: Option<Status>,
-}
-
-/// `metric` of `arm` minus `metric` of `minus`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Difference {
-    /// The column.
-    pub metric: String,
-    /// A row.
-    pub arm: String,
-    /// The row it is compared with.
-    pub minus: String,
-}
+const FILES: [(&str, &str); 9] = [
+    ("uniter", include_str!("published/uniter.yaml")),
+    ("oscar", include_str!("published/oscar.yaml")),
+    ("clip", include_str!("published/clip.yaml")),
+    ("vilt", include_str!("published/vilt.yaml")),
+    ("albef", include_str!("published/albef.yaml")),
+    ("blip", include_str!("published/blip.yaml")),
+    ("coca", include_str!("published/coca.yaml")),
+    ("vlmo", include_str!("published/vlmo.yaml")),
+    ("blip2", include_str!("published/blip2.yaml")),
+];
 
 /// The rerun that a published effect is held against.
 #[derive(Clone, Debug)]
@@ -130,18 +47,55 @@ pub struct Rerun<'a> {
     pub tested: &'a str,
 }
 
-/// Every paper.
+/// Every paper, in the order of their years.
 ///
 /// # Errors
-/// If a file of the registry is wrong, which a test keeps from happening.
-pub fn papers() -> Result<Vec<Paper>> {
-    let read = |(key, text): &(&str, &str)| {
-        let name = format!("experiments/published/{key}.yaml");
-        let tree = Node::parse(&Arc::new(Text { name, text: (*text).to_owned() }))?;
-        let paper: Paper = decode(&tree).map_err(Failure::Refused)?;
-        Ok(Paper { key: (*key).to_owned(), ..paper })
-    };
-    FILES.iter().map(read).collect()
+/// Everything that is wrong with the registry, which a test keeps from happening.
+pub fn papers() -> Result<&'static [Paper]> {
+    static PAPERS: OnceLock<std::result::Result<Vec<Paper>, Vec<Fault>>> = OnceLock::new();
+    match PAPERS.get_or_init(shipped) {
+        Ok(papers) => Ok(papers),
+        Err(faults) => Err(Failure::Refused(faults.clone())),
+    }
+}
+
+fn shipped() -> std::result::Result<Vec<Paper>, Vec<Fault>> {
+    let mut faults = Faults::default();
+    let mut papers: Vec<(Node, Paper)> = Vec::new();
+    for (key, text) in FILES {
+        papers.extend(faults.take(lint::read(key, &file(key, text), &papers)));
+    }
+    if faults.is_empty() {
+        Ok(papers.into_iter().map(|(_, paper)| paper).collect())
+    } else {
+        Err(faults.sorted())
+    }
+}
+
+fn file(key: &str, text: &str) -> Arc<Text> {
+    Arc::new(Text { name: format!("experiments/published/{key}.yaml"), text: text.to_owned() })
+}
+
+/// Checks a file of the registry against itself and against the other papers; says what it holds.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn check(path: &Path) -> Result<String> {
+    let key = path.file_stem().unwrap_or_default().to_string_lossy();
+    let text = std::fs::read_to_string(path).map_err(Failure::storage(path))?;
+    let mut others: Vec<(Node, Paper)> = Vec::new();
+    for (other, text) in FILES.iter().filter(|(other, _)| *other != key) {
+        others.push(lint::read(other, &file(other, text), &[]).map_err(Failure::Refused)?);
+    }
+    let text = Arc::new(Text { name: path.display().to_string(), text });
+    let (_, paper) = lint::read(&key, &text, &others).map_err(Failure::Refused)?;
+    let effects: usize = paper.tables.iter().map(|(_, table)| table.effects.len()).sum();
+    Ok(format!("{}: {} tables, {effects} effects, nothing wrong", path.display(), paper.tables.len()))
+}
+
+/// Whether a tree is a file of the registry and no experiment.
+pub fn holds_tables(tree: &Node) -> bool {
+    tree.get("tables").is_some() && tree.get("question").is_none()
 }
 
 /// The full keys of all effects, such as `albef/table-1/distillation`.
@@ -149,13 +103,13 @@ pub fn papers() -> Result<Vec<Paper>> {
 /// # Errors
 /// As [`papers`].
 pub fn keys() -> Result<Vec<String>> {
-    let below = |paper: &Paper| {
-        let of = |(key, table): (&String, &Table)| {
-            table.effects.keys().map(|effect| format!("{}/{key}/{effect}", paper.key)).collect::<Vec<_>>()
-        };
-        paper.tables.iter().flat_map(of).collect::<Vec<_>>()
-    };
-    Ok(papers()?.iter().flat_map(below).collect())
+    let mut keys = Vec::new();
+    for paper in papers()? {
+        for (table, of) in paper.tables.iter() {
+            keys.extend(of.effects.keys().map(|effect| format!("{}/{table}/{effect}", paper.key)));
+        }
+    }
+    Ok(keys)
 }
 
 /// The effect with the full key `key`, held against a rerun.
@@ -170,9 +124,18 @@ pub fn effect(key: &str, rerun: &Rerun) -> Result<PublishedEffect> {
         Some((paper, table, table.effects.get(effect)?))
     });
     match found {
-        Some((paper, table, difference)) => Ok(table.effect(key, paper, difference, rerun)),
+        Some((paper, table, difference)) => {
+            let mut effect = table.effect(key, paper, difference);
+            (effect.differences, effect.incomparable) = table.against(difference, rerun);
+            Ok(effect)
+        }
         None => Err(unknown(key)?.into()),
     }
+}
+
+/// An effect as it is published, held against nothing.
+pub fn effect_of(paper: &Paper, table: &str, of: &Table, name: &str, effect: &Difference) -> PublishedEffect {
+    of.effect(&format!("{}/{table}/{name}", paper.key), paper, effect)
 }
 
 /// What to say of a key that names no effect.
@@ -186,44 +149,55 @@ pub fn unknown(key: &str) -> Result<Fault> {
 }
 
 impl Table {
-    fn effect(&self, key: &str, paper: &Paper, difference: &Difference, rerun: &Rerun) -> PublishedEffect {
-        let Difference { metric, arm, minus } = difference;
+    fn effect(&self, key: &str, paper: &Paper, difference: &Difference) -> PublishedEffect {
+        let Difference { metric, arm, minus, stated, .. } = difference;
         let (with, without) = (self.cells(arm, metric), self.cells(minus, metric));
-        let cells = || with.iter().chain(&without);
         let mean = |cells: &[&Cell]| {
             (!cells.is_empty()).then(|| cells.iter().map(|cell| cell.value).sum::<f64>() / cells.len() as f64)
         };
-        let least_sure =
-            cells().map(|cell| cell.status.unwrap_or(self.status)).max_by_key(|status| doubt(*status));
-        let (is, like) =
-            self.metrics.get(metric).map_or((metric.as_str(), &[][..]), |metric| (&metric.is, &metric.like));
-        let comparable = like.iter().any(|ours| ours == rerun.metric);
-        let incomparable = (!comparable).then(|| format!("{is} there, {} here", rerun.metric));
+        let value = match stated {
+            Some(stated) => stated.value,
+            None => mean(&with).zip(mean(&without)).map(|(with, without)| with - without),
+        };
+        let measured = self.metrics.get(metric).map_or_else(|| metric.clone(), ToString::to_string);
         PublishedEffect {
             key: key.to_owned(),
-            value: mean(&with).zip(mean(&without)).map(|(with, without)| with - without),
+            value,
             spread: spread(&with, &without),
-            runs: cells().filter_map(|cell| cell.runs).min(),
-            status: least_sure.unwrap_or(self.status),
+            runs: with.iter().chain(&without).filter_map(|cell| cell.runs).min(),
+            status: self.status(difference),
+            stated: stated.as_ref().map(|stated| stated.words.clone()),
+            sign: stated.as_ref().and_then(Stated::sign),
             source: format!(
-                "{}, {}, arXiv:{}, {}, rows {arm} and {minus}",
+                "{}, {}, arXiv:{}, {}, {arm} and {minus}",
                 paper.authors, paper.venue, paper.arxiv, self.number
             ),
-            protocol: format!("{is}; {}", self.protocol),
-            differences: self.setting.differences(rerun),
-            incomparable: incomparable.into_iter().collect(),
+            protocol: format!("{measured}; {}", self.procedure),
+            differences: Vec::new(),
+            incomparable: Vec::new(),
         }
     }
 
-    /// The cells that a column stands for in a row.
-    fn cells(&self, arm: &str, metric: &str) -> Vec<&Cell> {
-        let Some(row) = self.arms.get(arm) else { return Vec::new() };
-        match self.metrics.get(metric) {
-            Some(Metric { mean, .. }) if !mean.is_empty() => {
-                mean.iter().filter_map(|column| row.get(column)).collect()
-            }
-            _ => row.get(metric).into_iter().collect(),
-        }
+    /// In what a rerun differs, and in what it measures something else.
+    fn against(&self, difference: &Difference, rerun: &Rerun) -> (Vec<String>, Vec<String>) {
+        let Some(metric) = self.metrics.get(&difference.metric) else { return Default::default() };
+        let counted = |there: Option<usize>, here: usize, what: &str| {
+            there.filter(|there| *there != here).map(|there| format!("{there} {what} there, {here} here"))
+        };
+        let tested = (metric.tested != rerun.tested)
+            .then(|| format!("tested on {} there, on {} here", metric.tested, rerun.tested));
+        let further = !matches!(metric.protocol, Protocol::ZeroShot | Protocol::PreTraining);
+        let differences = [
+            counted(self.setting.pairs, rerun.pairs, "training pairs"),
+            counted(self.setting.size, rerun.size, "pixels a side"),
+            counted(self.setting.batch, rerun.batch, "pairs a batch"),
+            tested,
+            further.then(|| format!("{} there", metric.protocol)),
+        ];
+        let comparable = metric.like.iter().any(|ours| ours == rerun.metric);
+        let other =
+            (!comparable).then(|| format!("{} on {} there, {} here", metric.is, metric.data(), rerun.metric));
+        (differences.into_iter().flatten().collect(), other.into_iter().collect())
     }
 }
 
@@ -235,67 +209,11 @@ fn spread(with: &[&Cell], without: &[&Cell]) -> Option<f64> {
     }
 }
 
-fn doubt(status: Status) -> u8 {
+/// How sure a number is, in words.
+pub fn sure(status: Status) -> &'static str {
     match status {
-        Status::Verified => 0,
-        Status::SecondHand => 1,
-        Status::Recalled => 2,
-    }
-}
-
-impl Setting {
-    fn differences(&self, rerun: &Rerun) -> Vec<String> {
-        let counted = |there: Option<usize>, here: usize, what: &str| {
-            there.filter(|there| *there != here).map(|there| format!("{there} {what} there, {here} here"))
-        };
-        let tested = self.tested.as_ref().filter(|there| *there != rerun.tested);
-        [
-            counted(self.pairs, rerun.pairs, "training pairs"),
-            counted(self.size, rerun.size, "pixels a side"),
-            counted(self.batch, rerun.batch, "pairs a batch"),
-            tested.map(|there| format!("tested on {there} there, on {} here", rerun.tested)),
-            self.tuned.then(|| "trained further on the tested data there, not here".to_owned()),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
-    }
-}
-
-impl fmt::Display for Paper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} ({}, {}, arXiv:{})", self.key, self.title, self.authors, self.venue, self.arxiv)
-    }
-}
-
-impl<'de> Deserialize<'de> for Cell {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Written {
-            value: f64,
-            spread: Option<f64>,
-            runs: Option<u32>,
-            status: Option<Status>,
-        }
-        struct NumberOrMore;
-        impl<'de> Visitor<'de> for NumberOrMore {
-            type Value = Cell;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number, or `{value: .., spread: .., runs: ..}`")
-            }
-            fn visit_f64<E: serde::de::Error>(self, value: f64) -> std::result::Result<Cell, E> {
-                Ok(Cell { value, spread: None, runs: None, status: None })
-            }
-            fn visit_u64<E: serde::de::Error>(self, value: u64) -> std::result::Result<Cell, E> {
-                self.visit_f64(value as f64)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Cell, A::Error> {
-                let Written { value, spread, runs, status } =
-                    Written::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Cell { value, spread, runs, status })
-            }
-        }
-        deserializer.deserialize_any(NumberOrMore)
+        Status::Verified => "verified",
+        Status::SecondHand => "second hand",
+        Status::Recalled => "recalled, unverified",
     }
 }

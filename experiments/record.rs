@@ -139,6 +139,12 @@ pub struct PublishedEffect {
     pub runs: Option<u32>,
     /// How the number was found.
     pub status: Status,
+    /// What the paper says where it prints no numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated: Option<String>,
+    /// The sign that those words name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign: Option<Sign>,
     /// The paper, table and rows.
     pub source: String,
     /// The metric, data and procedure behind it.
@@ -150,8 +156,31 @@ pub struct PublishedEffect {
     pub incomparable: Vec<String>,
 }
 
-/// How a published number was found.
+/// The sign of a published difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// Above zero.
+    Positive,
+    /// Below zero.
+    Negative,
+    /// No difference was found.
+    None,
+}
+
+impl Sign {
+    /// The sign of a number.
+    pub fn of(value: f64) -> Self {
+        match value {
+            above if above > 0.0 => Self::Positive,
+            below if below < 0.0 => Self::Negative,
+            _ => Self::None,
+        }
+    }
+}
+
+/// How a published number was found, the surest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Read in the paper or in its authors' repository.

@@ -129,9 +129,8 @@ impl<'a> Attempt<'a> {
         let state = match kept {
             None => None,
             Some((state, store, moments)) => {
-                trainer.resume(state.step, &store, &moments).map_err(|fault| Failure::Checkpoint {
-                    path: path.clone(),
-                    problem: fault.to_string(),
+                trainer.resume((state.step, &state.counts), &store, &moments).map_err(|fault| {
+                    Failure::Checkpoint { path: path.clone(), problem: fault.to_string() }
                 })?;
                 Some(state)
             }
@@ -224,6 +223,7 @@ impl<'a> Attempt<'a> {
         state.trained = self.trained;
         state.evaluated = self.evaluated;
         state.sums = self.meter.sums()?;
+        state.counts = self.trainer.counts().clone();
         state.best = self.best;
         Ok(state)
     }

@@ -1,6 +1,7 @@
 //! Training: one batch in, one update of the weights out, whatever the model and the objectives are.
 //!
-//! The loss is the weighted sum of the objectives' losses. Its gradient is scaled to a global norm of at most
+//! The loss is the weighted sum of the losses of the objectives that the update trains: all of them, or a group that is
+//! drawn ([`super::combine`]). Its gradient is scaled to a global norm of at most
 //! `train.clip` (Pascanu et al., arXiv:1211.5063) and followed by AdamW, whose weight decay spares gains, biases and
 //! the temperature. The teacher, where an objective asks for one, follows the updated student.
 
@@ -28,6 +29,8 @@ pub struct Trainer {
     entries: BTreeMap<String, Entry>,
     /// The first and second moment of each trainable entry, (2, n).
     moments: BTreeMap<String, Tensor>,
+    /// How many updates each trainable entry took part in.
+    counts: BTreeMap<String, u64>,
     /// All state beside the moments.
     pub store: Store,
     /// Updates made.
@@ -91,6 +94,7 @@ impl Trainer {
             objectives,
             entries,
             moments,
+            counts: BTreeMap::new(),
             store,
             updates,
         })
@@ -103,7 +107,8 @@ impl Trainer {
     pub fn update(&mut self, batch: &Batch) -> Result<Figures> {
         let tape = self.tape();
         let step = look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
-        let losses = self.losses(&step)?;
+        let drawn = self.drawn();
+        let losses = self.losses(&drawn, &step)?;
         let total = self.total(&losses)?;
         let gradients = self.gradients(tape, &total)?;
         let norm = norm(&gradients)?;
@@ -112,27 +117,44 @@ impl Trainer {
         }
         let rate = schedule::rate(&self.config, self.updates);
         self.descend(&gradients, norm, rate)?;
+        let reached: Vec<String> = gradients.into_keys().map(str::to_owned).collect();
+        for name in reached {
+            *self.counts.entry(name).or_default() += 1;
+        }
         self.store.enforce_bounds()?;
         if let Some(teacher) = &self.teacher {
             self.store.follow(teacher.momentum)?;
         }
-        for asked in &mut self.objectives {
-            asked.objective.after(&step)?;
+        for place in drawn {
+            self.objectives[place].objective.after(&step)?;
         }
         self.updates += 1;
         self.figures(losses, &total, norm, rate)
     }
 
     /// Floating-point operations of the matrix products of one update from `batch`, forward and backward, counted while
-    /// they are made; nothing is updated.
+    /// they are made; the mean over the groups that may be drawn. Nothing is updated.
     ///
     /// # Errors
     /// When the device fails.
     pub fn flops(&self, batch: &Batch) -> Result<f64> {
-        let (before, tape) = (kernels::flops(), self.tape());
-        let step = look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
-        self.gradients(tape, &self.total(&self.losses(&step)?)?)?;
-        Ok(kernels::flops() - before)
+        let mut flops = 0.0;
+        for (group, share) in self.config.combine.groups(&self.names()) {
+            let (before, tape) = (kernels::flops(), self.tape());
+            let step = look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
+            self.gradients(tape, &self.total(&self.losses(&group, &step)?)?)?;
+            flops += share * (kernels::flops() - before);
+        }
+        Ok(flops)
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.objectives.iter().map(|asked| asked.name).collect()
+    }
+
+    /// The places of the objectives that the next update trains.
+    fn drawn(&self) -> Vec<usize> {
+        self.config.combine.drawn(&self.names(), self.seed, self.updates)
     }
 
     fn tape(&self) -> Tape {
@@ -143,18 +165,17 @@ impl Trainer {
         Progress { step: self.updates, steps: self.config.steps, steps_per_epoch: self.steps_per_epoch }
     }
 
-    fn losses(&self, step: &Step) -> Result<Vec<Loss>> {
-        Ok(self
-            .objectives
-            .iter()
-            .map(|asked| asked.objective.loss(step))
-            .collect::<candle_core::Result<_>>()?)
+    /// The loss of each objective at `places`.
+    fn losses(&self, places: &[usize], step: &Step) -> Result<Vec<(usize, Loss)>> {
+        places.iter().for_each(|&place| self.objectives[place].objective.before(step));
+        let losses = places.iter().map(|&place| Ok((place, self.objectives[place].objective.loss(step)?)));
+        Ok(losses.collect::<candle_core::Result<_>>()?)
     }
 
-    fn total(&self, losses: &[Loss]) -> Result<Tensor> {
+    fn total(&self, losses: &[(usize, Loss)]) -> Result<Tensor> {
         let mut total = Tensor::zeros((), DType::F32, self.store.device())?;
-        for (asked, loss) in self.objectives.iter().zip(losses) {
-            total = (total + (&loss.value * asked.weight)?)?;
+        for (place, loss) in losses {
+            total = (total + (&loss.value * self.objectives[*place].weight)?)?;
         }
         Ok(total)
     }
@@ -173,11 +194,12 @@ impl Trainer {
             Some(most) if norm > most => most / norm,
             _ => 1.0,
         };
-        let (eps, step) = (self.config.eps, self.updates + 1);
+        let eps = self.config.eps;
         for (name, gradient) in gradients {
             let (Some(entry), Some(moments)) = (self.entries.get(*name), self.moments.get(*name)) else {
                 continue;
             };
+            let step = self.counts.get(*name).copied().unwrap_or(0) + 1;
             let weight_decay = if entry.decays { self.config.weight_decay } else { 0.0 };
             let adamw = AdamW { rate, beta1, beta2, eps, weight_decay, step, grad_scale };
             gradient.adamw_(&entry.var, moments, &adamw)?;
@@ -185,18 +207,18 @@ impl Trainer {
         Ok(())
     }
 
-    fn figures(&self, losses: Vec<Loss>, total: &Tensor, norm: f64, rate: f64) -> Result<Figures> {
+    fn figures(&self, losses: Vec<(usize, Loss)>, total: &Tensor, norm: f64, rate: f64) -> Result<Figures> {
         let device = self.store.device();
         let mut figures = Figures::from([
             ("loss".to_owned(), total.detach()),
             ("gradient_norm".to_owned(), Tensor::new(norm as f32, device)?),
             ("rate".to_owned(), Tensor::new(rate as f32, device)?),
         ]);
-        for (asked, loss) in self.objectives.iter().zip(losses) {
-            figures.insert(format!("{}.loss", asked.name), loss.value.detach());
-            figures.extend(
-                loss.metrics.into_iter().map(|(name, value)| (format!("{}.{name}", asked.name), value)),
-            );
+        for (place, loss) in losses {
+            let objective = self.objectives[place].name;
+            figures.insert(format!("{objective}.loss"), loss.value.detach());
+            figures
+                .extend(loss.metrics.into_iter().map(|(name, value)| (format!("{objective}.{name}"), value)));
         }
         Ok(figures)
     }
@@ -208,12 +230,14 @@ impl Trainer {
             what: what.to_owned(),
             step: self.updates,
         };
+        let drawn = self.drawn();
         // A tape is walked once, so each objective is asked again, on a tape of its own.
         for what in ["the loss", "the gradient"] {
-            for asked in &self.objectives {
+            for asked in drawn.iter().map(|&place| &self.objectives[place]) {
                 let tape = Tape::record();
                 let step =
                     look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
+                drawn.iter().for_each(|&place| self.objectives[place].objective.before(&step));
                 let loss = asked.objective.loss(&step)?.value;
                 let finite = match what {
                     "the loss" => loss.to_scalar::<f32>()?.is_finite(),
@@ -224,7 +248,7 @@ impl Trainer {
                 }
             }
         }
-        let names: Vec<&str> = self.objectives.iter().map(|asked| asked.name).collect();
+        let names: Vec<&str> = drawn.iter().map(|&place| self.objectives[place].name).collect();
         Ok(fault(&names.join(" + "), "the sum"))
     }
 
@@ -233,13 +257,18 @@ impl Trainer {
         &self.moments
     }
 
+    /// How many updates each trainable entry took part in, as a checkpoint holds it.
+    pub fn counts(&self) -> &BTreeMap<String, u64> {
+        &self.counts
+    }
+
     /// Goes on where a checkpoint left off.
     ///
     /// # Errors
     /// When the checkpoint belongs to another configuration.
     pub fn resume(
         &mut self,
-        updates: u64,
+        (updates, counts): (u64, &BTreeMap<String, u64>),
         store: &BTreeMap<String, Tensor>,
         moments: &BTreeMap<String, Tensor>,
     ) -> candle_core::Result<()> {
@@ -253,7 +282,7 @@ impl Trainer {
                 _ => candle_core::bail!("holds moments of `{name}` that this configuration does not have"),
             }
         }
-        self.updates = updates;
+        (self.updates, self.counts) = (updates, counts.clone());
         Ok(())
     }
 }

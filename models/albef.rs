@@ -115,6 +115,7 @@ impl ModelConfig for Config {
             embed: self.embed,
             queries: None,
             vocabulary: inputs.vocabulary,
+            region_classes: inputs.region_classes,
             answers: inputs.answers,
             image: self.image.width,
             patch: self.patch,

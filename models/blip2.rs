@@ -173,8 +173,8 @@ impl ModelConfig for Config {
             Some(language) => (language.width(), 0, None),
         };
         // Image tokens are queries, which stand for no patch.
-        let (vocabulary, words) = (inputs.vocabulary, inputs.words);
-        Dims { width, embed, queries, vocabulary, answers: inputs.answers, image: width, patch: 0, words }
+        let Inputs { vocabulary, region_classes, answers, words, .. } = *inputs;
+        Dims { width, embed, queries, vocabulary, region_classes, answers, image: width, patch: 0, words }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

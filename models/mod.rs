@@ -144,6 +144,8 @@ pub struct Dims {
     pub queries: Option<usize>,
     /// V: entries that [`Model::predict_words`] tells apart: the vocabulary, and what a model adds to it.
     pub vocabulary: usize,
+    /// C: classes of the region detector; 0 without regions.
+    pub region_classes: usize,
     /// A: answers in the closed list of the data; 0 where nothing is asked.
     pub answers: usize,
     /// D': width of [`Model::image_tokens`]; 0 without them.

@@ -84,6 +84,7 @@ impl ModelConfig for Config {
             embed: 0,
             queries: None,
             vocabulary: inputs.vocabulary,
+            region_classes: inputs.region_classes,
             answers: inputs.answers,
             image: 0,
             patch: 0,

@@ -199,6 +199,7 @@ impl ModelConfig for Config {
             embed: width,
             queries: None,
             vocabulary: inputs.vocabulary,
+            region_classes: inputs.region_classes,
             answers: inputs.answers,
             image: width,
             patch: self.patch,

@@ -27,23 +27,25 @@ pub struct Offer<'a> {
     pub fields: &'a BTreeSet<Field>,
 }
 
-/// Why `objective` cannot train `model`; empty where it can.
+/// Why `objective` cannot train `model`; empty where it can. A model that does not read what the objective is about is
+/// asked for nothing else.
 pub fn fits(objective: &Config, model: &dyn ModelConfig) -> Vec<Reason> {
-    let abilities = model.abilities();
-    let (name, needs) = (objective.name(), objective.needs());
-    let missing = needs.abilities.into_iter().filter(|ability| !abilities.contains(ability));
-    let unable = missing.map(|ability| Reason {
-        wants: format!("{name} needs {}", ability.wanted()),
-        offered: model.lacks(ability).to_owned(),
-        help: objective.without(ability).map(str::to_owned),
-    });
-    let reads = model.reads();
+    let (needs, reads, abilities) = (objective.needs(), model.reads(), model.abilities());
     let unread = needs.reads.difference(&reads).map(|field| Reason {
-        wants: format!("{name} needs a model that reads {field}"),
+        wants: format!("{} needs a model that reads {field}", objective.name()),
         offered: format!("this one reads {}", listed(&reads)),
         help: None,
     });
-    unable.chain(unread).collect()
+    let unread: Vec<Reason> = unread.collect();
+    if !unread.is_empty() {
+        return unread;
+    }
+    let missing = needs.abilities.difference(&abilities).map(|&ability| Reason {
+        wants: format!("{} needs {}", objective.name(), ability.wanted()),
+        offered: model.lacks(ability).to_owned(),
+        help: objective.without(ability).map(str::to_owned),
+    });
+    missing.collect()
 }
 
 /// Why `objective` cannot be part of a run that offers `offer`; empty where it can.

@@ -3,9 +3,13 @@
 //! ALBEF, Li et al., arXiv:2107.07651, section 3.2: cross-entropy of a two-class linear head on the pooled joint
 //! representation, averaged over the B pairs of the batch, B pairs with another image and B with another text. Hard
 //! negatives are drawn from the similarities of this step: those of the student's embeddings with the teacher's where
-//! the step has a teacher (so does the released code), else with its own. Of how large a part of the batch they are drawn
-//! is VLMo's table 6 (Bao et al., arXiv:2111.02358).
+//! the step has a teacher (so does the released code), else with its own; of how
+//! large a part of the batch they are drawn is VLMo's table 6 (Bao et al., arXiv:2111.02358). With `negatives: random, replace: image` it is
+//! UNITER's (Chen et al., arXiv:1909.11740, section 3.2): a pair has, with probability 0.5, another image than its own;
+//! with `exact: true` ViLT's (Kim et al., arXiv:2102.03334, section 3.3): exactly half of the batch has.
 //!
+//! Deviation: others are drawn from the batch, where UNITER and ViLT draw images from the whole data; ViLT does not check
+//! that a drawn image is another one.
 //! Deviation: pairs that share the image or the caption are never negatives; a pair for which the batch holds no
 //! negative does without.
 //! Deviation: evaluation ranks by the log-odds of a match; the released code ranks by the logit of "match" alone, from
@@ -14,7 +18,9 @@
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::negatives::{self, Pair, Pool};
+use super::negatives::Pool;
+use super::pairing::Pairing;
+pub use super::pairing::{Negatives, Replace};
 use super::{Loss, Needs, Objective, ObjectiveConfig, Step};
 use crate::kernels;
 use crate::models::{Abilities, Ability, Dims, Init, Vars};
@@ -29,23 +35,27 @@ pub struct Config {
     pub groups: usize,
     /// Added to the probability of each candidate: 1e-4 in the released code of BLIP, nothing in that of ALBEF.
     pub floor: f64,
+    /// What is exchanged in them.
+    pub replace: Replace,
+    /// With `replace: image`, the share of pairs whose image is exchanged.
+    pub share: f64,
+    /// Whether exactly that share of a batch is, instead of each pair with that probability.
+    pub exact: bool,
     /// Share in the sum of losses.
     pub weight: f64,
 }
 
-/// How the pairs that do not match are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Negatives {
-    /// Uniformly from the batch.
-    Random,
-    /// More often the more similar they are.
-    Hard,
-}
-
 impl Default for Config {
     fn default() -> Self {
-        Self { negatives: Negatives::Hard, groups: 1, floor: 0.0, weight: 1.0 }
+        Self {
+            negatives: Negatives::Hard,
+            replace: Replace::Both,
+            share: 0.5,
+            exact: false,
+            groups: 1,
+            floor: 0.0,
+            weight: 1.0,
+        }
     }
 }
 
@@ -71,6 +81,9 @@ impl ObjectiveConfig for Config {
         if !(self.floor >= 0.0 && self.floor.is_finite()) {
             faults.push(format!("floor {} is not a share", self.floor));
         }
+        if !(self.share > 0.0 && self.share < 1.0) {
+            faults.push(format!("share {} is not above 0 and below 1", self.share));
+        }
         faults
     }
 
@@ -79,8 +92,10 @@ impl ObjectiveConfig for Config {
     }
 
     fn build(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {
-        let pool = Pool { groups: self.groups, floor: self.floor as f32 };
-        Ok(Box::new(Itm { head: Head::open(vars, dims)?, negatives: self.negatives, pool }))
+        let Self { negatives, replace, share, exact, groups, floor, .. } = *self;
+        let pairing =
+            Pairing { negatives, replace, share, exact, pool: Pool { groups, floor: floor as f32 } };
+        Ok(Box::new(Itm { head: Head::open(vars, dims)?, pairing }))
     }
 }
 
@@ -117,60 +132,23 @@ impl Head {
 
 struct Itm {
     head: Head,
-    negatives: Negatives,
-    pool: Pool,
-}
-
-impl Itm {
-    /// Rows of images and of texts that do not match: each text with another image, then each image with another text.
-    fn mismatched(&self, step: &Step) -> Result<[Vec<u32>; 2]> {
-        let keys = step.batch.image_keys.iter().zip(&step.batch.caption_keys);
-        let pairs: Vec<Pair> = keys.map(|(&image, &caption)| Pair { image, caption }).collect();
-        let (to_image, to_text) = match self.negatives {
-            Negatives::Random => {
-                let equal = vec![0.0; pairs.len() * pairs.len()];
-                (equal.clone(), equal)
-            }
-            Negatives::Hard => {
-                let (student, keys) = (&step.student, step.keys());
-                let flat = |scores: Tensor| scores.contiguous()?.flatten_all()?.to_vec1();
-                let to_text = student.model.similarity(&student.image_embeds()?, &keys.text_embeds()?)?;
-                let to_image = student.model.similarity(&keys.image_embeds()?, &student.text_embeds()?)?;
-                (flat(to_image.t()?)?, flat(to_text)?)
-            }
-        };
-        let mut rows = [Vec::new(), Vec::new()];
-        let drawn_images = negatives::draw(&to_image, &pairs, self.pool, step.rng("itm.images"));
-        let drawn_texts = negatives::draw(&to_text, &pairs, self.pool, step.rng("itm.texts"));
-        let images = drawn_images.into_iter().zip(0..).filter_map(|(image, text)| Some((image?, text)));
-        let texts = drawn_texts.into_iter().zip(0..).filter_map(|(text, image)| Some((image, text?)));
-        for (image, text) in images.chain(texts) {
-            rows[0].push(image);
-            rows[1].push(text);
-        }
-        Ok(rows)
-    }
+    pairing: Pairing,
 }
 
 impl Objective for Itm {
+    fn before(&self, step: &Step) {
+        step.agreed.pairing.get_or_init(|| self.pairing);
+    }
+
     fn loss(&self, step: &Step) -> Result<Loss> {
-        let student = &step.student;
-        let matched = student.pooled()?;
-        let (device, positives) = (matched.device(), matched.dim(0)?);
-        let [images, texts] = self.mismatched(step)?;
-        let total = positives + images.len();
-        let pooled = if images.is_empty() {
-            matched.clone()
-        } else {
-            let image = student.image.select(&Tensor::new(images, device)?)?;
-            let text = student.text.select(&Tensor::new(texts, device)?)?;
-            Tensor::cat(&[&matched, &student.model.pool(&image, &text)?], 0)?
-        };
-        let matches: Vec<u32> = (0..total).map(|row| u32::from(row < positives)).collect();
-        let matches = Tensor::new(matches, device)?;
-        let logits = self.head.logits(&pooled)?;
+        let groups = step.groups(&self.pairing)?;
+        let pooled = groups.iter().map(|group| group.pooled(step)).collect::<Result<Vec<_>>>()?;
+        let matches: Vec<u32> = groups.iter().flat_map(|group| group.matches.iter().copied()).collect();
+        let positives = matches.iter().sum::<u32>() as f64 / matches.len().max(1) as f64;
+        let logits = self.head.logits(&Tensor::cat(&pooled, 0)?)?;
+        let matches = Tensor::new(matches, logits.device())?;
         Loss::new(kernels::cross_entropy(&logits, &matches, 0.0)?)
             .with_accuracy("accuracy", &logits, &matches)?
-            .with_number("positives", positives as f64 / total as f64)
+            .with_number("positives", positives)
     }
 }

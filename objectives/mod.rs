@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::models::{Abilities, Ability, Dims, Field, Vars};
 use crate::source;
 
+pub mod altered;
 pub mod answer;
 pub mod bow;
 pub mod caption;
@@ -25,17 +26,26 @@ pub mod masking;
 pub mod mim;
 pub mod mlm;
 pub mod mpp;
+pub mod mrc;
+pub mod mrc_kl;
+pub mod mrfr;
 pub mod negatives;
 pub mod pair;
+pub mod pairing;
 pub mod patches;
 pub mod perceptron;
+pub mod pollution;
 pub mod queue;
 pub mod representation;
 pub mod step;
+pub mod tag_match;
 pub mod tokenizer;
+pub mod transport;
+pub mod wpa;
+pub mod wra;
 
 pub use fits::{Offer, Reason, fits, runs};
-pub use step::{Batch, Loss, Progress, Reading, Step};
+pub use step::{Agreed, Batch, Loss, Progress, Reading, Step};
 
 /// What an objective cannot do without.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -58,6 +68,9 @@ pub struct Needs {
 
 /// An error to be made small.
 pub trait Objective {
+    /// What it decides for every objective of the step, before any loss is computed: see [`Agreed`].
+    fn before(&self, _step: &Step) {}
+
     /// The error over one batch.
     ///
     /// # Errors
@@ -85,6 +98,10 @@ pub trait ObjectiveConfig {
     }
     /// The setting with which it does without an ability that it needs as it stands.
     fn without(&self, _: Ability) -> Option<&'static str> {
+        None
+    }
+    /// The objective below whose word its parameters lie, where that is another one, which has the same.
+    fn shares(&self) -> Option<&'static str> {
         None
     }
     /// Opens its own parameters and buffers below `vars`, its own place in the store.
@@ -125,7 +142,12 @@ macro_rules! objectives {
             /// # Errors
             /// As [`ObjectiveConfig::build`].
             pub fn open(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {
-                self.build(&vars.at(self.name()), dims)
+                self.build(&vars.at(self.place()), dims)
+            }
+
+            /// The word below which its parameters lie.
+            pub fn place(&self) -> &'static str {
+                self.shares().unwrap_or_else(|| self.name())
             }
 
             /// The first sentence of its file.
@@ -162,6 +184,12 @@ objectives! {
     Lm(lm),
     Mim(mim),
     Mlm(mlm),
+    Mrc(mrc),
+    MrcKl(mrc_kl),
+    Mrfr(mrfr),
+    TagMatch(tag_match),
+    Wpa(wpa),
+    Wra(wra),
     Pair(pair),
     Mpp(mpp),
 }

@@ -1,11 +1,15 @@
 //! One training step as an objective sees it: the batch, the student that learns, the teacher that follows it.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use candle_core::{D, DType, Result, Tensor, bail};
 
+use super::altered::{Alteration, Altered};
+use super::negatives::Pair;
+use super::pairing::{self, Group, Pairing};
+use super::pollution::Pollution;
 use crate::kernels::random::Key;
 use crate::models::{Attend, Fused, Image, Model, Rows, Text, View};
 use crate::token::Specials;
@@ -45,6 +49,12 @@ impl Batch {
     /// When the batch holds no text.
     pub fn size(&self) -> Result<usize> {
         self.text.rows()
+    }
+
+    /// What tells each pair from the others.
+    pub fn pairs(&self) -> Vec<Pair> {
+        let keys = self.image_keys.iter().zip(&self.caption_keys);
+        keys.map(|(&image, &caption)| Pair { image, caption }).collect()
     }
 }
 
@@ -132,7 +142,8 @@ impl<'a> Reading<'a> {
     }
 }
 
-fn once<T: Clone>(cell: &OnceCell<T>, compute: impl FnOnce() -> Result<T>) -> Result<T> {
+/// The value in `cell`, computed where it is empty.
+pub(super) fn once<T: Clone>(cell: &OnceCell<T>, compute: impl FnOnce() -> Result<T>) -> Result<T> {
     if let Some(known) = cell.get() {
         return Ok(known.clone());
     }
@@ -158,6 +169,19 @@ impl Progress {
     }
 }
 
+/// What objectives of a step decide for one another, each in [`super::Objective::before`].
+#[derive(Default)]
+pub struct Agreed {
+    /// What the masked pass hides, for who reads the same pass: set by `mlm`.
+    pub hidden: OnceCell<Alteration>,
+    /// Which tags and captions come from other pairs, for who reads them: set by `tag_match`.
+    pub pollution: OnceCell<Pollution>,
+    /// Which pairs match and which do not: set by `itm`.
+    pub pairing: OnceCell<Pairing>,
+    /// Set where somebody reads the tokens of those pairs, not only what is pooled of them.
+    pub tokens: OnceCell<()>,
+}
+
 /// Everything an objective may look at in one training step.
 pub struct Step<'a> {
     /// The pairs.
@@ -168,6 +192,10 @@ pub struct Step<'a> {
     teacher: Option<Reading<'a>>,
     /// Where this step lies in the run.
     pub progress: Progress,
+    /// What its objectives have decided for one another.
+    pub agreed: Agreed,
+    altered: RefCell<Vec<Rc<Altered>>>,
+    groups: OnceCell<Rc<[Group]>>,
     seed: u64,
 }
 
@@ -191,8 +219,35 @@ impl<'a> Step<'a> {
             // The released code of ALBEF leaves its momentum encoder in training mode, so it drops out too.
             teacher: teacher.map(|model| Reading::new(model, batch, noise("teacher.dropout"))),
             progress,
+            agreed: Agreed::default(),
+            altered: RefCell::default(),
+            groups: OnceCell::new(),
             seed,
         }
+    }
+
+    /// The pairs under `alteration`, the same to all who ask for the same.
+    ///
+    /// # Errors
+    /// When the batch lacks what is to be altered.
+    pub fn altered(&self, alteration: Alteration) -> Result<Rc<Altered>> {
+        let known = self.altered.borrow().iter().find(|known| known.alteration == alteration).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let altered = Rc::new(Altered::new(self, alteration)?);
+        self.altered.borrow_mut().push(Rc::clone(&altered));
+        Ok(altered)
+    }
+
+    /// Pairs that match and pairs that do not, the same to all who ask: as `itm` has them where it is part of the step,
+    /// else by `own`.
+    ///
+    /// # Errors
+    /// When similarities are asked for and the model does not embed.
+    pub fn groups(&self, own: &Pairing) -> Result<Rc<[Group]>> {
+        let pairing = self.agreed.pairing.get().unwrap_or(own);
+        once(&self.groups, || pairing::groups(self, pairing).map(Into::into))
     }
 
     /// The student's look at the same texts with the second images.
@@ -243,6 +298,14 @@ impl Loss {
     /// A loss without further figures.
     pub fn new(value: Tensor) -> Self {
         Self { value, metrics: BTreeMap::new() }
+    }
+
+    /// The loss of a step in which there is nothing to learn from.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn nothing(step: &Step) -> Result<Self> {
+        Ok(Self::new(Tensor::zeros((), DType::F32, step.batch.text.ids.device())?))
     }
 
     /// Adds a figure to log: a copy, for a parameter changes in place.

@@ -1,8 +1,11 @@
 //! The numbers as CSV, unrounded, for those who want to plot or test them otherwise.
 
 use super::Error;
-use super::results::Results;
+use super::reproduction::{self, Rerun, Row};
+use super::results::{Effect, Results};
+use super::statistics::detectable;
 use super::verdict::published;
+use crate::experiments::catalogue::Ablation;
 use crate::experiments::record::{Expect, Status};
 
 /// One row for each arm and metric.
@@ -68,6 +71,12 @@ pub fn effects(all: &[Results]) -> Result<Vec<u8>, Error> {
         "verdict",
         "because",
         "seeds_needed",
+        "p",
+        "claims",
+        "corrected_p",
+        "corrected_low",
+        "corrected_high",
+        "resolvable",
     ];
     let mut rows = Vec::new();
     for results in all {
@@ -87,10 +96,65 @@ pub fn effects(all: &[Results]) -> Result<Vec<u8>, Error> {
                 }
                 None => row.extend([const { String::new() }; 6]),
             }
+            row.extend(tests(effect));
             rows.push(row);
         }
     }
     encode("effects.csv", &head, rows)
+}
+
+/// One row for each published effect and each rerun of it. A remembered number is left out.
+///
+/// # Errors
+/// When the rows cannot be encoded.
+pub fn ablations(rows: &[Row]) -> Result<Vec<u8>, Error> {
+    let head = [
+        "key",
+        "table",
+        "what",
+        "measured",
+        "published",
+        "published_status",
+        "stated",
+        "experiment",
+        "profile",
+        "metric",
+        "arm",
+        "minus",
+        "n",
+        "difference",
+        "sd",
+        "low",
+        "high",
+        "verdict",
+        "because",
+        "seconds",
+    ];
+    let line = |row: &Row| {
+        let Ablation { table, what, measured, published: theirs, .. } = row.ablation;
+        let mut line = vec![theirs.key.clone(), table.clone(), what.clone(), measured.clone()];
+        line.extend([number(published(theirs)), status(theirs.status).to_owned()]);
+        let known = theirs.stated.clone().filter(|_| theirs.status != Status::Recalled);
+        line.push(known.unwrap_or_default());
+        match row.rerun {
+            Rerun::Measured(results, effect, judgement) => {
+                line.extend(origin(results));
+                line.extend([effect.metric, effect.arm, effect.minus].map(str::to_owned));
+                line.extend(summary(effect.paired.as_ref().map(|paired| &paired.summary)));
+                line.extend([judgement.verdict.words().to_owned(), judgement.because.clone()]);
+                line.push(number(reproduction::cost(results, effect)));
+            }
+            Rerun::NotRun(experiment, _) => {
+                line.push(experiment.to_owned());
+                line.extend([const { String::new() }; 9]);
+                line.push("not run".to_owned());
+                line.extend([const { String::new() }; 2]);
+            }
+            Rerun::Unclaimed => line.extend([const { String::new() }; 13]),
+        }
+        line
+    };
+    encode("ablations.csv", &head, rows.iter().map(line).collect())
 }
 
 /// One row for each value of each run: training figures, and evaluations on every split.
@@ -125,6 +189,20 @@ pub fn curves(all: &[Results]) -> Result<Vec<u8>, Error> {
         }
     }
     encode("curves.csv", &head, rows)
+}
+
+/// The p of an effect, the same corrected, and the smallest difference that its seeds resolve.
+fn tests(effect: &Effect) -> [String; 6] {
+    let summary = effect.paired.as_ref().map(|paired| paired.summary);
+    let corrected = effect.corrected;
+    [
+        number(summary.and_then(|summary| summary.p())),
+        corrected.map_or_else(String::new, |corrected| corrected.claims.to_string()),
+        number(corrected.map(|corrected| corrected.p)),
+        number(corrected.map(|corrected| corrected.interval.low)),
+        number(corrected.map(|corrected| corrected.interval.high)),
+        number(summary.and_then(|summary| detectable(summary.n, summary.sd?))),
+    ]
 }
 
 fn origin(results: &Results) -> Vec<String> {

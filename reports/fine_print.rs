@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::number;
 use super::read::{End, Run};
-use super::results::{REPORTED, Results};
-use super::tables::{Cell, NOTHING, Table};
+use super::results::{Effect, REPORTED, Results};
+use super::statistics::{MOST_SEEDS, detectable, seeds_needed};
+use super::tables::{Cell, NOTHING, Table, difference_name};
+use super::{number, verdict};
 use crate::experiments::record::{ClaimRecord, Machine, PublishedEffect, Status};
 
 /// One heading of the fine print.
@@ -31,6 +32,7 @@ impl Note {
 pub fn notes(results: &Results) -> Vec<Note> {
     let notes = [
         uncertainty(results),
+        power(results),
         runs(results),
         overrides(results),
         cost(results),
@@ -60,7 +62,11 @@ fn uncertainty(results: &Results) -> Note {
             format!("Selection: {}; values are those of the {REPORTED} split.", results.experiment.about.select),
             format!("Seeds: {}. Arms are compared seed by seed, over the seeds that both have.", seeds.join(", ")),
             "Intervals: 95 %, Student's t with n \u{2212} 1 degrees of freedom, over seeds; they say how another seed would \
-             come out on the same data. One seed has no interval. They are not corrected for the number of comparisons."
+             come out on the same data. One seed has no interval."
+                .to_owned(),
+            "The claims of the experiment are corrected for each other by Holm's rule: p is Holm's, and the interval beside \
+             it has the confidence at which the rule tests that claim, so that it excludes zero exactly where p is below \
+             0.05. Differences that are not claimed are not corrected."
                 .to_owned(),
             format!(
                 "Test-set error: the standard error of one run's value that comes from the finite test set{items}; it says \
@@ -69,6 +75,44 @@ fn uncertainty(results: &Results) -> Note {
             ),
         ],
     )
+}
+
+/// What the seeds of each claim can show.
+fn power(results: &Results) -> Note {
+    let row = |effect: &Effect| {
+        let (claim, _) = effect.claim.as_ref()?;
+        let summary = effect.paired.as_ref()?.summary;
+        let (sd, least) = (summary.sd?, detectable(summary.n, summary.sd?)?);
+        let words = |seeds: Option<usize>| {
+            seeds.map_or_else(|| format!("over {MOST_SEEDS}"), |seeds| seeds.to_string())
+        };
+        let theirs = claim.published.as_ref().and_then(verdict::published);
+        Some(vec![
+            Cell::Text(difference_name(effect)),
+            Cell::Text(effect.metric.to_owned()),
+            Cell::Number(summary.n.to_string()),
+            Cell::Number(number::value(sd, sd)),
+            Cell::Number(number::value(least, least)),
+            Cell::Number(words(seeds_needed(summary.mean, sd))),
+            Cell::Number(theirs.map_or_else(|| NOTHING.to_owned(), |theirs| words(seeds_needed(theirs, sd)))),
+        ])
+    };
+    let head = [
+        "Claim",
+        "Metric",
+        "Seeds",
+        "Deviation",
+        "Smallest difference they resolve",
+        "Seeds for ours",
+        "Seeds for the published",
+    ];
+    let table = Table {
+        caption: "What the seeds can show: with 80 % power at the deviation of their differences, before any correction"
+            .to_owned(),
+        head: head.map(str::to_owned).to_vec(),
+        rows: results.effects.iter().filter_map(row).collect(),
+    };
+    Note { table: (!table.rows.is_empty()).then_some(table), ..Note::lines("Power", Vec::new()) }
 }
 
 fn items(results: &Results) -> Vec<usize> {

@@ -1,25 +1,25 @@
 //! The report as Markdown.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use super::answer::{answer, sentence};
 use super::fine_print::notes;
 use super::plots::Figures;
-use super::read::Found;
 use super::results::Results;
 use super::tables::{self, Cell, Table};
 use super::verdict::Verdict;
 
 /// One document over all experiments.
-pub fn markdown(found: &Found, all: &[Results], figures: &[Figures]) -> String {
+pub fn markdown(empty: &[PathBuf], all: &[Results], figures: &[Figures]) -> String {
     let mut out = String::new();
     for (results, figures) in all.iter().zip(figures) {
         section(&mut out, results, figures);
     }
-    if !found.empty.is_empty() {
+    if !empty.is_empty() {
         line(&mut out, "# Directories without a whole record");
         let places: Vec<String> =
-            found.empty.iter().map(|place| format!("- {}", escaped(&place.display().to_string()))).collect();
+            empty.iter().map(|place| format!("- {}", escaped(&place.display().to_string()))).collect();
         line(&mut out, &places.join("\n"));
     }
     out

@@ -58,6 +58,11 @@ pub fn spread(interval: Option<Interval>) -> f64 {
     interval.map_or(1.0, |interval| 0.5 * (interval.high - interval.low))
 }
 
+/// A p: `0.012`, or `<0.001`.
+pub fn p(p: f64) -> String {
+    if p < 0.001 { "<0.001".to_owned() } else { format!("{p:.3}") }
+}
+
 /// A count with its thousands apart: `1,234,567`.
 pub fn count(count: u64) -> String {
     let digits = count.to_string();

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare;
 use super::read::{Experiment, Run};
-use super::statistics::{Paired, Summary, paired, summary};
-use super::verdict::{Judgement, judge};
-use crate::experiments::record::{ClaimRecord, Evaluation, Measured};
+use super::statistics::{Corrected, Paired, Summary, holm, paired, summary};
+use super::verdict::{Correction, Judgement, incomparable, judge};
+use crate::experiments::record::{ClaimRecord, Effect as Claimed, Evaluation, Measured};
 
 /// The split whose values are reported.
 pub const REPORTED: &str = "test";
@@ -91,6 +91,8 @@ pub struct Effect<'a> {
     /// A bound on the test set's share in the difference of one seed: the root of the two arms' summed squares, which the
     /// same test pairs in both arms make smaller.
     pub sampling_error: Option<f64>,
+    /// The same, corrected for the other claims; none for a difference that is not claimed or cannot be judged.
+    pub corrected: Option<Correction>,
     /// What was claimed, and how it is judged.
     pub claim: Option<(&'a ClaimRecord, Judgement)>,
 }
@@ -128,10 +130,20 @@ impl<'a> Results<'a> {
     fn differences(&self) -> Vec<Effect<'a>> {
         let about = &self.experiment.about;
         let mut effects: Vec<Effect<'a>> = Vec::new();
-        for claim in &about.claims {
-            let mut effect = self.difference(&claim.effect.metric, &claim.effect.arm, &claim.effect.minus);
-            let differing = self.differing(&effect);
-            effect.claim = Some((claim, judge(claim, effect.paired.as_ref(), &differing)));
+        let mut claimed: Vec<(Effect<'a>, Vec<String>)> = about
+            .claims
+            .iter()
+            .map(|claim| {
+                let Claimed { metric, arm, minus } = &claim.effect;
+                let effect = self.difference(metric, arm, minus);
+                let differing = self.differing(&effect);
+                (effect, differing)
+            })
+            .collect();
+        correct(&mut claimed, &about.claims);
+        for ((mut effect, differing), claim) in claimed.into_iter().zip(&about.claims) {
+            let judgement = judge(claim, effect.paired.as_ref(), effect.corrected.as_ref(), &differing);
+            effect.claim = Some((claim, judgement));
             effects.push(effect);
         }
         let Some(control) = &about.control else { return effects };
@@ -156,7 +168,7 @@ impl<'a> Results<'a> {
             .and_then(|(one, other)| one.sampling_error.zip(other.sampling_error))
             .map(|(one, other)| one.hypot(other));
         let paired = both.and_then(|(one, other)| paired(&one.by_seed, &other.by_seed));
-        Effect { metric, arm, minus, paired, sampling_error, claim: None }
+        Effect { metric, arm, minus, paired, sampling_error, corrected: None, claim: None }
     }
 
     /// The fields in which the two arms of an effect differ although neither names them.
@@ -165,10 +177,10 @@ impl<'a> Results<'a> {
             return Vec::new();
         };
         let mut found = BTreeSet::new();
-        for run in &one.runs {
-            for against in &other.runs {
-                found.extend(compare::unnamed(&run.header, &against.header));
-            }
+        // Runs that each agree with the first of the other arm agree with all of it.
+        for (arm, against) in [(one, other), (other, one)] {
+            let Some(first) = against.runs.first() else { continue };
+            found.extend(arm.runs.iter().flat_map(|run| compare::unnamed(&run.header, &first.header)));
         }
         let measured = |arm: &Arm| -> BTreeSet<(u32, usize)> {
             let evaluations = arm.runs.iter().filter_map(|run| reported(run, effect.metric));
@@ -182,6 +194,23 @@ impl<'a> Results<'a> {
             found.insert("the number of test items".to_owned());
         }
         found.into_iter().collect()
+    }
+}
+
+/// Corrects the claims that can be judged for each other.
+fn correct(claimed: &mut [(Effect, Vec<String>)], claims: &[ClaimRecord]) {
+    let judged = |((effect, differing), claim): (&(Effect, Vec<String>), &ClaimRecord)| {
+        let summary = effect.paired.as_ref()?.summary;
+        incomparable(claim, differing).is_empty().then(|| Some((summary, summary.p()?))).flatten()
+    };
+    let family: Vec<_> = claimed.iter().zip(claims).map(judged).collect();
+    let ps: Vec<f64> = family.iter().flatten().map(|(_, p)| *p).collect();
+    let mut corrected = holm(&ps).into_iter();
+    for ((effect, _), member) in claimed.iter_mut().zip(&family) {
+        effect.corrected = member.and_then(|(summary, _)| {
+            let Corrected { p, confidence } = corrected.next()?;
+            Some(Correction { claims: ps.len(), p, interval: summary.at(confidence)? })
+        });
     }
 }
 

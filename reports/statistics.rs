@@ -1,9 +1,12 @@
-//! The statistics of small numbers of seeds: means with t-intervals, differences paired by seed, and how many seeds an
-//! effect takes.
+//! The statistics of small numbers of seeds: means with t-intervals, differences paired by seed, what several claims cost,
+//! and how many seeds an effect takes.
 //!
 //! Student's t, which is exact for normal data at every n, is used throughout:
 //! `mean +- t(0.975, n - 1) s / sqrt(n)` with `s` from `n - 1` degrees of freedom. One value gives no interval. A seed is
 //! the unit: test pairs are never counted as repetitions.
+//!
+//! The claims of one experiment are corrected by Holm's step-down rule ("A simple sequentially rejective multiple test
+//! procedure", 1979): of m claims the k-th smallest p is held against `0.05 / (m - k + 1)`, until one fails.
 
 use std::collections::BTreeMap;
 
@@ -46,6 +49,50 @@ pub struct Summary {
     pub interval: Option<Interval>,
 }
 
+impl Summary {
+    /// The t-interval of the mean at a confidence; none for one value.
+    pub fn at(&self, confidence: f64) -> Option<Interval> {
+        let half = critical(self.n, confidence)? * self.sd? / (self.n as f64).sqrt();
+        Some(Interval { low: self.mean - half, high: self.mean + half })
+    }
+
+    /// The two-sided p of the t-test against zero: below 0.05 where the interval excludes zero; none for one value.
+    pub fn p(&self) -> Option<f64> {
+        let t = StudentsT::new(0.0, 1.0, (self.n.checked_sub(1)?) as f64).ok()?;
+        let statistic = self.mean.abs() * (self.n as f64).sqrt() / self.sd?;
+        // Equal values: no difference is 0 / 0, any other is infinite.
+        if statistic.is_nan() { Some(1.0) } else { Some((2.0 * t.sf(statistic)).min(1.0)) }
+    }
+}
+
+/// One of several p, corrected for the others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Corrected {
+    /// Holm's adjusted p.
+    pub p: f64,
+    /// The confidence at which Holm's rule tests it: an interval of this confidence excludes zero exactly where the
+    /// adjusted p is below 0.05. It is the interval of one step, not one of a set that holds simultaneously.
+    pub confidence: f64,
+}
+
+/// Corrects several p for each other, in the order in which they are given.
+pub fn holm(ps: &[f64]) -> Vec<Corrected> {
+    let level = 1.0 - CONFIDENCE;
+    let mut order: Vec<usize> = (0..ps.len()).collect();
+    order.sort_by(|one, other| ps[*one].total_cmp(&ps[*other]));
+    let mut corrected = vec![Corrected { p: 1.0, confidence: CONFIDENCE }; ps.len()];
+    // What comes after a step that failed has failed with it, at the level of that step.
+    let (mut greatest, mut step) = (0.0f64, ps.len());
+    for (done, index) in order.into_iter().enumerate() {
+        greatest = greatest.max(((ps.len() - done) as f64 * ps[index]).min(1.0));
+        corrected[index] = Corrected { p: greatest, confidence: 1.0 - level / step as f64 };
+        if greatest < level {
+            step -= 1;
+        }
+    }
+    corrected
+}
+
 /// Mean, standard deviation and interval; none without values.
 pub fn summary(values: &[f64]) -> Option<Summary> {
     let n = values.len();
@@ -57,11 +104,9 @@ pub fn summary(values: &[f64]) -> Option<Summary> {
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
         (squares / (n - 1) as f64).sqrt()
     });
-    let interval = sd.zip(critical(n)).map(|(sd, t)| {
-        let half = t * sd / (n as f64).sqrt();
-        Interval { low: mean - half, high: mean + half }
-    });
-    Some(Summary { n, mean, sd, interval })
+    let mut summary = Summary { n, mean, sd, interval: None };
+    summary.interval = summary.at(CONFIDENCE);
+    Some(summary)
 }
 
 /// The differences of two arms over the seeds that both have.
@@ -87,7 +132,7 @@ pub fn paired(arm: &BTreeMap<u64, f64>, minus: &BTreeMap<u64, f64>) -> Option<Pa
 /// `P(T > t(0.975, n - 1))` with T non-central t, as the mean of `Phi(effect sqrt(n) / sd - t s)` over `s`, the sample's
 /// standard deviation in units of the true one.
 pub fn power(n: usize, effect: f64, sd: f64) -> f64 {
-    let Some(t) = critical(n) else { return 0.0 };
+    let Some(t) = critical(n, CONFIDENCE) else { return 0.0 };
     let shift = effect.abs() * (n as f64).sqrt() / sd;
     if !shift.is_finite() {
         return if effect == 0.0 { 0.0 } else { 1.0 };
@@ -109,27 +154,37 @@ pub fn power(n: usize, effect: f64, sd: f64) -> f64 {
 
 /// The fewest seeds with which an effect is resolved with [`POWER`]; none beyond [`MOST_SEEDS`].
 pub fn seeds_needed(effect: f64, sd: f64) -> Option<usize> {
-    let enough = |n: usize| power(n, effect, sd) >= POWER;
-    let (mut few, mut many) = (1, 2);
-    while !enough(many) {
-        (few, many) = (many, 2 * many);
-        if few >= MOST_SEEDS {
-            return None;
-        }
+    // Were the deviation known, the normal test would resolve it with this many; no test at the level does with fewer.
+    let normal = Normal::standard();
+    let known = (normal.inverse_cdf(0.5 + 0.5 * CONFIDENCE) + normal.inverse_cdf(POWER)) * sd / effect;
+    let fewest = if known.is_nan() { return None } else { known.powi(2).ceil().max(2.0) };
+    if fewest > MOST_SEEDS as f64 {
+        return None;
     }
-    while many - few > 1 {
-        let middle = few.midpoint(many);
+    (fewest as usize..=MOST_SEEDS).find(|n| power(*n, effect, sd) >= POWER)
+}
+
+/// The smallest effect that n seeds resolve with [`POWER`]; none for one seed.
+pub fn detectable(n: usize, sd: f64) -> Option<f64> {
+    critical(n, CONFIDENCE)?;
+    let enough = |effect: f64| power(n, effect, 1.0) >= POWER;
+    let (mut small, mut large) = (0.0, 1.0);
+    while !enough(large) {
+        (small, large) = (large, 2.0 * large);
+    }
+    while large - small > 1e-6 * large {
+        let middle = 0.5 * (small + large);
         if enough(middle) {
-            many = middle;
+            large = middle;
         } else {
-            few = middle;
+            small = middle;
         }
     }
-    (many <= MOST_SEEDS).then_some(many)
+    Some(large * sd)
 }
 
 /// The t that bounds the interval of n values.
-fn critical(n: usize) -> Option<f64> {
+fn critical(n: usize, confidence: f64) -> Option<f64> {
     let degrees = n.checked_sub(1)? as f64;
-    StudentsT::new(0.0, 1.0, degrees).ok().map(|t| t.inverse_cdf(0.5 + 0.5 * CONFIDENCE))
+    StudentsT::new(0.0, 1.0, degrees).ok().map(|t| t.inverse_cdf(0.5 + 0.5 * confidence))
 }

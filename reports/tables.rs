@@ -34,13 +34,20 @@ pub enum Cell {
     },
     /// A verdict and its grounds.
     Verdict(Verdict, String),
+    /// The way to another page.
+    Link {
+        /// What it is called.
+        text: String,
+        /// Where it lies.
+        address: String,
+    },
 }
 
 impl Cell {
     /// The cell as plain text.
     pub fn text(&self) -> String {
         match self {
-            Self::Text(text) | Self::Number(text) => text.clone(),
+            Self::Text(text) | Self::Number(text) | Self::Link { text, .. } => text.clone(),
             Self::Mean { mean, interval: Some(interval), n } => format!("{mean} {interval}, n = {n}"),
             Self::Mean { mean, interval: None, n } => format!("{mean}, n = {n}"),
             Self::Verdict(verdict, because) => format!("{}: {because}", verdict.words()),
@@ -51,19 +58,16 @@ impl Cell {
 /// What stands where there is nothing.
 pub const NOTHING: &str = "\u{2013}";
 
-/// The effects with their verdicts.
+/// The effects with their verdicts. Where several claims were judged, each stands there as it is and corrected for them.
 pub fn effects(results: &Results) -> Table {
-    let head = ["Effect", "Metric", "Difference", "Test-set error", "Published", "Verdict"];
+    let claims = results.effects.iter().filter_map(|effect| effect.corrected).map(|found| found.claims).max();
+    let several = claims.filter(|claims| *claims > 1);
+    let mut head = vec!["Effect", "Metric", "Difference", "p", "Test-set error", "Published", "Verdict"];
+    let corrected = several.map(|claims| format!("Corrected for {claims} claims"));
+    if let Some(corrected) = &corrected {
+        head.insert(4, corrected);
+    }
     let row = |effect: &Effect| {
-        let spread = effect.paired.as_ref().map_or(1.0, |paired| number::spread(paired.summary.interval));
-        let difference = match &effect.paired {
-            Some(paired) => Cell::Mean {
-                mean: number::signed(paired.summary.mean, spread),
-                interval: paired.summary.interval.map(|interval| number::bounds(interval, spread)),
-                n: paired.summary.n,
-            },
-            None => Cell::Text(NOTHING.to_owned()),
-        };
         let error = effect
             .sampling_error
             .map_or_else(|| NOTHING.to_owned(), |error| format!("at most {}", number::value(error, error)));
@@ -72,20 +76,53 @@ pub fn effects(results: &Results) -> Table {
             Some((_, judgement)) => Cell::Verdict(judgement.verdict, judgement.because.clone()),
             None => Cell::Text("not claimed".to_owned()),
         };
-        vec![
+        let p = effect.paired.as_ref().and_then(|paired| paired.summary.p());
+        let mut row = vec![
             Cell::Text(difference_name(effect)),
             Cell::Text(effect.metric.to_owned()),
-            difference,
+            difference(effect),
+            Cell::Number(p.map_or_else(|| NOTHING.to_owned(), number::p)),
             Cell::Number(error),
             Cell::Text(published.map_or_else(|| NOTHING.to_owned(), published_words)),
             verdict,
-        ]
+        ];
+        if several.is_some() {
+            row.insert(4, Cell::Text(correction(effect)));
+        }
+        row
+    };
+    let both = if several.is_some() {
+        "; p and interval also corrected for the number of claims (Holm)"
+    } else {
+        ""
     };
     Table {
-        caption: "Effects: differences paired by seed, mean and 95 % interval".to_owned(),
-        head: head.map(str::to_owned).to_vec(),
+        caption: format!("Effects: differences paired by seed, mean and 95 % interval, two-sided p{both}"),
+        head: head.into_iter().map(str::to_owned).collect(),
         rows: results.effects.iter().map(row).collect(),
     }
+}
+
+/// The mean difference with its interval.
+pub fn difference(effect: &Effect) -> Cell {
+    let Some(paired) = &effect.paired else { return Cell::Text(NOTHING.to_owned()) };
+    let spread = number::spread(paired.summary.interval);
+    Cell::Mean {
+        mean: number::signed(paired.summary.mean, spread),
+        interval: paired.summary.interval.map(|interval| number::bounds(interval, spread)),
+        n: paired.summary.n,
+    }
+}
+
+/// Interval and p of a claim beside the others.
+fn correction(effect: &Effect) -> String {
+    effect.corrected.map_or_else(
+        || NOTHING.to_owned(),
+        |corrected| {
+            let spread = number::spread(Some(corrected.interval));
+            format!("{}, p {}", number::bounds(corrected.interval, spread), number::p(corrected.p))
+        },
+    )
 }
 
 /// How an effect is called: `arm − control`.
@@ -100,8 +137,11 @@ pub fn published_words(effect: &PublishedEffect) -> String {
         Status::SecondHand => " (second hand)",
         Status::Verified => "",
     };
-    let Some(value) = published(effect) else { return "no number".to_owned() };
-    published_number(value) + status
+    match (published(effect), &effect.stated) {
+        (Some(value), _) => published_number(value) + status,
+        (None, Some(words)) => format!("\u{201c}{words}\u{201d}{status}"),
+        (None, None) => "no number".to_owned(),
+    }
 }
 
 /// A published difference with its sign: as many digits as it was stated with, at least one after the point.

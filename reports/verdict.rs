@@ -3,10 +3,16 @@
 //! Effects are judged, not values: a small rerun cannot reach a paper's values, it can show whether a change helps. The
 //! rule below is printed under every table of effects. An interval that covers zero never confirms a claim of no effect,
 //! since few seeds would then confirm anything; it bounds the effect.
+//!
+//! Several claims of one experiment get several chances. The strongest verdict, that a published effect was reproduced, is
+//! therefore read off the interval that is corrected for them; the others are read off the plain interval, the one that
+//! is drawn, and say so where the corrected one covers zero.
+
+use std::fmt::Write as _;
 
 use super::number;
 use super::statistics::{Interval, Paired, seeds_needed};
-use crate::experiments::record::{ClaimRecord, Expect, PublishedEffect, Status};
+use crate::experiments::record::{ClaimRecord, Expect, PublishedEffect, Sign, Status};
 
 /// What the runs say about a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,21 +49,23 @@ impl Verdict {
     pub fn rule(self) -> &'static str {
         match self {
             Self::Reproduced => {
-                "the 95 % interval of the difference excludes zero on the expected side, reaches the published difference \
-                 or lies beyond it, and the rerun follows the published procedure at its size"
+                "the 95 % interval of the difference excludes zero on the expected side, also when it is corrected for the \
+                 number of claims of the experiment, reaches the published difference uncorrected or lies beyond it, and \
+                 the rerun follows the published procedure at its size"
             }
             Self::SignOnly => {
-                "the interval excludes zero on the expected side, but the rerun is smaller or otherwise set up than the \
-                 published one, finds a smaller difference, or there is no published number to compare: a claim without \
-                 one is judged on its sign alone"
+                "the uncorrected interval excludes zero on the expected side, but the corrected one does not, the rerun is \
+                 smaller or otherwise set up than the published one, finds a smaller difference, or there is no published \
+                 number to compare: a claim without one is judged on its sign alone"
             }
             Self::Inconclusive => {
-                "the interval covers zero, or there is none because fewer than two seeds are in both arms; the seeds that \
+                "the uncorrected interval covers zero, or there is none because fewer than two seeds are in both arms; the seeds that \
                  would resolve a difference of this size with 80 % power are stated; where no effect was expected, the \
                  interval bounds it but cannot show that there is none"
             }
             Self::Contradicted => {
-                "the interval excludes zero on the side that was not expected, or on any side where no effect was expected"
+                "the uncorrected interval excludes zero on the side that was not expected, or on any side where no effect was \
+                 expected"
             }
             Self::NotComparable => {
                 "the two arms differ in a setting that neither of them names, were measured in different ways, or the \
@@ -78,8 +86,24 @@ pub struct Judgement {
     pub seeds: Option<usize>,
 }
 
+/// What a claim's difference comes to beside the other claims of its experiment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Correction {
+    /// How many claims were judged together.
+    pub claims: usize,
+    /// Holm's adjusted p.
+    pub p: f64,
+    /// The interval at the confidence of Holm's step.
+    pub interval: Interval,
+}
+
 /// Judges one claim. `differing` names the fields in which the two arms differ although neither names them.
-pub fn judge(claim: &ClaimRecord, paired: Option<&Paired>, differing: &[String]) -> Judgement {
+pub fn judge(
+    claim: &ClaimRecord,
+    paired: Option<&Paired>,
+    correction: Option<&Correction>,
+    differing: &[String],
+) -> Judgement {
     let plain = |verdict, because: String| Judgement { verdict, because, seeds: None };
     let incomparable = incomparable(claim, differing);
     if !incomparable.is_empty() {
@@ -98,8 +122,8 @@ pub fn judge(claim: &ClaimRecord, paired: Option<&Paired>, differing: &[String])
     if interval.covers(0.0) {
         return inconclusive(claim, paired, interval);
     }
-    match (claim.expect, interval.low > 0.0) {
-        (Expect::Positive, true) | (Expect::Negative, false) => confirmed(claim, interval),
+    let mut judgement = match (claim.expect, interval.low > 0.0) {
+        (Expect::Positive, true) | (Expect::Negative, false) => confirmed(claim, interval, correction),
         (Expect::None, _) => {
             plain(Verdict::Contradicted, "the interval excludes zero; no effect was expected".to_owned())
         }
@@ -109,7 +133,11 @@ pub fn judge(claim: &ClaimRecord, paired: Option<&Paired>, differing: &[String])
         (Expect::Negative, true) => {
             plain(Verdict::Contradicted, "the interval lies above zero; below was expected".to_owned())
         }
+    };
+    if let Some(Correction { claims, .. }) = correction.filter(|correction| correction.interval.covers(0.0)) {
+        let _ = write!(judgement.because, "; corrected for {claims} claims, the interval covers zero");
     }
+    judgement
 }
 
 /// The published difference, unless it is only remembered.
@@ -117,20 +145,25 @@ pub fn published(effect: &PublishedEffect) -> Option<f64> {
     effect.value.filter(|_| effect.status != Status::Recalled)
 }
 
+/// The published sign, unless it is only remembered.
+pub fn sign(effect: &PublishedEffect) -> Option<Sign> {
+    let known = (effect.status != Status::Recalled).then_some(effect.sign).flatten();
+    known.or_else(|| published(effect).map(Sign::of))
+}
+
 /// What makes the claim impossible to judge.
-fn incomparable(claim: &ClaimRecord, differing: &[String]) -> Vec<String> {
+pub fn incomparable(claim: &ClaimRecord, differing: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     if !differing.is_empty() {
         found.push(format!("the arms also differ in {}", differing.join(", ")));
     }
     if let Some(effect) = &claim.published {
         found.extend(effect.incomparable.iter().cloned());
-        let other_side = |value: f64| match claim.expect {
-            Expect::Positive => value < 0.0,
-            Expect::Negative => value > 0.0,
-            Expect::None => false,
+        let other_side = match (claim.expect, sign(effect)) {
+            (Expect::Positive, Some(Sign::Negative)) | (Expect::Negative, Some(Sign::Positive)) => true,
+            (Expect::Positive | Expect::Negative | Expect::None, _) => false,
         };
-        if published(effect).is_some_and(other_side) {
+        if other_side {
             found.push("the claim expects the other sign than the published effect has".to_owned());
         }
     }
@@ -166,7 +199,7 @@ fn inconclusive(claim: &ClaimRecord, paired: &Paired, interval: Interval) -> Jud
 }
 
 /// The verdict on a difference that is resolved and has the expected sign.
-fn confirmed(claim: &ClaimRecord, interval: Interval) -> Judgement {
+fn confirmed(claim: &ClaimRecord, interval: Interval, correction: Option<&Correction>) -> Judgement {
     let sign_only = |because: String| Judgement { verdict: Verdict::SignOnly, because, seeds: None };
     let Some(effect) = &claim.published else {
         return sign_only(
@@ -174,14 +207,18 @@ fn confirmed(claim: &ClaimRecord, interval: Interval) -> Judgement {
         );
     };
     let Some(value) = published(effect) else {
-        let why = match effect.status {
-            Status::Recalled => "is recalled, unverified",
-            Status::Verified | Status::SecondHand => "has no value",
+        let why = match (effect.status, effect.sign) {
+            (Status::Recalled, _) => "the published number is recalled, unverified",
+            (_, Some(_)) => "the paper states a sign and no number",
+            (_, None) => "the published number has no value",
         };
-        return sign_only(format!("the published number {why}, so the sign alone is judged"));
+        return sign_only(format!("{why}, so the sign alone is judged"));
     };
     if !effect.differences.is_empty() {
         return sign_only(format!("not at the published size: {}", effect.differences.join("; ")));
+    }
+    if correction.is_some_and(|correction| correction.interval.covers(0.0)) {
+        return sign_only("the interval has the expected sign".to_owned());
     }
     let reaches = if value > 0.0 { interval.high >= value } else { interval.low <= value };
     if reaches {

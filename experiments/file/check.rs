@@ -19,6 +19,7 @@ pub fn check(tree: &Node, run: &Run) -> Vec<Fault> {
     let mut checker = Checker { tree, run, faults: Vec::new() };
     checker.numbers();
     checker.objectives();
+    checker.groups();
     let splits = checker.data();
     checker.fields(&splits);
     if checker.faults.is_empty() {
@@ -154,6 +155,14 @@ impl Checker<'_> {
                 self.refuse(&key, Fault::new(format!("`{name}`: {fault}")));
             }
             self.legality(objective, &key);
+        }
+    }
+
+    /// Refuses groups of objectives that leave one out or name another.
+    fn groups(&mut self) {
+        let names: Vec<&str> = self.run.objectives.iter().map(objectives::Config::name).collect();
+        for (key, fault) in self.run.train.combine.faults(&names) {
+            self.refuse(&key, fault);
         }
     }
 

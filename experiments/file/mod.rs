@@ -17,12 +17,14 @@ use serde::de::DeserializeOwned;
 
 use super::failure::{Failure, Result};
 use super::fault::{Fault, Faults, Text, suggest};
+use super::published;
 use super::stage::STAGES;
 use super::suite::Only;
 use super::{Arm, Experiment, Run};
 use ablate::Ablation;
 pub use decode::decode;
 use node::{Key, Kind, Node};
+pub use read::experiment_name;
 use stages::{Named, Start};
 
 /// The keys of an experiment file.
@@ -88,11 +90,15 @@ fn experiment(file: &Path, mut tree: Node, options: &Options) -> Result<Experime
     }
 }
 
-/// Checks an experiment file in every size that it has, or in the one that is asked for; says what it would run.
+/// Checks an experiment file in every size that it has, or in the one that is asked for, or a file of the published
+/// registry; says what it holds.
 ///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn check(path: &Path, options: &Options) -> Result<String> {
+    if published::holds_tables(&tree(path)?) {
+        return published::check(path);
+    }
     let mut sizes = vec![options.profile.clone()];
     if options.profile.is_none() {
         sizes.extend(
@@ -205,7 +211,7 @@ fn assemble(file: &Path, tree: &Node, options: &Options, faults: &mut Faults) ->
     let claims = ablate::claims(tree, &ablation, &arms, faults);
     (arms.len() == ablation.arms.len()).then_some(())?;
     Some(Experiment {
-        name: read::experiment_name(file),
+        name: experiment_name(file),
         file: file.to_owned(),
         question: question?,
         paper: paper?,

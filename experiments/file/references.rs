@@ -16,7 +16,7 @@ pub fn paper(tree: &Node, reference: &PaperReference) -> Vec<Fault> {
         let known = papers.iter().map(|paper| paper.key.as_str());
         return vec![fault.at(tree.locate("paper.key")).help(suggest(&reference.key, known))];
     };
-    let numbers = || paper.tables.values().map(|table| table.number.as_str());
+    let numbers = || paper.tables.iter().map(|(_, table)| table.number.as_str());
     let unknown = reference.table.iter().filter(|table| !numbers().any(|known| known == table.as_str()));
     let refused = |table: &String| {
         let fault = Fault::new(format!("the registry has no `{table}` of `{}`", reference.key));

@@ -144,14 +144,13 @@ impl Subject {
         } else {
             Self::trained(path, device)?
         };
-        if subject.config.reads().contains(&Field::Regions) {
-            let problem = format!(
-                "{} reads regions that a detector has found, not plain pictures: no verb can show it a file",
-                subject.name
-            );
-            return Err(Fault::new(problem).into());
-        }
-        Ok(subject)
+        let reads = subject.config.reads();
+        let instead = match (reads.contains(&Field::Regions), reads.contains(&Field::Pixels)) {
+            (true, _) => "regions that a detector has found, not plain pictures",
+            (false, false) => "words alone and no pictures",
+            (false, true) => return Ok(subject),
+        };
+        Err(Fault::new(format!("{} reads {instead}: no verb can show it a file", subject.name)).into())
     }
 
     fn trained(directory: &Path, device: &Device) -> Result<Self> {

@@ -1,6 +1,11 @@
 //! The report as one HTML page that opens from disk: no network, no script, everything it shows within it.
 
 mod examples;
+mod reproduction;
+
+use std::path::PathBuf;
+
+pub use reproduction::reproduction;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -8,18 +13,23 @@ use super::Error;
 use super::answer::{Clause, answer};
 use super::fine_print::{Note, notes};
 use super::plots::{Figure, Figures, file_name, font_face};
-use super::read::Found;
 use super::results::Results;
 use super::tables::{self, Cell, Table};
 use super::verdict::Verdict;
 
 const STYLE: &str = include_str!("page.css");
 
-/// The page over all experiments, one article each, under a summary where there are several.
+/// The page over all experiments, one article each, under a summary where there are several; `home` is the page that
+/// leads to it, and `empty` names directories without a whole record.
 ///
 /// # Errors
 /// When a figure cannot be drawn.
-pub fn page(found: &Found, all: &[Results], figures: &[Figures]) -> Result<String, Error> {
+pub fn page(
+    empty: &[PathBuf],
+    all: &[Results],
+    figures: &[Figures],
+    home: Option<&str>,
+) -> Result<String, Error> {
     let articles: Vec<Markup> = all
         .iter()
         .zip(figures)
@@ -29,6 +39,28 @@ pub fn page(found: &Found, all: &[Results], figures: &[Figures]) -> Result<Strin
         [one] => one.experiment.about.question.clone(),
         several => format!("{} experiments", several.len()),
     };
+    Ok(document(
+        &title,
+        html! {
+            @if let Some(home) = home {
+                nav aria-label="Other pages" { a href=(home) { "All published ablations" } }
+            }
+            @if all.len() > 1 { (contents(all)) }
+            main {
+                @for article in &articles { (article) }
+                @if !empty.is_empty() {
+                    section {
+                        h2 { "Directories without a whole record" }
+                        ul { @for place in empty { li { (place.display()) } } }
+                    }
+                }
+            }
+        },
+    ))
+}
+
+/// A whole HTML document.
+fn document(title: &str, body: Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -40,21 +72,10 @@ pub fn page(found: &Found, all: &[Results], figures: &[Figures]) -> Result<Strin
                 title { (title) }
                 style { (PreEscaped(font_face())) (PreEscaped(STYLE)) }
             }
-            body {
-                @if all.len() > 1 { (contents(all)) }
-                main {
-                    @for article in &articles { (article) }
-                    @if !found.empty.is_empty() {
-                        section {
-                            h2 { "Directories without a whole record" }
-                            ul { @for place in &found.empty { li { (place.display()) } } }
-                        }
-                    }
-                }
-            }
+            body { (body) }
         }
     };
-    Ok(page.into_string())
+    page.into_string()
 }
 
 /// Question and answer of each of several experiments, with the way to its article.
@@ -98,15 +119,7 @@ fn article(results: &Results, figures: &Figures) -> Result<Markup, Error> {
                     h2 { "Effects" }
                     @if let Some(figure) = &figures.effects { (drawn(figure)?) }
                     (table(&tables::effects(results), true))
-                    details open {
-                        summary { "How verdicts are given" }
-                        dl.rule {
-                            @for verdict in Verdict::ALL {
-                                dt { (badge(verdict)) }
-                                dd { (verdict.rule()) "." }
-                            }
-                        }
-                    }
+                    (rule(true))
                 }
             }
             section {
@@ -144,6 +157,21 @@ fn lead(clauses: &[Clause]) -> Markup {
                 (clause.text.replace(" %", "\u{a0}%"))
             }
             "."
+        }
+    }
+}
+
+/// How verdicts are given.
+fn rule(open: bool) -> Markup {
+    html! {
+        details open[open] {
+            summary { "How verdicts are given" }
+            dl.rule {
+                @for verdict in Verdict::ALL {
+                    dt { (badge(verdict)) }
+                    dd { (verdict.rule()) "." }
+                }
+            }
         }
     }
 }
@@ -204,6 +232,7 @@ fn content(cell: &Cell) -> Markup {
             @if let Some(interval) = interval { " " span.interval { (interval) } }
             " " span.n { "n = " (n) }
         },
+        Cell::Link { text, address } => html! { a href=(address) { (text) } },
         Cell::Verdict(verdict, because) => html! { (badge(*verdict)) " " span.because { (because) } },
     }
 }
@@ -216,7 +245,7 @@ fn fine(note: &Note) -> Markup {
                 ul { @for line in &note.lines { li { (line) } } }
             }
             @if let Some(below) = &note.table { (table(below, true)) }
-            @for command in &note.commands { pre { code { (command) } } }
+            @for command in &note.commands { pre role="region" tabindex="0" aria-label="Command" { code { (command) } } }
         }
     }
 }

@@ -35,7 +35,7 @@ fn words(effect: &Effect, paired: &Paired) -> String {
 }
 
 /// The difference with its interval.
-fn numbers(paired: &Paired) -> String {
+pub fn numbers(paired: &Paired) -> String {
     let spread = number::spread(paired.summary.interval);
     let mean = number::signed(paired.summary.mean, spread);
     match paired.summary.interval {

@@ -4,10 +4,12 @@ mod arms;
 mod axis;
 mod curves;
 mod effects;
+mod forest;
 mod rows;
 mod sheet;
 mod style;
 
+pub use forest::figure as forest;
 pub use sheet::{Anchor, FONT, Mark, Sheet, text_width};
 pub use style::Look;
 

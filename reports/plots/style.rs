@@ -64,6 +64,9 @@ const BROWN: RGBColor = RGBColor(0x8C, 0x56, 0x2B);
 /// The control's look: grey, so that what is compared with it stands out.
 pub const CONTROL: Look = Look { colour: GREY, marker: Marker::Circle, dash: &[5.0, 3.0] };
 
+/// The look of a rerun beside what was published.
+pub const RERUN: Look = Look { colour: BLUE, marker: Marker::Square, dash: &[] };
+
 /// The looks of other arms.
 const OTHERS: [Look; 8] = [
     Look { colour: BLUE, marker: Marker::Square, dash: &[] },

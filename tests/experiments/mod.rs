@@ -4,6 +4,7 @@ mod captioning;
 mod captions;
 mod checkpoints;
 mod cli;
+mod combine;
 mod evaluate;
 mod file;
 mod inference;
@@ -31,8 +32,8 @@ use vlp_bench::experiments::feed::Words;
 use vlp_bench::experiments::file::node::Node;
 use vlp_bench::experiments::progress::Show;
 use vlp_bench::experiments::run::{Attempted, Options, Outcome, run};
-use vlp_bench::experiments::{Arm, Experiment, Run, Select, Teacher, Train};
-use vlp_bench::models::{self, albef, clip, nn::Tower};
+use vlp_bench::experiments::{Arm, Combine, Experiment, Run, Select, Teacher, Train};
+use vlp_bench::models::{self, albef, clip, nn::Tower, uniter};
 use vlp_bench::objectives::{self, itc_momentum, itm, mlm};
 use vlp_bench::token::{CLS, SEP, SPECIAL};
 
@@ -97,6 +98,21 @@ fn clip_run() -> Run {
         train: Train { steps: 12, batch: 16, log: 5, rate: 2e-3, ..Train::default() },
         evaluate: vec![Evaluate::Retrieval(Default::default())],
         select: Select::default(),
+    }
+}
+
+/// A UNITER of which every update trains one group of objectives.
+fn uniter_run() -> Run {
+    let objectives =
+        ["itm: {negatives: random, replace: image}", "wra: {}", "mlm: {}", "mrfr: {}", "mrc_kl: {}"];
+    let ratios = [("mlm", 2.0), ("mrfr", 1.0), ("mrc_kl", 1.0), ("itm+wra", 2.0)];
+    let sample = ratios.map(|(group, ratio)| (group.to_owned(), Some(ratio)));
+    Run {
+        model: models::Config::Uniter(uniter::Config { trunk: tower(1), ..Default::default() }),
+        objectives: objectives.iter().map(|entry| serde_yaml::from_str(entry).unwrap()).collect(),
+        train: Train { combine: Combine::Sample(sample.into()), ..clip_run().train },
+        evaluate: Vec::new(),
+        ..clip_run()
     }
 }
 

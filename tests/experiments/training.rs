@@ -12,7 +12,7 @@ use vlp_bench::objectives::Batch;
 
 use super::{albef_run, clip_run, words};
 
-fn trainer(run: &Run) -> (Trainer, impl FnMut() -> Batch + use<>) {
+pub fn trainer(run: &Run) -> (Trainer, impl FnMut() -> Batch + use<>) {
     let pairs = Pairs::open(&run.data, &words(), 0).unwrap();
     let mut loader = pairs.loader(run.train.batch, 0, 0).unwrap();
     let trainer =
@@ -22,7 +22,7 @@ fn trainer(run: &Run) -> (Trainer, impl FnMut() -> Batch + use<>) {
     (trainer, next)
 }
 
-fn values(trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
+pub fn values(trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
     let flat = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     trainer.store.tensors().into_iter().map(|(name, tensor)| (name, flat(tensor))).collect()
 }

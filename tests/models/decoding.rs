@@ -17,7 +17,7 @@ use super::{INPUTS, pairs};
 const LENGTHS: [usize; 3] = [7, 7, 7];
 
 /// Every way of writing, with parts of several sizes.
-const WRITERS: [&str; 9] = [
+const WRITERS: [&str; 11] = [
     "blip: {SMALL, sharing: all_but_self_attention}",
     "blip: {SMALL, sharing: all}",
     "coca: {SMALL, unimodal: 1, pool: {queries: 3, heads: 2}}",
@@ -27,6 +27,8 @@ const WRITERS: [&str; 9] = [
     "blip2: {QUERIES, language: {opt: {layers: {width: 8, depth: 2, heads: 2}}}}",
     "blip2: {QUERIES, language: {t5: {layers: {width: 8, depth: 2, heads: 2}}}}",
     "blip2: {QUERIES, language: {t5: {layers: {width: 8, depth: 1, heads: 1}, buckets: 4, distance: 3}}}",
+    "language: {opt: {layers: {width: 8, depth: 2, heads: 2}}}",
+    "language: {t5: {layers: {width: 8, depth: 2, heads: 2}}}",
 ];
 const SMALL: &str = "image: {width: 6, depth: 1, heads: 2}, text: {width: 8, depth: 3, heads: 2}";
 const QUERIES: &str =

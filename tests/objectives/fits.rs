@@ -20,7 +20,7 @@ impl ModelConfig for Able {
         }
     }
     fn reads(&self) -> BTreeSet<Field> {
-        [Field::Regions].into()
+        [Field::Pixels, Field::Words, Field::Tags, Field::Regions].into()
     }
     fn faults(&self, _: &Inputs) -> Vec<String> {
         Vec::new()

@@ -23,6 +23,10 @@ pub struct Given {
     pub decoder: Option<Tensor>,
     /// What of each image was hidden in its pass alone.
     pub shown: RefCell<Vec<Vec<f32>>>,
+    /// Image tokens after the joint pass (B,N,D); with them, texts and regions have the masks of the input.
+    pub states: Option<Tensor>,
+    /// Weight (D,R) and bias (R) of the region decoder.
+    pub regions: Option<[Tensor; 2]>,
     /// The texts that were fused or encoded.
     pub read: RefCell<Vec<Vec<u32>>>,
 }
@@ -79,8 +83,19 @@ impl Model for Given {
             hidden = hidden.broadcast_mul(&tokens.mean_keepdim(1)?)?.tanh()?;
         }
         let pooled = hidden.narrow(1, 0, 1)?.squeeze(1)?;
-        let image = seen.map(|hidden| Tokens { hidden, mask: self.image_mask.clone() });
-        Ok(Fused { text: Tokens { hidden, mask: None }, image, pooled })
+        let Some(states) = &self.states else {
+            let image = seen.map(|hidden| Tokens { hidden, mask: self.image_mask.clone() });
+            return Ok(Fused { text: Tokens { hidden, mask: None }, image, pooled });
+        };
+        let states = given(image, "states", states)?;
+        let mask = image.input()?.regions.as_ref().map(|regions| regions.mask.clone());
+        let text = Tokens { hidden, mask: Some(text.input()?.mask.clone()) };
+        Ok(Fused { text, image: Some(Tokens { hidden: states, mask }), pooled })
+    }
+
+    fn predict_regions(&self, hidden: &Tensor) -> Result<Tensor> {
+        let [weight, bias] = self.regions.as_ref().unwrap();
+        linear(hidden, &weight.t()?, Some(bias))
     }
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor, Var, safetensors};
 use vlp_bench::kernels::random::Key;
+use vlp_bench::kernels::{Ipot, ipot};
 use vlp_bench::models::store::Entry;
-use vlp_bench::models::{Dims, Store};
-use vlp_bench::objectives::{Batch, Loss, Progress, Step, itm, patches};
+use vlp_bench::models::{Dims, Regions, Store};
+use vlp_bench::objectives::{Batch, Loss, Objective, Progress, Step, itm, patches};
 
 use super::given::Given;
 use super::tiny::DIMS;
@@ -75,6 +76,16 @@ impl Golden {
             }
         }
     }
+}
+
+/// Sets parameters to what a fixture holds under the names beside theirs.
+fn set(store: &Store, golden: &Golden, names: &[(&str, &str)]) -> Vec<(String, Var)> {
+    let entries = store.entries();
+    let set = |(ours, theirs): &(&str, &str)| {
+        entries[*ours].var.set(&golden.get(theirs)).unwrap();
+        ((*theirs).to_owned(), entries[*ours].var.clone())
+    };
+    names.iter().map(set).collect()
 }
 
 fn dims(width: usize, embed: usize, vocabulary: usize) -> Dims {
@@ -294,6 +305,191 @@ fn itc_sigmoid_is_siglips_and_begins_as_it_does() {
         let batch = batch(5, 0);
         let loss = objective.loss(&step(&batch, &student, None)).unwrap();
         golden.agrees(&loss, &[("images", &images), ("texts", &texts), ("t_prime", t_prime), ("b", b)]);
+    }
+}
+
+/// Three pairs whose images have the regions that `there` (B,N) marks.
+fn with_regions(there: &Tensor, features: Option<Tensor>, classes: Option<Tensor>) -> Batch {
+    let (rows, count) = there.dims2().unwrap();
+    let zeros = |width| Tensor::zeros((rows, count, width), there.dtype(), &Device::Cpu).unwrap();
+    let features = features.unwrap_or_else(|| zeros(1));
+    let mut batch = batch(rows, 0);
+    batch.image.regions = Some(Regions { features, boxes: zeros(7), mask: there.clone() });
+    batch.region_classes = classes;
+    batch
+}
+
+#[test]
+fn mrfr_is_that_of_uniters_released_code() {
+    let golden = Golden::read("regions", "mrfr/");
+    let (states, weight, bias) = (golden.var("states"), golden.var("weight"), golden.var("bias"));
+    let student = Given {
+        text_tokens: Some(golden.get("states")),
+        states: Some(states.as_tensor().clone()),
+        regions: Some([weight.as_tensor().clone(), bias.as_tensor().clone()]),
+        ..Given::default()
+    };
+    let batch = with_regions(&golden.get("there"), Some(golden.get("features")), None);
+    let objective = config("mrfr: {probability: 1}").open(&store().student(), &dims(6, 0, 9)).unwrap();
+    let loss = objective.loss(&step(&batch, &student, None)).unwrap();
+    golden.agrees(&loss, &[("states", &states), ("weight", &weight), ("bias", &bias)]);
+    assert_eq!(scalar(&loss.metrics["masked"]), 1.0);
+}
+
+#[test]
+fn mrc_and_mrc_kl_are_those_of_uniters_released_code() {
+    for (case, entry) in [
+        ("mrc/", "mrc: {probability: 1}"),
+        ("mrc_background/", "mrc: {probability: 1, background: true}"),
+        ("mrc_kl/", "mrc_kl: {probability: 1}"),
+        ("mrc_kl_mean/", "mrc_kl: {probability: 1, mean_over_classes: true}"),
+    ] {
+        let golden = Golden::read("regions", case);
+        let states = golden.var("states");
+        let student = Given {
+            text_tokens: Some(golden.get("states")),
+            states: Some(states.as_tensor().clone()),
+            ..Given::default()
+        };
+        let batch = with_regions(&golden.get("there"), None, Some(golden.get("beliefs")));
+        let store = store();
+        let dims = Dims { region_classes: 8, ..dims(6, 0, 9) };
+        let objective = config(entry).open(&store.student(), &dims).unwrap();
+        let names = [
+            ("mrc.transform.weight", "transform.weight"),
+            ("mrc.transform.bias", "transform.bias"),
+            ("mrc.norm.gain", "norm.weight"),
+            ("mrc.norm.bias", "norm.bias"),
+            ("mrc.head.weight", "head.weight"),
+            ("mrc.head.bias", "head.bias"),
+        ];
+        let parameters = set(&store, &golden, &names);
+        let mut vars: Vec<(&str, &Tensor)> = vec![("states", &states)];
+        vars.extend(parameters.iter().map(|(name, var)| (name.as_str(), var.as_tensor())));
+        let loss = objective.loss(&step(&batch, &student, None)).unwrap();
+        golden.agrees(&loss, &vars);
+    }
+}
+
+/// The loss of `itm` and that of an alignment weighed by 0.1, in both orders.
+#[track_caller]
+fn alignment_agrees(fixture: &str, case: &str, alignment: &str, itm: &str, regions: bool) {
+    let golden = Golden::read(fixture, case);
+    let (words, image) = (golden.var("words"), golden.var("image"));
+    let student = Given {
+        text_tokens: Some(words.as_tensor().clone()),
+        image_tokens: Some(image.as_tensor().clone()),
+        states: Some(image.as_tensor().clone()),
+        ..Given::default()
+    };
+    let mut batch = match regions {
+        true => with_regions(&golden.get("there"), None, None),
+        false => batch(3, 0),
+    };
+    // Of the third pair nothing in the batch is certainly apart.
+    (batch.image_keys, batch.caption_keys) = (vec![0, 1, 0], vec![0, 1, 1]);
+    batch.text.mask = golden.get("word_mask");
+    let name = alignment.split(':').next().unwrap();
+    for reversed in [false, true] {
+        let store = store();
+        let open = |entry| config(entry).open(&store.student(), &dims(6, 0, 9)).unwrap();
+        let both: [(f64, Box<dyn Objective>); 2] = [(1.0, open(itm)), (0.1, open(alignment))];
+        set(&store, &golden, &[("itm.head.weight", "weight"), ("itm.head.bias", "bias")]);
+        student.read.borrow_mut().clear();
+        let step = step(&batch, &student, None);
+        let order = if reversed { [1, 0] } else { [0, 1] };
+        order.iter().for_each(|&at| both[at].1.before(&step));
+        let losses = order.map(|at| (at, both[at].1.loss(&step).unwrap()));
+        assert_eq!(student.read.borrow().len(), 1, "both read one pass");
+        let mut total = Tensor::zeros((), words.dtype(), &Device::Cpu).unwrap();
+        for (at, loss) in &losses {
+            total = (total + (&loss.value * both[*at].0).unwrap()).unwrap();
+            let expected = golden.get(if *at == 0 { "itm" } else { name });
+            assert_close(&loss.value, &expected, 1e-5);
+        }
+        let entries = store.entries();
+        golden.agrees(
+            &Loss::new(total),
+            &[
+                ("words", &words),
+                ("image", &image),
+                ("weight", &entries["itm.head.weight"].var),
+                ("bias", &entries["itm.head.bias"].var),
+            ],
+        );
+    }
+}
+
+const REPLACED: &str = "itm: {negatives: random, replace: image, share: 0.9999999}";
+
+#[test]
+fn wra_beside_itm_is_that_of_uniters_released_code() {
+    alignment_agrees("regions", "wra/", "wra: {}", REPLACED, true);
+    alignment_agrees("regions", "wra_matched_only/", "wra: {matched_only: true}", REPLACED, true);
+}
+
+#[test]
+fn wpa_beside_itm_is_that_of_vilts_released_code() {
+    let exact = REPLACED.replace('}', ", exact: true}");
+    alignment_agrees("wpa", "", "wpa: {}", &exact, false);
+}
+
+#[test]
+fn a_plan_approaches_the_exact_one_as_iterations_grow() {
+    let golden = Golden::read("regions", "transport/");
+    let (costs, plans) = (golden.get("costs"), flat(&golden.get("plans")));
+    let apart = |iterations| {
+        let settings = Ipot { iterations, ..Ipot::default() };
+        let plan = ipot(&costs, &golden.get("rows"), &golden.get("columns"), settings).unwrap();
+        flat(&plan).iter().zip(&plans).fold(0f64, |most, (plan, exact)| most.max((plan - exact).abs()))
+    };
+    let differences = [10, 50, 250, 1250, 6250, 31_250].map(apart);
+    assert!(differences.is_sorted_by(|fewer, more| fewer > more), "{differences:?}");
+    assert!(differences[5] < 1e-6, "{differences:?}");
+}
+
+#[test]
+fn mlm_and_tag_match_are_those_of_oscars_released_code_on_one_pass() {
+    for (case, mlm, captions) in [
+        ("tags/", "mlm: {probability: 1}", 0.0),
+        ("captions/", "mlm: {probability: 1}", 0.999_999_9),
+        ("unmatched/", "mlm: {probability: 1, unmatched: false}", 0.0),
+    ] {
+        let golden = Golden::read("tag_match", case);
+        let (hidden, decoder) = (golden.var("hidden"), golden.var("decoder"));
+        let student = Given {
+            text_tokens: Some(hidden.as_tensor().clone()),
+            decoder: Some(decoder.as_tensor().clone()),
+            ..Given::default()
+        };
+        let mut batch = batch(3, 0);
+        batch.text.ids = golden.get("ids");
+        batch.text.segments = golden.get("segments");
+        batch.text.mask = batch.text.ids.ne(0u32).unwrap().to_dtype(hidden.dtype()).unwrap();
+        batch.word_starts = flat(&batch.text.ids).iter().map(|&id| u8::from(id > 4.0)).collect();
+        // The third pair has no tags, and no caption of the batch is certainly not its own.
+        (batch.image_keys, batch.caption_keys) = (vec![0, 1, 0], vec![0, 1, 1]);
+        let store = store();
+        let open = |entry: &str| config(entry).open(&store.student(), &dims(5, 0, 17)).unwrap();
+        let tag_match = format!("tag_match: {{polluted: 0.9999999, captions: {captions}}}");
+        let both = [open(mlm), open(&tag_match)];
+        set(&store, &golden, &[("tag_match.head.weight", "weight"), ("tag_match.head.bias", "bias")]);
+        let step = step(&batch, &student, None);
+        both.iter().for_each(|objective| objective.before(&step));
+        let [words, tags] = both.each_ref().map(|objective| objective.loss(&step).unwrap().value);
+        assert_eq!(student.read.borrow().len(), 1, "both read one pass");
+        assert_close(&words, &golden.get("mlm"), 1e-5);
+        assert_close(&tags, &golden.get("tag_match"), 1e-5);
+        let entries = store.entries();
+        golden.agrees(
+            &Loss::new((words + tags).unwrap()),
+            &[
+                ("hidden", &hidden),
+                ("decoder", &decoder),
+                ("weight", &entries["tag_match.head.weight"].var),
+                ("bias", &entries["tag_match.head.bias"].var),
+            ],
+        );
     }
 }
 

@@ -8,12 +8,12 @@ const VOCABULARY: u32 = 30;
 const FIRST_WORD: u32 = SPECIAL.len() as u32;
 
 fn rule(probability: f64, whole_word: bool) -> Rule {
-    Rule { probability, whole_word, vocabulary: VOCABULARY as usize }
+    Rule { probability, whole_word, vocabulary: VOCABULARY as usize, every_text: false }
 }
 
 /// What is hidden in texts of the program's own vocabulary.
 fn hide(ids: &[u32], starts: &[u8], rule: Rule, key: Key) -> Masked {
-    mask(ids, starts, rule, &Specials::SHIPPED, key).expect("a vocabulary with [MASK]")
+    mask(ids, starts, ids.len(), rule, &Specials::SHIPPED, key).expect("a vocabulary with [MASK]")
 }
 
 /// Tokens of which about one in six is special, and where words begin.
@@ -115,7 +115,7 @@ fn special_tokens_are_where_the_vocabulary_has_them() {
     assert_eq!(specials.all(), special);
     let ids: Vec<u32> = (0..20_000).map(|at| at % VOCABULARY).collect();
     let masked =
-        mask(&ids, &vec![1; ids.len()], rule(1.0, false), &specials, Key::new(1, 2, "mask")).unwrap();
+        mask(&ids, &vec![1; ids.len()], 30, rule(1.0, false), &specials, Key::new(1, 2, "mask")).unwrap();
     assert!(masked.targets.iter().all(|target| !special.contains(target)));
     assert_eq!(masked.targets.len(), ids.iter().filter(|id| !special.contains(id)).count());
     let becomes =
@@ -132,7 +132,7 @@ fn special_tokens_are_where_the_vocabulary_has_them() {
 #[test]
 fn nothing_is_hidden_where_the_vocabulary_has_nothing_to_hide_it_behind() {
     let specials = Specials { mask: None, ..Specials::SHIPPED };
-    assert_eq!(mask(&[7, 8], &[1, 1], rule(1.0, false), &specials, Key::new(1, 2, "mask")), None);
+    assert_eq!(mask(&[7, 8], &[1, 1], 2, rule(1.0, false), &specials, Key::new(1, 2, "mask")), None);
 }
 
 proptest! {

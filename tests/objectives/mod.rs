@@ -10,6 +10,7 @@ mod losses;
 mod masking;
 mod negatives;
 mod queue;
+mod regions;
 mod steps;
 mod tiny;
 
@@ -88,6 +89,16 @@ fn random_text(inputs: &Inputs, pairs: usize, key: Key) -> (Text, Vec<u8>) {
         segments: Tensor::zeros(shape, DType::U32, &Device::Cpu).unwrap(),
     };
     (text, word_starts)
+}
+
+/// The same pairs, in which all words after the second token are object tags.
+fn with_tags(mut batch: Batch) -> Batch {
+    let mask = batch.text.mask.to_vec2::<f32>().unwrap();
+    let segment =
+        |row: Vec<f32>| row.into_iter().enumerate().map(|(at, there)| u32::from(at > 1) * there as u32);
+    let segments: Vec<u32> = mask.into_iter().flat_map(segment).collect();
+    batch.text.segments = Tensor::from_vec(segments, batch.text.ids.shape(), &Device::Cpu).unwrap();
+    batch
 }
 
 /// Three regions an image, of which the first pair lacks one, and the detector's belief about each.

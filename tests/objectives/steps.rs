@@ -123,12 +123,13 @@ fn bits(entry: &Config, step: u64) -> Vec<Vec<f64>> {
 #[test]
 fn a_step_is_a_function_of_seed_and_step_at_any_number_of_threads() {
     let threads = |n: usize| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
-    for entry in Config::all() {
+    // The tiny model reads no regions and returns no image tokens.
+    for entry in Config::all().into_iter().filter(|entry| entry.needs().reads.is_empty()) {
         let one = threads(1).install(|| bits(&entry, 12));
         assert!(one == bits(&entry, 12), "{} is not repeatable", entry.name());
         assert!(one == threads(3).install(|| bits(&entry, 12)), "{} depends on threads", entry.name());
     }
-    for entry in ["itm: {negatives: hard}", "itm: {negatives: random}", "mlm: {}"] {
+    for entry in ["itm: {negatives: hard}", "itm: {negatives: random}", "itm: {replace: image}", "mlm: {}"] {
         assert!(bits(&config(entry), 12) != bits(&config(entry), 13), "{entry} draws the same at every step");
     }
 }

@@ -13,6 +13,7 @@ pub const DIMS: Dims = Dims {
     embed: 6,
     queries: None,
     vocabulary: VOCABULARY,
+    region_classes: 0,
     answers: 3,
     image: 8,
     patch: 2,

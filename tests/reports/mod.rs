@@ -4,6 +4,8 @@ mod committed;
 mod figures;
 mod numbers;
 mod reading;
+mod reproduction;
+mod simulation;
 mod statistics;
 mod verdicts;
 mod writing;
@@ -67,6 +69,8 @@ pub fn published(value: f64, status: Status) -> PublishedEffect {
         spread: None,
         runs: None,
         status,
+        stated: None,
+        sign: None,
         source: "ALBEF, Table 1, rows 3 and 6".to_owned(),
         protocol: "mean recall on Flickr30K after fine-tuning".to_owned(),
         differences: Vec::new(),

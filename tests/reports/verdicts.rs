@@ -2,11 +2,12 @@
 
 use serde_json::json;
 use tempfile::tempdir;
-use vlp_bench::experiments::record::{Expect, Status};
-use vlp_bench::reports::verdict::{Judgement, Verdict};
+use vlp_bench::experiments::record::{Expect, Sign, Status};
+use vlp_bench::reports::statistics::{Interval, paired};
+use vlp_bench::reports::verdict::{Correction, Judgement, Verdict, judge};
 use vlp_bench::reports::{Results, read};
 
-use super::{Study, header, published, study, write};
+use super::{Study, claim, header, published, study, write};
 
 /// Judges the only claim of a study.
 fn judged(study: &Study) -> Judgement {
@@ -184,4 +185,29 @@ fn runs_of_two_programs_are_not_comparable_but_a_commit_between_runs_changes_not
     let got = judged_at(folder.path());
     assert_eq!(got.verdict, Verdict::NotComparable);
     assert!(got.because.contains("the program"), "{}", got.because);
+}
+
+#[test]
+fn a_sign_that_a_paper_states_in_words_is_judged_without_a_size() {
+    let mut study = with_published(2.0, 2.0, Status::Verified);
+    let effect = study.about.claims[0].published.as_mut().expect("published");
+    (effect.value, effect.sign) = (None, Some(Sign::Positive));
+    effect.stated = Some("substantially lower without it".to_owned());
+    assert_judged(&study, Verdict::SignOnly, "the paper states a sign and no number");
+    study.about.claims[0].published.as_mut().expect("published").sign = Some(Sign::Negative);
+    assert_judged(&study, Verdict::NotComparable, "the other sign");
+}
+
+#[test]
+fn a_claim_that_only_its_plain_interval_confirms_is_not_reproduced() {
+    let mut one = claim("with", "without", Expect::Positive);
+    one.published = Some(published(0.5, Status::Verified));
+    let seeds = |values: [f64; 4]| (0..).zip(values).collect();
+    let paired = paired(&seeds([1.0, 1.2, 0.5, 0.9]), &seeds([0.1, 0.2, 0.3, 0.2]));
+    let corrected = |low: f64| Correction { claims: 10, p: 0.04, interval: Interval { low, high: 1.6 } };
+    let got = judge(&one, paired.as_ref(), Some(&corrected(0.1)), &[]);
+    assert_eq!(got.verdict, Verdict::Reproduced, "{}", got.because);
+    let got = judge(&one, paired.as_ref(), Some(&corrected(-0.1)), &[]);
+    assert_eq!(got.verdict, Verdict::SignOnly);
+    assert!(got.because.ends_with("corrected for 10 claims, the interval covers zero"), "{}", got.because);
 }

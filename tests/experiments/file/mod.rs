@@ -63,8 +63,13 @@ fn read(text: &str) -> Experiment {
     read_with(text, &Options::default()).unwrap_or_else(|faults| panic!("{}", faults.join("\n\n")))
 }
 
+/// Whether nothing is said against a file.
+pub fn accepted(text: &str) -> bool {
+    read_with(text, &Options::default()).is_ok()
+}
+
 /// [`RIGHT`] with `line` in place of the line that begins with the same word, or after the last line.
-fn with(line: &str) -> String {
+pub fn with(line: &str) -> String {
     let word = line.split(':').next().expect("a word");
     let begins = |known: &&str| known.starts_with(&format!("{word}:"));
     match RIGHT.lines().find(begins) {
@@ -91,12 +96,12 @@ fn refuses_with(text: &str, options: &Options, expected: &[(&str, &[&str])]) {
     }
 }
 
-fn refuses(text: &str, expected: &[(&str, &[&str])]) {
+pub fn refuses(text: &str, expected: &[(&str, &[&str])]) {
     refuses_with(text, &Options::default(), expected);
 }
 
 /// Among the faults is one at `place` with these words.
-fn told(text: &str, place: &str, words: &str) {
+pub fn told(text: &str, place: &str, words: &str) {
     let faults = read_with(text, &Options::default()).map(|_| ()).expect_err("refused");
     let there = |fault: &String| fault.contains(&format!(":{place}\n")) && fault.contains(words);
     assert!(faults.iter().any(there), "{place} {words}\n{}", faults.join("\n\n"));
