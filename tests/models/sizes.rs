@@ -28,8 +28,8 @@ fn preset(name: &str) -> Run {
         std::fs::write(&file, text).unwrap();
         load(&file, &Options::default())
     };
-    // Not every model embeds images and texts apart.
-    let experiment = load("itc").or_else(|_| load("mlm"));
+    // Not every model embeds images and texts apart, and not every one reads them together.
+    let experiment = load("itc").or_else(|_| load("mlm")).or_else(|_| load("lm"));
     experiment.unwrap_or_else(|fault| panic!("{name}: {fault}")).arms.remove(0).run
 }
 

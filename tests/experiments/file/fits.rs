@@ -11,7 +11,7 @@ fn an_objective_that_the_model_cannot_serve_is_refused_with_both_reasons_and_wha
             &[
                 "`mlm` cannot train `clip`",
                 "= mlm needs a word decoder (predict_words)",
-                "help: objectives that fit clip: itc",
+                "help: objectives that fit clip: bow, caption, itc, itc_momentum, itc_sigmoid",
             ],
         )],
     );
