@@ -218,7 +218,10 @@ fn bit_equal(a: &candle_core::Tensor, b: &candle_core::Tensor) -> bool {
 /// Clears what two runs of the same thing may differ in: times, and the machine.
 pub fn forget_time(record: &mut Record) {
     match record {
-        Record::Run(header) => header.machine = Machine::default(),
+        Record::Run(header) => {
+            header.machine = Machine::default();
+            header.start.iter_mut().for_each(|stage| stage.seconds = 0.0);
+        }
         Record::Train(figures) => figures.seconds = 0.0,
         Record::Evaluation(found) => found.seconds = 0.0,
         Record::Done(done) => {

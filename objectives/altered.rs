@@ -166,7 +166,7 @@ impl Altered {
 }
 
 /// The texts of a step in host memory.
-fn written(step: &Step) -> Result<Written> {
+pub(super) fn written(step: &Step) -> Result<Written> {
     let Text { ids, mask, segments } = &step.batch.text;
     Ok(Written {
         places: ids.dim(1)?,
@@ -179,7 +179,7 @@ fn written(step: &Step) -> Result<Written> {
 }
 
 /// The text on the device of `like`, with the entries `ids`; the rest of an unpolluted text is there already.
-fn on_device(text: &Written, ids: &[u32], polluted: bool, like: &Text) -> Result<Text> {
+pub(super) fn on_device(text: &Written, ids: &[u32], polluted: bool, like: &Text) -> Result<Text> {
     let (device, shape) = (like.ids.device(), like.ids.shape());
     let ids = Tensor::from_slice(ids, shape, device)?;
     Ok(match polluted {

@@ -11,6 +11,7 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Step;
+use super::altered::{on_device, written};
 use super::negatives::{Pool, draw};
 use super::step::once;
 use crate::models::{Attend, Fused, Image, Text, View};
@@ -120,8 +121,9 @@ pub fn groups(step: &Step, pairing: &Pairing) -> Result<Vec<Group>> {
         let row = |(own, other): (u32, Option<u32>)| other.filter(|_| replaced[own as usize]).unwrap_or(own);
         let rows: Vec<u32> = (0..).zip(images).map(row).collect();
         let matches = (0..).zip(&rows).map(|(own, &row)| u32::from(own == row)).collect();
+        let text = texts_beside(step, None, &rows)?;
         let image = step.student.image.select(&Tensor::new(rows, device)?)?;
-        return Ok(vec![Group::new(matches, Some((image, step.student.text.clone())))]);
+        return Ok(vec![Group::new(matches, Some((image, text)))]);
     }
     let texts = draw(&scores(false)?, &step.batch.pairs(), pairing.pool, step.rng("itm.texts"));
     let images = images.into_iter().zip(0..).filter_map(|(image, text)| Some((image?, text)));
@@ -130,11 +132,29 @@ pub fn groups(step: &Step, pairing: &Pairing) -> Result<Vec<Group>> {
     let mut groups = vec![Group::new(vec![1; pairs], None)];
     if !images.is_empty() {
         let matches = vec![0; images.len()];
+        let text = texts_beside(step, Some(&texts), &images)?;
         let image = step.student.image.select(&Tensor::new(images, device)?)?;
-        let text = step.student.text.select(&Tensor::new(texts, device)?)?;
         groups.push(Group::new(matches, Some((image, text))));
     }
     Ok(groups)
+}
+
+/// The captions of rows `texts` (of every row, in order, without them), each beside the image of a row: object tags are the image's
+/// and go where it goes (Oscar, released code: a pair that does not match has another image with that image's tags).
+fn texts_beside(step: &Step, texts: Option<&[u32]>, images: &[u32]) -> Result<View<Text>> {
+    let written = written(step)?;
+    if !written.has_tags() {
+        return match texts {
+            None => Ok(step.student.text.clone()),
+            Some(rows) => step.student.text.select(&Tensor::new(rows, step.batch.text.ids.device())?),
+        };
+    }
+    let in_order: Vec<u32> = (0..images.len() as u32).collect();
+    let exchanged = written.exchange(texts.unwrap_or(&in_order), images);
+    Ok(View::new(
+        on_device(&exchanged, &exchanged.ids, true, &step.batch.text)?,
+        Some(step.rng("itm.tags.dropout")),
+    ))
 }
 
 /// (B,B): for each text how near the images are, or for each image the texts; the teacher's keys where there is one.

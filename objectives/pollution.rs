@@ -62,6 +62,22 @@ impl Written {
         part.iter().map(|&at| self.ids[at]).collect()
     }
 
+    /// Whether any row has tags.
+    pub fn has_tags(&self) -> bool {
+        self.segments.contains(&TAGS)
+    }
+
+    /// For each of `captions` its row's caption, with the tags of the row that stands at the same place in `tags`.
+    pub fn exchange(&self, captions: &[u32], tags: &[u32]) -> Self {
+        let (places, pad) = (self.places, self.pad);
+        let mut out = Self { places, ids: vec![], mask: vec![], segments: vec![], word_starts: vec![], pad };
+        for (&caption, &tags) in captions.iter().zip(tags) {
+            let (caption, tags) = (self.part(caption as usize, 0), self.part(tags as usize, TAGS));
+            self.push(caption.into_iter().chain(tags), &mut out);
+        }
+        out
+    }
+
     /// Appends a row of this text's tokens at `places`; what exceeds T is cut off.
     fn push(&self, places: impl Iterator<Item = usize>, to: &mut Self) {
         let end = to.ids.len() + self.places;
@@ -80,11 +96,8 @@ impl Written {
 
 /// The texts with tags and captions of other `pairs` of the batch, and what each has.
 pub fn pollute(text: &Written, pairs: &[Pair], pollution: Pollution, key: Key) -> (Written, Vec<Polluted>) {
-    let parts = |segment| (0..pairs.len()).map(|row| text.part(row, segment)).collect::<Vec<_>>();
-    let (captions, tags) = (parts(0), parts(TAGS));
-    let named: Vec<Vec<u32>> = tags.iter().map(|part| text.words(part)).collect();
-    let (places, pad) = (text.places, text.pad);
-    let mut out = Written { places, ids: vec![], mask: vec![], segments: vec![], word_starts: vec![], pad };
+    let named: Vec<Vec<u32>> = (0..pairs.len()).map(|row| text.words(&text.part(row, TAGS))).collect();
+    let (mut captions, mut tags) = (Vec::with_capacity(pairs.len()), Vec::with_capacity(pairs.len()));
     let mut kinds = Vec::with_capacity(pairs.len());
     for (row, own) in pairs.iter().enumerate() {
         let key = key.fold(row as u64);
@@ -107,8 +120,9 @@ pub fn pollute(text: &Written, pairs: &[Pair], pollution: Pollution, key: Key) -
         {
             (from[1], kind) = (other, Polluted::Tags);
         }
-        text.push(captions[from[0]].iter().chain(&tags[from[1]]).copied(), &mut out);
+        captions.push(from[0] as u32);
+        tags.push(from[1] as u32);
         kinds.push(kind);
     }
-    (out, kinds)
+    (text.exchange(&captions, &tags), kinds)
 }

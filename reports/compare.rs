@@ -30,10 +30,15 @@ pub fn settings(first: &Header, second: &Header) -> Vec<String> {
 
 /// The settings in which two runs differ although neither arm names them.
 pub fn unnamed(first: &Header, second: &Header) -> Vec<String> {
+    let overrides = || first.overrides.keys().chain(second.overrides.keys());
+    let begins = overrides().any(|key| related(key, "start") || key.ends_with(".start"));
+    let has = |header: &Header, stage: &str| header.config.pointer(&format!("/stages/{stage}")).is_some();
     let named = |setting: &String| {
-        let overrides = || first.overrides.keys().chain(second.overrides.keys());
-        // A stage has what it does not say itself from the arm.
-        inherited(setting).any(|setting| overrides().any(|key| related(key, setting)))
+        // Who names where a run begins names the stages that it begins with; a stage within another lies below that.
+        let stage = setting.strip_prefix("stages.").map(|rest| rest.split('.').next().unwrap_or(rest));
+        begins && stage.is_some_and(|stage| has(first, stage) != has(second, stage))
+            // A stage has what it does not say itself from the arm.
+            || inherited(setting).any(|setting| overrides().any(|key| related(key, setting)))
     };
     settings(first, second).into_iter().filter(|setting| !named(setting)).collect()
 }

@@ -29,10 +29,12 @@ const INHERITED: [&str; 4] = ["data", "model", "objectives", "train"];
 /// Words that `start` knows beside the names of stages.
 const ORIGINS: [&str; 4] = ["scratch", "previous", "run", "weights"];
 
-/// A stage that the file names; without a run where it is not legal, which was reported.
+/// A stage that the file names.
 pub struct Named {
     name: String,
-    run: Option<Run>,
+    /// The run, or what is wrong with it: reported by who begins with it, for an arm may make a stage illegal that it does
+    /// without.
+    run: Result<Run, Vec<Fault>>,
 }
 
 /// Reads the stages of a file in their order; `whole` reads the run of a tree that may begin with earlier stages.
@@ -62,8 +64,10 @@ pub fn stages(
         let run = laid_over(tree, element.get(name), &mut below)
             .and_then(|tree| whole(&tree, &stages, &mut below))
             .filter(|_| below.is_empty());
-        faults.extend(below.sorted().into_iter().map(|fault| fault.note(format!("in stage `{name}`"))));
-        stages.push(Named { name: name.to_owned(), run });
+        let told = |below: Faults| {
+            below.sorted().into_iter().map(|fault| fault.note(format!("in stage `{name}`"))).collect()
+        };
+        stages.push(Named { name: name.to_owned(), run: run.ok_or_else(|| told(below)) });
     }
     stages
 }
@@ -159,7 +163,7 @@ pub fn start(tree: &Node, earlier: &[Named], faults: &mut Faults) -> Option<Star
             Some(None) => {}
             Some(Some(values)) => {
                 whole &= stars(entry, &values, faults);
-                whole &= start.need(&values, earlier);
+                whole &= start.need(&values, earlier, faults);
                 start.values.push(values);
             }
         }
@@ -169,14 +173,18 @@ pub fn start(tree: &Node, earlier: &[Named], faults: &mut Faults) -> Option<Star
 
 impl Start {
     /// Adds the stage that values come from; whether it is legal.
-    fn need(&mut self, values: &Values, earlier: &[Named]) -> bool {
+    fn need(&mut self, values: &Values, earlier: &[Named], faults: &mut Faults) -> bool {
         let Origin::Stage(name) = &values.from else { return true };
-        match earlier.iter().find(|stage| stage.name == *name) {
-            Some(Named { run: Some(run), .. }) => {
+        match earlier.iter().find(|stage| stage.name == *name).map(|stage| &stage.run) {
+            Some(Ok(run)) => {
                 self.stages.insert(name.clone(), run.clone());
                 true
             }
-            _ => false,
+            Some(Err(found)) => {
+                faults.extend(found.clone());
+                false
+            }
+            None => false,
         }
     }
 }

@@ -1,6 +1,12 @@
+use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
 use vlp_bench::kernels::random::Key;
+use vlp_bench::objectives::Step;
 use vlp_bench::objectives::negatives::{Pair, Pool, draw};
+use vlp_bench::objectives::pairing::{self, Pairing};
+
+use super::given::Given;
+use super::{WORDS, at, batch, with_tags};
 
 const WHOLE: Pool = Pool { groups: 1, floor: 0.0 };
 
@@ -115,4 +121,29 @@ fn candidates_are_those_of_the_own_group_of_the_batch() {
     }
     let alone = Pool { groups: 6, ..WHOLE };
     assert_eq!(draw(&scores, &pairs(&keys, &keys), alone, Key::new(1, 1, "negatives")), [None; 6]);
+}
+
+#[test]
+fn object_tags_go_where_their_image_goes() {
+    let batch = with_tags(batch(6, 3));
+    let words = Tensor::zeros((6, WORDS, 1), DType::F32, &Device::Cpu).unwrap();
+    let student = Given { text_tokens: Some(words), ..Given::default() };
+    let step = Step::new(&batch, &student, None, at(4), 1);
+    let groups = pairing::groups(&step, &Pairing::VILT).unwrap();
+    let [group] = groups.as_slice() else { panic!("{} groups", groups.len()) };
+    group.fused(&step).unwrap();
+    let rows = |ids: &[u32]| ids.chunks(WORDS).map(<[u32]>::to_vec).collect::<Vec<_>>();
+    let own = rows(&batch.text.ids.flatten_all().unwrap().to_vec1::<u32>().unwrap());
+    let shown = rows(&student.read.borrow()[0]);
+    let segments = batch.text.segments.to_vec2::<u32>().unwrap();
+    let caption = |row: &[u32], like: usize| {
+        row[..segments[like].iter().position(|&tag| tag == 1).unwrap_or(row.len())].to_vec()
+    };
+    let mut exchanged = 0;
+    for (row, (own, shown)) in own.iter().zip(&shown).enumerate() {
+        assert_eq!(caption(own, row), caption(shown, row));
+        assert_eq!(group.matches[row] == 1, own == shown, "row {row}");
+        exchanged += 1 - group.matches[row];
+    }
+    assert_eq!(exchanged, 3);
 }
