@@ -100,6 +100,10 @@ impl Config {
                     "name at least one source",
                 ));
             }
+            if let Some(made) = sources.filter(|_| key != "train").and_then(|sources| sources.stages().next()) {
+                let problem = format!("names stage `{}`, which makes training pairs", made.name);
+                return Err(Error::setting(format!("data.{key}"), problem, "name a source that no model wrote"));
+            }
         }
         self.check_disjoint()?;
         self.augment.check()
@@ -111,7 +115,7 @@ impl Config {
         let emoji: Vec<(&str, &emoji::Config)> = splits
             .iter()
             .flat_map(|(key, sources)| {
-                sources.iter().flat_map(|sources| &sources.0).map(move |one| (*key, one))
+                sources.iter().flat_map(|sources| sources.origins()).map(move |one| (*key, one))
             })
             .filter_map(|(key, source)| match source {
                 Source::Emoji(config) => Some((key, config)),
