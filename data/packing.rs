@@ -86,9 +86,5 @@ impl Packing {
 }
 
 fn fault(index: usize, error: &dyn std::fmt::Display) -> Error {
-    Error::Example {
-        dataset: "a pack".to_owned(),
-        index,
-        problem: format!("it cannot be packed: {error}"),
-    }
+    Error::Example { dataset: "a pack".to_owned(), index, problem: format!("it cannot be packed: {error}") }
 }

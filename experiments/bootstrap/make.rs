@@ -1,0 +1,324 @@
+//! Making the pairs of a stage once: its directory, what is in it, and what a run reads of it.
+//!
+//! `<out>/stages/full/<name>/seed-<seed>-<hash>/` holds `pairs.zip` with its manifest `pairs.json` (a pack), `texts.jsonl`
+//! with what became of every text, and `made.json`, which is written last: without it all is made again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use candle_core::Device;
+use sha2::{Digest, Sha256};
+
+use super::readers::Reader;
+use super::{Rewrite, Role};
+use crate::data::combine::First;
+use crate::data::made::{Packable, Stored};
+use crate::data::pack::{Row, hexadecimal};
+use crate::data::packing::Packing;
+use crate::data::{self, Dataset, Field, Split};
+use crate::experiments::beginning::trained;
+use crate::experiments::directory::Status;
+use crate::experiments::evaluate::examples::png;
+use crate::experiments::failure::{Failure, Result};
+use crate::experiments::feed::{Pairs, Words};
+use crate::experiments::plan::Cost;
+use crate::experiments::progress::duration;
+use crate::experiments::record::{Author, Done, JudgedText, Rewritten, RewrittenPicture, TextCount};
+use crate::experiments::run::Options;
+use crate::experiments::{Arm, checkpoint, directory, machine};
+use crate::kernels;
+
+/// How many pictures of each outcome a report shows.
+const SHOWN: usize = 3;
+/// How many pictures are rewritten to find out how long one takes.
+const PROBED: usize = 16;
+
+/// Where the pairs of a stage are, or will be.
+pub struct Place {
+    /// Their identity.
+    pub hash: String,
+    /// Their directory.
+    pub directory: PathBuf,
+}
+
+impl Place {
+    /// What was made, if it was.
+    ///
+    /// # Errors
+    /// When the account of it cannot be read.
+    pub fn made(&self) -> Result<Option<Rewritten>> {
+        let path = self.directory.join("made.json");
+        match fs::read(&path) {
+            Ok(text) => {
+                serde_json::from_slice(&text).map(Some).map_err(|fault| Failure::storage(&path)(fault.into()))
+            }
+            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(fault) => Err(Failure::storage(&path)(fault)),
+        }
+    }
+
+    /// How far it has come, and how many pictures are rewritten.
+    ///
+    /// # Errors
+    /// As [`Place::made`].
+    pub fn status(&self) -> Result<(Status, u64)> {
+        let Some(made) = self.made()? else { return Ok((Status::New, 0)) };
+        let steps = made.pictures as u64;
+        let pairs_per_second = made.pictures as f64 / made.seconds.max(1e-9);
+        let weights = String::new();
+        Ok((
+            Status::Done(Done { steps, seconds: made.seconds, pairs_per_second, peak_memory: None, weights }),
+            steps,
+        ))
+    }
+
+    fn pack(&self) -> PathBuf {
+        self.directory.join("pairs.zip")
+    }
+}
+
+/// The identity of pairs: SHA-256 of what [`directory::identity`] covers of a run, of the stages and of the web pairs.
+///
+/// # Errors
+/// When the pairs of the web or of a stage cannot be read.
+pub fn identity(rewrite: &Rewrite, seed: u64, device: &Device, words: &Words) -> Result<String> {
+    let mut before = Vec::new();
+    for stage in rewrite.stages.values() {
+        let pairs = Pairs::open(&stage.expected(), words, seed)?;
+        before.push(directory::identity(stage, seed, device, &pairs)?);
+    }
+    let web = rewrite.settings.web.open(Split::Train)?.fingerprint();
+    let all = (&rewrite.settings, seed, machine::program(), directory::arithmetic(device), web, before);
+    let text = serde_json::to_string(&all)
+        .map_err(|fault| candle_core::Error::Msg(format!("a configuration cannot be written: {fault}")))?;
+    Ok(hexadecimal(&Sha256::digest(text)))
+}
+
+/// Where the pairs of a stage belong below `out`.
+///
+/// # Errors
+/// As [`identity`].
+pub fn place(name: &str, rewrite: &Rewrite, seed: u64, options: &Options) -> Result<Place> {
+    let hash = identity(rewrite, seed, &options.device, &options.words)?;
+    Ok(Place { directory: directory::of_stage(&options.out, name, seed, &hash), hash })
+}
+
+/// The pairs of a run and how those that stages make were made; makes them where they are not there.
+///
+/// # Errors
+/// When a stage fails, or keeps nothing.
+pub fn resolve(arm: &Arm, seed: u64, options: &Options) -> Result<(data::Config, Vec<Rewritten>)> {
+    let (mut packs, mut accounts) = (BTreeMap::new(), Vec::new());
+    for (name, rewrite) in &arm.run.rewrites {
+        let (place, account) = make(arm, name, rewrite, seed, options)?;
+        packs.insert(name.as_str(), place.pack());
+        accounts.push(account);
+    }
+    let data = arm.run.data.knowing(|name| packs.get(name).cloned().map(Stored::Pack));
+    Ok((data, accounts))
+}
+
+/// Makes the pairs of a stage, or finds them made.
+///
+/// # Errors
+/// When captioner or filter fail, no text is kept, or the directory cannot be written.
+pub fn make(
+    arm: &Arm,
+    name: &str,
+    rewrite: &Rewrite,
+    seed: u64,
+    options: &Options,
+) -> Result<(Place, Rewritten)> {
+    let place = place(name, rewrite, seed, options)?;
+    let _lock = directory::enter(&place.directory)?;
+    if let Some(account) = place.made()? {
+        return Ok((place, account));
+    }
+    let mut readers = BTreeMap::new();
+    for (_, stage) in rewrite.settings.needs() {
+        let Some(run) = rewrite.stages.get(stage) else {
+            return Err(arm.fault("stages", format!("there is no stage `{stage}`")).into());
+        };
+        if !readers.contains_key(stage) {
+            let (directory, _) = trained(arm, stage, run, seed, options)?;
+            let (_, weights) = checkpoint::selected(&directory)?;
+            readers.insert(stage, Reader::new(run, weights, &options.words, &options.device, seed)?);
+        }
+    }
+    let begun = Instant::now();
+    let web = web(name, rewrite)?;
+    let texts = texts(rewrite, &readers, &web, seed)?;
+    let account = Rewritten {
+        seconds: begun.elapsed().as_secs_f64(),
+        examples: examples(&web, &texts)?,
+        ..account(name, &place.hash, rewrite, &texts)
+    };
+    if account.kept == 0 {
+        return Err(arm.fault(&format!("stages.{name}"), nothing(&account, &texts)).into());
+    }
+    write(&place, &web, &texts, &account)?;
+    options.show.line(&format!("stage {name}, seed {seed}: {account} in {}", duration(account.seconds)));
+    Ok((place, account))
+}
+
+fn web(name: &str, rewrite: &Rewrite) -> Result<Packable> {
+    Ok(Packable::new(name, rewrite.settings.web.open(Split::Train)?))
+}
+
+/// What becomes of the texts of each picture.
+fn texts(
+    rewrite: &Rewrite,
+    readers: &BTreeMap<&str, Reader>,
+    web: &dyn Dataset,
+    seed: u64,
+) -> Result<Vec<Vec<JudgedText>>> {
+    let settings = &rewrite.settings;
+    let reader = |role: Role| {
+        let (_, stage) = settings.needs().find(|(is, _)| *is == role)?;
+        readers.get(stage)
+    };
+    let text = |text: String, from| JudgedText { text, from, matching: None, kept: true };
+    let mut all = Vec::new();
+    for picture in 0..web.len() {
+        let captions = web.get(picture)?.captions.into_iter();
+        all.push(captions.map(|caption| text(caption, Author::Web)).collect::<Vec<_>>());
+    }
+    if let Some(captioner) = reader(Role::Captioner) {
+        let written = captioner.write(settings, web, seed)?;
+        for (texts, written) in all.iter_mut().zip(written) {
+            // A text without a word says nothing about its picture.
+            let kept = !written.is_empty();
+            texts.push(JudgedText { kept, ..text(written, Author::Written) });
+        }
+    }
+    if let Some(filter) = reader(Role::Filter) {
+        let read: Vec<Vec<&str>> =
+            all.iter().map(|texts| texts.iter().map(|text| text.text.as_str()).collect()).collect();
+        let judged = filter.judge(web, &read)?;
+        for (text, matching) in all.iter_mut().flatten().zip(judged.into_iter().flatten()) {
+            text.matching = Some(matching);
+            text.kept &= matching > settings.threshold;
+        }
+    }
+    Ok(all)
+}
+
+fn account(name: &str, hash: &str, rewrite: &Rewrite, texts: &[Vec<JudgedText>]) -> Rewritten {
+    let count = |from| {
+        let own = || texts.iter().flatten().filter(move |text| text.from == from);
+        TextCount { read: own().count(), kept: own().filter(|text| text.kept).count() }
+    };
+    let settings = &rewrite.settings;
+    Rewritten {
+        name: name.to_owned(),
+        hash: hash.to_owned(),
+        captioner: settings.captioner.clone(),
+        filter: settings.filter.clone(),
+        threshold: settings.threshold,
+        pictures: texts.len(),
+        kept: texts.iter().filter(|texts| texts.iter().any(|text| text.kept)).count(),
+        web: count(Author::Web),
+        written: count(Author::Written),
+        examples: Vec::new(),
+        seconds: 0.0,
+    }
+}
+
+/// Why there are no pairs.
+fn nothing(account: &Rewritten, texts: &[Vec<JudgedText>]) -> String {
+    let surest = texts.iter().flatten().filter_map(|text| text.matching).fold(0.0, f64::max);
+    format!(
+        "stage `{}` keeps nothing: of {} web and {} written texts none matches with a probability above {}, the surest \
+         with {surest:.3}",
+        account.name, account.web.read, account.written.read, account.threshold
+    )
+}
+
+/// The first pictures of each outcome: which of both kinds of text are kept.
+fn examples(web: &dyn Dataset, texts: &[Vec<JudgedText>]) -> Result<Vec<RewrittenPicture>> {
+    let mut shown: BTreeMap<[bool; 2], usize> = BTreeMap::new();
+    let mut examples = Vec::new();
+    for (picture, texts) in texts.iter().enumerate() {
+        let keeps = |from| texts.iter().any(|text| text.from == from && text.kept);
+        let so_far = shown.entry([Author::Web, Author::Written].map(keeps)).or_default();
+        if *so_far < SHOWN {
+            *so_far += 1;
+            let example = web.get(picture)?;
+            let png = Some(png(&example.picture)?);
+            examples.push(RewrittenPicture { id: example.id, png, texts: texts.clone() });
+        }
+    }
+    Ok(examples)
+}
+
+/// Writes everything, each file whole or not at all and the account last.
+fn write(place: &Place, web: &dyn Dataset, texts: &[Vec<JudgedText>], account: &Rewritten) -> Result<()> {
+    let tagged = web.fields().contains(&Field::Tags);
+    let (mut packing, mut lines) = (Packing::default(), Vec::new());
+    for (picture, texts) in texts.iter().enumerate() {
+        let example = web.get(picture)?;
+        let of_picture = RewrittenPicture { id: example.id, png: None, texts: texts.clone() };
+        lines.extend(json(&place.directory, &of_picture)?);
+        lines.push(b'\n');
+        let kept = texts.iter().filter(|text| text.kept).map(|text| text.text.clone());
+        let row = Row {
+            id: of_picture.id,
+            captions: kept.collect(),
+            tags: if tagged { example.tags } else { Vec::new() },
+            category: example.category.unwrap_or_default(),
+            style: example.style,
+            stem: String::new(),
+            hash: String::new(),
+            split: Split::Train,
+        };
+        if !row.captions.is_empty() {
+            packing.add(&row, &example.picture)?;
+        }
+    }
+    let title = format!("{}: {account}", account.name);
+    let packed = packing.finish(&title, "as credited", web.attribution())?;
+    let account = json(&place.directory, account)?;
+    for (name, content) in [
+        ("pairs.zip", packed.pack),
+        ("pairs.json", packed.manifest),
+        ("texts.jsonl", lines),
+        ("made.json", account),
+    ] {
+        let path = place.directory.join(name);
+        checkpoint::replace(&path, |temporary| fs::write(temporary, content))?;
+    }
+    Ok(())
+}
+
+fn json(directory: &Path, value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|fault| Failure::storage(directory)(fault.into()))
+}
+
+/// What the rewriting takes, at most: untrained models write long texts. A step is a picture.
+///
+/// # Errors
+/// As [`make`].
+pub fn probe(rewrite: &Rewrite, seed: u64, options: &Options) -> Result<Cost> {
+    let mut readers = BTreeMap::new();
+    for (stage, run) in &rewrite.stages {
+        let reader = Reader::new(run, BTreeMap::new(), &options.words, &options.device, seed)?;
+        readers.insert(stage.as_str(), reader);
+    }
+    let web = std::sync::Arc::new(web("probe", rewrite)?);
+    let first = First::new(web.clone(), PROBED);
+    let (begun, flops) = (Instant::now(), kernels::flops());
+    texts(rewrite, &readers, &first, seed)?;
+    let each = 1.0 / first.len().max(1) as f64;
+    Ok(Cost {
+        arm: String::new(),
+        parameters: 0,
+        flops_per_step: each * (kernels::flops() - flops),
+        steps: web.len() as u64,
+        step_seconds: each * begun.elapsed().as_secs_f64(),
+        evaluation_seconds: 0.0,
+        // Before compression, if all pictures are as large as the first.
+        disk: (first.get(0)?.picture.rgb.len() * web.len()) as u64,
+    })
+}
