@@ -216,9 +216,8 @@ fn stages_that_cannot_rewrite_are_refused_with_their_place() {
     assert!(said.contains("stage `captioner` cannot filter") && said.contains("add `itm`"), "{said}");
     let said = refused(&FILE.replace("captioner: captioner", "captioner: filter"));
     assert!(said.contains("stage `filter` cannot write") && said.contains("add `lm`"), "{said}");
-    let said = refused(
-        &FILE.replace("objectives: [lm], data", "model: {clip: {}}, start: scratch, objectives: [itc], data"),
-    );
+    let clip = "- captioner: {model: {clip: {}}, objectives: [itc]";
+    let said = refused(&FILE.replace("- captioner: {start: pretrain, objectives: [lm]", clip));
     assert!(said.contains("stage `captioner` cannot write: clip"), "{said}");
     let said = refused(&FILE.replace("{stage: bootstrap}", "{stage: bootstrp}"));
     assert!(said.contains("there is no earlier stage `bootstrp` that makes pairs"), "{said}");
