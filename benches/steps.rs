@@ -17,14 +17,21 @@ use vlp_bench::kernels::random::Key;
 use vlp_bench::models::store::Role;
 use vlp_bench::models::{Image, Inputs, Text};
 use vlp_bench::objectives::Batch;
-use vlp_bench::token::{CLS, SEP, SPECIAL};
+use vlp_bench::token::{CLS, SEP, SPECIAL, Specials};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// The steps that can be timed: two small ones, and CLIP at the size of ViT-B/32.
 pub const NAMES: [&str; 4] = ["clip", "clip_checkpointed", "clip_b32", "albef"];
-const SMALL: Inputs =
-    Inputs { size: 64, words: 24, vocabulary: 8000, region_features: 0, region_classes: 0, answers: 0 };
+const SMALL: Inputs = Inputs {
+    size: 64,
+    words: 24,
+    vocabulary: 8000,
+    specials: Specials::SHIPPED,
+    region_features: 0,
+    region_classes: 0,
+    answers: 0,
+};
 /// Steps before the clock starts: the first fills the allocator.
 const WARM: u64 = 2;
 
@@ -122,6 +129,7 @@ fn batch(pairs: usize, inputs: &Inputs) -> Result<Batch> {
         image: Image { pixels: Some(pixels), ..Image::default() },
         text,
         word_starts,
+        specials: inputs.specials.clone(),
         image_keys: keys.clone(),
         caption_keys: keys,
         region_classes: None,

@@ -2,9 +2,9 @@
 
 use super::augment::{DEVIATION, MEAN};
 use super::{Error, Example, Result};
-use crate::token::PAD;
+use crate::token::Specials;
 
-/// A text as tokens: `[CLS] pieces [SEP]`.
+/// A text as tokens: `[CLS] pieces [SEP]`, or what a vocabulary puts in their places.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encoding {
     /// The tokens.
@@ -13,13 +13,26 @@ pub struct Encoding {
     pub word_starts: Vec<u8>,
 }
 
-/// Turns text into at most `most` tokens, `[CLS]` and `[SEP]` included.
+/// Turns text into tokens.
 pub trait Encode: Send + Sync {
+    /// At most `most` tokens, those that begin and end a text included.
+    ///
     /// # Errors
     /// If the text cannot be tokenised.
     fn encode(&self, text: &str, most: usize) -> Result<Encoding>;
     /// The text that `ids` spell, without `[CLS]`, `[SEP]` and padding.
     fn text(&self, ids: &[u32]) -> String;
+
+    /// The tokens that spell no words.
+    fn specials(&self) -> &Specials {
+        static SHIPPED: Specials = Specials::SHIPPED;
+        &SHIPPED
+    }
+
+    /// A hash of everything beside the program that decides the tokens; empty where nothing else does.
+    fn fingerprint(&self) -> &str {
+        ""
+    }
 }
 
 /// The fixed extents of every batch.
@@ -55,7 +68,7 @@ pub struct HostBatch {
     pub pixels: Vec<f32>,
     /// T: places for text in every row.
     pub words: usize,
-    /// (B, T) tokens, [`PAD`] after the end.
+    /// (B, T) tokens, padded after the end.
     pub ids: Vec<u32>,
     /// (B, T): 1 where there is a token, else 0.
     pub mask: Vec<f32>,
@@ -63,6 +76,8 @@ pub struct HostBatch {
     pub segments: Vec<u32>,
     /// (B, T): 1 where a new word begins, for whole-word masking.
     pub word_starts: Vec<u8>,
+    /// The tokens that spell no words.
+    pub specials: Specials,
     /// Equal for views of the same image.
     pub image_keys: Vec<u64>,
     /// Equal for captions that differ in case, spaces or a final full stop only.
@@ -110,7 +125,8 @@ pub struct HostRegions {
 /// If a picture is not S x S, a caption does not fit the layout's minimum or regions differ in width.
 pub fn collate(pairs: &[Drawn], encoder: &dyn Encode, layout: Layout) -> Result<HostBatch> {
     let width = layout.words + layout.tags;
-    let mut batch = HostBatch { size: pairs.len(), words: width, ..HostBatch::default() };
+    let specials = encoder.specials().clone();
+    let mut batch = HostBatch { size: pairs.len(), words: width, specials, ..HostBatch::default() };
     batch.pixels.reserve(pairs.len() * 3 * (layout.size * layout.size) as usize);
     for pair in pairs {
         let example = &pair.example;
@@ -178,12 +194,13 @@ fn push_words(batch: &mut HostBatch, pair: &Drawn, encoder: &dyn Encode, layout:
     push(&text, 0, 0);
     if layout.tags > 1 && !pair.example.tags.is_empty() {
         // The tags follow the caption, whose `[CLS]` and `[SEP]` already stand; one more place pays for that `[CLS]`.
-        push(&encoder.encode(&pair.example.tags.join(" "), layout.tags + 1)?, 1, 1);
+        let begin = encoder.specials().begin.iter().len();
+        push(&encoder.encode(&pair.example.tags.join(" "), layout.tags + begin)?, begin, 1);
     }
     if batch.ids.len() > end || batch.word_starts.len() != batch.ids.len() {
         return Err(fault(pair, "the vocabulary gave more tokens than there are places".to_owned()));
     }
-    batch.ids.resize(end, PAD);
+    batch.ids.resize(end, encoder.specials().pad);
     batch.mask.resize(end, 0.0);
     batch.segments.resize(end, 0);
     batch.word_starts.resize(end, 0);

@@ -43,6 +43,13 @@ pub struct Config {
     /// Further places for object tags; 0: none.
     #[serde(default)]
     pub tags: usize,
+    /// How captions become tokens: a `tokenizer.json` or BERT's `vocab.txt`, by its path (from where the program is
+    /// started), by that of its folder, or as `hub:OWNER/NAME[@REVISION]`; null: the vocabulary that ships with the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
+    /// Rows of word tables, where published ones have more than the tokenizer has tokens; null: equally many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<usize>,
     /// Random changes to training pictures.
     #[serde(default)]
     pub augment: augment::Config,
@@ -89,6 +96,13 @@ impl Config {
                 "data.tags",
                 format!("is {}", self.tags),
                 "give 0 for no tags, or between 2 (a tag, [SEP]) and 512 places",
+            ));
+        }
+        if self.entries.is_some() && self.tokenizer.is_none() {
+            return Err(Error::setting(
+                "data.entries",
+                "is given, but the shipped vocabulary has as many rows as tokens",
+                "leave it out, or name a `tokenizer`",
             ));
         }
         for (key, sources) in

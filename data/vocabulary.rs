@@ -1,28 +1,34 @@
-//! The WordPiece vocabulary that ships with the program: lower-case pieces of the words of its own data sets.
+//! How texts become tokens: by the vocabulary that ships with the program, or by one that comes with published weights.
 //!
-//! A text is lower-cased, stripped of accents and control characters, cut at spaces and punctuation (as BERT does:
-//! Devlin et al., arXiv:1810.04805), and each word is spelt with the longest pieces that fit; `##` begins a piece
-//! inside a word. `data/packs/vocab.txt` has one piece a line in the order of their ids, as BERT's own file, and
-//! `data/packs/vocabulary.py` trains it on the captions and tags of the training splits.
+//! The shipped one is WordPiece: a text is lower-cased, stripped of accents and control characters, cut at spaces and
+//! punctuation (as BERT does: Devlin et al., arXiv:1810.04805), and each word is spelt with the longest pieces that fit;
+//! `##` begins a piece inside a word. `data/packs/vocab.txt` has one piece a line in the order of their ids, as BERT's own
+//! file, and `data/packs/vocabulary.py` trains it on the captions and tags of the training splits.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::BertNormalizer;
-use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::{Tokenizer, TokenizerBuilder};
+use sha2::{Digest, Sha256};
+use tokenizers::Tokenizer;
 
 use super::collate::{Encode, Encoding};
+use super::pack::hexadecimal;
 use super::{Error, Result};
-use crate::token::{CLS, SEP, SPECIAL};
+use crate::token::{SPECIAL, Specials};
+
+mod published;
+
+use published::Spelling;
 
 const SHIPPED: &str = include_str!("packs/vocab.txt");
 
 /// Spells texts with the pieces of one vocabulary.
 pub struct Vocabulary {
     tokenizer: Tokenizer,
-    pieces: Vec<String>,
+    specials: Specials,
+    entries: usize,
+    /// Of the file, and of what lies beside it and decides the tokens; none for what is part of the program.
+    fingerprint: String,
 }
 
 impl Vocabulary {
@@ -31,103 +37,130 @@ impl Vocabulary {
     /// # Errors
     /// If it was damaged before the program was built.
     pub fn shipped() -> Result<Self> {
-        Self::new(SHIPPED)
+        Ok(Self { fingerprint: String::new(), ..Self::new(SHIPPED)? })
     }
 
-    /// The vocabulary in a file of one piece a line, as BERT's `vocab.txt`.
+    /// The vocabulary in a file, or in a folder with one: `tokenizer.json` as the tokenizers library writes it, or BERT's
+    /// `vocab.txt`. What `tokenizer_config.json` beside it says of letters' case and of special tokens is heeded.
     ///
     /// # Errors
-    /// If the file cannot be read, repeats a piece or does not begin with the special tokens.
-    pub fn read(file: &Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(file).map_err(|source| Error::Read { file: file.to_owned(), source })?;
-        Self::new(&text)
+    /// If the file cannot be read, repeats a piece or lacks special tokens.
+    pub fn read(place: &Path) -> Result<Self> {
+        published::read(place)
     }
 
-    /// The vocabulary with these pieces, one a line.
+    /// The vocabulary with these pieces, one a line, as in BERT's `vocab.txt`, of lower-case letters.
     ///
     /// # Errors
     /// As [`Vocabulary::read`].
     pub fn new(text: &str) -> Result<Self> {
-        let pieces: Vec<String> = text.lines().map(str::to_owned).collect();
-        if pieces.iter().zip(SPECIAL).filter(|(piece, special)| piece == special).count() < SPECIAL.len() {
-            return Err(fault(
-                "does not begin with the special tokens".to_owned(),
-                format!("let its first lines be {}", SPECIAL.join(", ")),
-            ));
-        }
+        Self::spelt(text, Spelling::default())
+    }
+
+    fn spelt(text: &str, spelling: Spelling) -> Result<Self> {
         let mut ids = BTreeMap::new();
-        for (piece, id) in pieces.iter().zip(0u32..) {
-            if let Some(earlier) = ids.insert(piece.as_str(), id) {
+        for (piece, id) in text.lines().zip(0u32..) {
+            if let Some(earlier) = ids.insert(piece, id) {
                 return Err(fault(
                     format!("lines {} and {} are both `{piece}`", earlier + 1, id + 1),
-                    "let each line be a piece of its own".to_owned(),
+                    "let each line be a piece of its own",
                 ));
             }
         }
-        let tokenizer = tokenizer(text).map_err(|error| {
-            fault(format!("cannot be used: {error}"), "take the shipped vocabulary".to_owned())
-        })?;
-        Ok(Self { tokenizer, pieces })
+        let lacking: Vec<&str> = SPECIAL.into_iter().filter(|special| !ids.contains_key(special)).collect();
+        let [Some(pad), unknown, begin, end, mask] = SPECIAL.map(|special| ids.get(special).copied()) else {
+            return Err(lacks(&lacking));
+        };
+        if !lacking.is_empty() {
+            return Err(lacks(&lacking));
+        }
+        let tokenizer = spelling
+            .tokenizer(text)
+            .map_err(|error| fault(format!("cannot be used: {error}"), "take the shipped vocabulary"))?;
+        let specials = Specials { pad, begin, end, mask, unknown, others: Vec::new() };
+        Ok(Self::with(tokenizer, specials, &[text.as_bytes(), format!("{spelling:?}").as_bytes()]))
+    }
+
+    /// A vocabulary that the bytes of `sources` decide.
+    fn with(tokenizer: Tokenizer, specials: Specials, sources: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new();
+        for source in sources {
+            hash.update((source.len() as u64).to_le_bytes());
+            hash.update(source);
+        }
+        let ids = tokenizer.get_vocab(true).into_values();
+        let entries = ids.max().map_or(0, |last| last as usize + 1);
+        Self { tokenizer, specials, entries, fingerprint: hexadecimal(&hash.finalize()) }
     }
 
     /// V: how many tokens there are, the special ones included.
     pub fn len(&self) -> usize {
-        self.pieces.len()
+        self.entries
+    }
+
+    /// Gives word tables `rows` rows: published ones may have more than there are tokens. No word is spelt with the others.
+    ///
+    /// # Errors
+    /// If there are more tokens than that.
+    pub fn lengthen(&mut self, rows: usize) -> Result<()> {
+        if rows < self.entries {
+            let problem = format!("is {rows}, and the tokenizer has {} tokens", self.entries);
+            return Err(Error::setting("data.entries", problem, "give as many or more, or leave it out"));
+        }
+        self.specials.others.extend(self.entries as u32..rows as u32);
+        self.entries = rows;
+        Ok(())
     }
 
     /// Whether there are none; never so.
     pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.entries == 0
     }
 }
 
 impl Encode for Vocabulary {
     fn encode(&self, text: &str, most: usize) -> Result<Encoding> {
-        let encoding = self.tokenizer.encode(text, false).map_err(|error| {
-            fault(format!("cannot spell `{text}`: {error}"), "remove the pair".to_owned())
-        })?;
-        let room = most.saturating_sub(2);
-        let mut ids = vec![CLS];
-        ids.extend(encoding.get_ids().iter().take(room));
-        ids.push(SEP);
-        let mut word_starts = vec![0];
-        let words = encoding.get_word_ids();
+        let encoding = self
+            .tokenizer
+            .encode(text, false)
+            .map_err(|error| fault(format!("cannot spell `{text}`: {error}"), "remove the pair"))?;
+        let Specials { begin, end, .. } = self.specials;
+        let room = most.saturating_sub(begin.iter().len() + end.iter().len());
+        let (words, tokens) = (encoding.get_word_ids(), encoding.get_tokens());
         let before = [None].into_iter().chain(words.iter().copied());
-        word_starts
-            .extend(words.iter().zip(before).map(|(word, before)| u8::from(*word != before)).take(room));
-        word_starts.push(0);
-        Ok(Encoding { ids, word_starts })
+        // A tokenizer that cuts nothing beforehand counts one word and marks where words begin by this sign alone.
+        let begins = words.iter().zip(before).zip(tokens);
+        let starts = begins.map(|((word, before), token)| *word != before || token.starts_with('▁'));
+        let mut word_starts = vec![0; begin.iter().len()];
+        word_starts.extend(starts.map(u8::from).take(room));
+        word_starts.extend(end.iter().map(|_| 0));
+        let ids = encoding.get_ids().iter().copied().take(room);
+        Ok(Encoding { ids: begin.into_iter().chain(ids).chain(end).collect(), word_starts })
     }
 
-    /// `[UNK]` and `[MASK]` stand as they are.
+    fn specials(&self) -> &Specials {
+        &self.specials
+    }
+
+    fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Others, such as `[UNK]` and `[MASK]`, stand as they are.
     fn text(&self, ids: &[u32]) -> String {
-        let mut text = String::new();
-        for id in ids {
-            let piece = self.pieces.get(*id as usize).map_or("[UNK]", String::as_str);
-            match piece.strip_prefix("##") {
-                Some(inner) => text.push_str(inner),
-                None if [SPECIAL[0], SPECIAL[2], SPECIAL[3]].contains(&piece) => {}
-                None if text.is_empty() => text.push_str(piece),
-                None => text.extend([" ", piece]),
-            }
-        }
-        text
+        let Specials { pad, begin, end, .. } = self.specials;
+        let silent = [Some(pad), begin, end];
+        let ids: Vec<u32> = ids.iter().copied().filter(|id| !silent.contains(&Some(*id))).collect();
+        // Byte-level decoders leave the mark that CLIP's pieces have at the end of a word.
+        let text = self.tokenizer.decode(&ids, false).unwrap_or_default().replace("</w>", " ");
+        text.trim().to_owned()
     }
 }
 
-fn tokenizer(text: &str) -> tokenizers::Result<Tokenizer> {
-    let model = WordPiece::builder().vocab(WordPiece::read_bytes(text.as_bytes())?).build()?;
-    let tokenizer = TokenizerBuilder::new()
-        .with_model(model)
-        .with_normalizer(Some(BertNormalizer::new(true, true, None, true)))
-        .with_pre_tokenizer(Some(BertPreTokenizer))
-        .with_post_processor(None::<tokenizers::PostProcessorWrapper>)
-        .with_decoder(None::<tokenizers::DecoderWrapper>)
-        .build()?;
-    Ok(tokenizer.into())
+fn lacks(tokens: &[&str]) -> Error {
+    fault(format!("lacks the special tokens {}", tokens.join(", ")), "give each a line of its own")
 }
 
-fn fault(problem: String, help: String) -> Error {
-    Error::Vocabulary { problem, help }
+fn fault(problem: String, help: &str) -> Error {
+    Error::Vocabulary { problem, help: help.to_owned() }
 }

@@ -21,19 +21,19 @@ use crate::data::Split;
 use crate::data::pack::hexadecimal;
 use crate::kernels::cuda::{Products, products};
 
-/// The identity of a run: SHA-256 of its configuration, seed, program, kind of device and data, and of the identities of
-/// what it begins with; `pairs` are those of [`Run::expected`].
+/// The identity of a run: SHA-256 of its configuration, seed, program, kind of device, data and tokenizer, and of the
+/// identities of what it begins with; `pairs` are those of [`Run::expected`].
 ///
 /// # Errors
 /// When the configuration cannot be written as JSON, or the data of a stage or a run to begin with cannot be read.
 pub fn identity(run: &Run, seed: u64, device: &candle_core::Device, pairs: &Pairs) -> Result<String> {
     let mut before = Vec::new();
     for stage in run.stages.values() {
-        let pairs = Pairs::open(&stage.expected(), pairs.words(), seed)?;
+        let pairs = Pairs::open(&stage.expected(), pairs.given(), seed)?;
         before.push(identity(stage, seed, device, &pairs)?);
     }
     for rewrite in run.rewrites.values() {
-        before.push(bootstrap::identity(rewrite, seed, device, pairs.words())?);
+        before.push(bootstrap::identity(rewrite, seed, device, pairs.given())?);
     }
     for values in &run.start {
         if let Origin::Run(path) = &values.from {
@@ -43,10 +43,11 @@ pub fn identity(run: &Run, seed: u64, device: &candle_core::Device, pairs: &Pair
     let device = arithmetic(device);
     let prints = [Split::Train, Split::Val, Split::Test]
         .map(|split| pairs.split(split).map(|dataset| dataset.fingerprint()));
+    let tokens = pairs.encoder().fingerprint();
     // How often the state is saved decides nothing.
     let mut run = run.clone();
     forget_checkpoints(&mut run);
-    let config = serde_json::to_string(&(&run, seed, machine::program(), device, prints, before))
+    let config = serde_json::to_string(&(&run, seed, machine::program(), device, prints, tokens, before))
         .map_err(|fault| candle_core::Error::Msg(format!("a configuration cannot be written: {fault}")))?;
     Ok(hexadecimal(&Sha256::digest(config)))
 }

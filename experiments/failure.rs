@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::fault::Fault;
 use crate::data;
+use crate::models::checkpoint::hub;
 
 /// A fault met while experiments are planned, run or verified.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +96,12 @@ fn join(faults: &[Fault]) -> String {
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         Self::Refused(vec![fault])
+    }
+}
+
+impl From<hub::Fault> for Failure {
+    fn from(hub::Fault { place, problem, help }: hub::Fault) -> Self {
+        Self::Weights { path: place.into(), problem: format!("{problem}\n  help: {help}") }
     }
 }
 

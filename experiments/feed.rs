@@ -1,5 +1,6 @@
 //! Pairs on their way to the device: the datasets of a run, what their shape decides, and batches as tensors.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
@@ -10,6 +11,7 @@ use crate::data::loader::{self, Loader};
 use crate::data::vocabulary::Vocabulary;
 use crate::data::{self, Dataset, Split};
 use crate::kernels::IGNORE;
+use crate::models::checkpoint::hub::{self, Part};
 use crate::models::{Image, Inputs, Regions, Text};
 use crate::objectives::Batch;
 
@@ -23,6 +25,27 @@ pub struct Words {
 }
 
 impl Words {
+    /// The vocabulary of a run's `tokenizer` and `entries`; `given` where it names none.
+    ///
+    /// # Errors
+    /// When there is no such file or repository, or it holds no vocabulary that can be used.
+    fn of(config: &data::Config, given: &Self) -> Result<Self> {
+        let Some(tokenizer) = &config.tokenizer else { return Ok(given.clone()) };
+        let refuse = |problem: String, help: String| {
+            data::Error::setting("data.tokenizer", format!("is `{tokenizer}`: {problem}"), help)
+        };
+        let file = hub::find(Path::new(tokenizer), Part::Tokenizer)
+            .map_err(|fault| refuse(fault.problem, fault.help))?;
+        let mut vocabulary = Vocabulary::read(&file).map_err(|fault| match fault {
+            data::Error::Vocabulary { problem, help } => refuse(problem, help),
+            other => other,
+        })?;
+        if let Some(rows) = config.entries {
+            vocabulary.lengthen(rows)?;
+        }
+        Ok(Self { entries: vocabulary.len(), encoder: Arc::new(vocabulary) })
+    }
+
     /// The vocabulary that is part of the program.
     ///
     /// # Errors
@@ -37,6 +60,7 @@ impl Words {
 #[derive(Clone)]
 pub struct Pairs {
     config: data::Config,
+    given: Words,
     words: Words,
     /// What the model learns from.
     pub train: Arc<dyn Dataset>,
@@ -49,7 +73,8 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    /// Opens every split of a run; `seed` decides how captions are shuffled where that is asked for.
+    /// Opens every split of a run; `seed` decides how captions are shuffled where that is asked for, and `words` how they
+    /// become tokens where the run names no tokenizer.
     ///
     /// # Errors
     /// When a source cannot be opened or holds no pair.
@@ -59,6 +84,7 @@ impl Pairs {
             Some(train) => train,
             None => return Err(data::Error::setting("data.train", "is missing", "name a source").into()),
         };
+        let (given, words) = (words.clone(), Words::of(config, words)?);
         let first = train.get(0)?;
         let region = first.regions.first();
         let answers = train.answers();
@@ -66,12 +92,13 @@ impl Pairs {
             size: config.size as usize,
             words: config.words + config.tags,
             vocabulary: words.entries,
+            specials: words.encoder.specials().clone(),
             region_features: region.map_or(0, |region| region.features.len()),
             region_classes: region.map_or(0, |region| region.classes.len()),
             answers: answers.len(),
         };
         let (val, test) = (open(Split::Val)?, open(Split::Test)?);
-        Ok(Self { config: config.clone(), words: words.clone(), train, val, test, inputs, answers })
+        Ok(Self { config: config.clone(), given, words, train, val, test, inputs, answers })
     }
 
     /// One split, where the file names a source for it.
@@ -86,6 +113,11 @@ impl Pairs {
     /// The words of the run.
     pub fn words(&self) -> &Words {
         &self.words
+    }
+
+    /// The words of runs that name no tokenizer.
+    pub fn given(&self) -> &Words {
+        &self.given
     }
 
     /// Turns text into tokens.
@@ -137,6 +169,7 @@ pub fn batch(mut host: HostBatch, pairs: &Pairs, device: &Device) -> Result<Batc
             segments: Tensor::from_vec(host.segments, (rows, host.words), device)?,
         },
         word_starts: host.word_starts,
+        specials: host.specials,
         image_keys,
         caption_keys: host.caption_keys,
         region_classes,
@@ -178,7 +211,7 @@ pub fn text<S: AsRef<str>>(captions: &[S], pairs: &Pairs, device: &Device) -> Re
         let end = ids.len() + places;
         ids.extend(pairs.encoder().encode(caption.as_ref(), words)?.ids);
         mask.resize(ids.len(), 1.0f32);
-        ids.resize(end, crate::token::PAD);
+        ids.resize(end, pairs.inputs.specials.pad);
         mask.resize(end, 0.0);
     }
     Ok(Text {

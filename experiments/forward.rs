@@ -7,9 +7,10 @@ use candle_core::{Device, safetensors};
 
 use super::checkpoint::{Tensors, replace};
 use super::failure::{Failure, Result};
+use crate::models::checkpoint::hub::{self, Part};
 use crate::models::checkpoint::{Given, Opened, classes};
 
-/// Runs the model in `checkpoint` on the tensors of `input` and writes what it makes of them to `output`; what was
+/// Runs the model in the folder `checkpoint`, or of the repository `hub:OWNER/NAME` of that name, on the tensors of `input` and writes what it makes of them to `output`; what was
 /// written, one line a tensor.
 ///
 /// # Errors
@@ -21,7 +22,8 @@ pub fn forward(
     output: &Path,
     device: &Device,
 ) -> Result<String> {
-    let opened = Opened::read(checkpoint, device).map_err(Failure::weights(checkpoint))?;
+    let folder = hub::find(checkpoint, Part::Weights)?;
+    let opened = Opened::read(&folder, device).map_err(Failure::weights(checkpoint))?;
     if opened.config.name() != model {
         let problem =
             format!("holds {}, a model of {}, not of {model}", opened.class.name, opened.config.name());

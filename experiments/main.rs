@@ -101,7 +101,7 @@ enum Verb {
         /// The system, one of `vlp list models`
         #[arg(long, value_name = "NAME")]
         model: String,
-        /// A folder with config.json and model.safetensors, as `save_pretrained` writes it
+        /// A folder with config.json and model.safetensors, as `save_pretrained` writes it, or hub:OWNER/NAME
         #[arg(long, value_name = "FOLDER")]
         checkpoint: PathBuf,
         /// A safetensors file of inputs under the reference's names

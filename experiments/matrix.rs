@@ -83,29 +83,36 @@ impl fmt::Display for Matrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let models: Vec<&str> = models::Config::all().iter().map(models::Config::name).collect();
         let width = self.cells.iter().map(|cell| cell.objective.len()).max().unwrap_or(0);
+        // `no 999` is the widest of what stands in a cell.
+        let column = |model: &str| model.len().max(6);
         write!(f, "{:width$}", "")?;
-        models.iter().try_for_each(|model| write!(f, "  {model:>5}"))?;
-        let mut notes: Vec<&Why> = Vec::new();
+        models.iter().try_for_each(|model| write!(f, "  {model:>0$}", column(model)))?;
+        let mut notes: Vec<&[Why]> = Vec::new();
         for row in self.cells.chunks(models.len().max(1)) {
             write!(f, "\n{:width$}", row.first().map_or("", |cell| cell.objective))?;
             for cell in row {
-                let mut numbers = Vec::new();
-                for reason in &cell.reasons {
-                    let known = notes.iter().position(|known| *known == reason);
-                    numbers.push(1 + known.unwrap_or(notes.len()));
+                let text = if cell.fits {
+                    "yes".to_owned()
+                } else {
+                    let known = notes.iter().position(|known| *known == cell.reasons);
                     if known.is_none() {
-                        notes.push(reason);
+                        notes.push(&cell.reasons);
                     }
-                }
-                let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
-                let text = if cell.fits { "yes".to_owned() } else { format!("no {}", numbers.join(",")) };
-                write!(f, "  {text:>0$}", cell.model.len().max(5))?;
+                    format!("no {}", 1 + known.unwrap_or(notes.len() - 1))
+                };
+                write!(f, "  {text:>0$}", column(cell.model))?;
             }
         }
-        for (number, reason) in (1..).zip(notes) {
-            write!(f, "\n\n{number:>3}  {}\n     {}", reason.wants, reason.offered)?;
-            if let Some(help) = &reason.help {
-                write!(f, "\n     {help}")?;
+        for (number, reasons) in (1..).zip(notes) {
+            write!(f, "\n")?;
+            for (lead, reason) in std::iter::once(format!("{number:>3}"))
+                .chain(std::iter::repeat("   ".to_owned()))
+                .zip(reasons)
+            {
+                write!(f, "\n{lead}  {}\n     {}", reason.wants, reason.offered)?;
+                if let Some(help) = &reason.help {
+                    write!(f, "\n     {help}")?;
+                }
             }
         }
         Ok(())

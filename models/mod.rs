@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::field::Field;
 use crate::kernels::Logits;
 use crate::source;
+use crate::token::Specials;
 
 pub mod albef;
 pub mod blip;
@@ -122,6 +123,8 @@ pub struct Inputs {
     pub words: usize,
     /// Entries V of the vocabulary.
     pub vocabulary: usize,
+    /// The entries among them that spell no words.
+    pub specials: Specials,
     /// Width R of a region's feature vector; 0 without regions.
     pub region_features: usize,
     /// Classes of the region detector; 0 without regions.

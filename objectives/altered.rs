@@ -57,13 +57,17 @@ impl Altered {
         if let Some(pollution) = alteration.pollution {
             (text, polluted) = pollute(&text, &batch.pairs(), pollution, step.rng("tag_match.pollution"));
         }
-        let maskable = text.ids.iter().filter(|&&id| id as usize >= crate::token::SPECIAL.len()).count();
-        let words = alteration.words.map(|rule| {
-            let masked = masking::mask(&text.ids, &text.word_starts, text.places, rule, step.rng("mlm.mask"));
+        let special = batch.specials.all();
+        let maskable = text.ids.iter().filter(|id| special.binary_search(id).is_err()).count();
+        let hide = |rule| {
+            let (places, specials, key) = (text.places, &batch.specials, step.rng("mlm.mask"));
+            let masked = masking::mask(&text.ids, &text.word_starts, places, rule, specials, key);
+            let Some(masked) = masked else { bail!("the vocabulary has no token to hide words behind") };
             let spared =
                 |at: usize| text.segments[at] == 1 && polluted.get(at / text.places) == Some(&Polluted::Tags);
-            if alteration.spares_others_tags { masked.without(spared) } else { masked }
-        });
+            Ok(if alteration.spares_others_tags { masked.without(spared) } else { masked })
+        };
+        let words = alteration.words.map(hide).transpose()?;
         let shown = words.as_ref().map_or(&text.ids, |masked| &masked.ids);
         let pollutes = alteration.pollution.is_some();
         let shown = match pollutes || words.is_some() {
@@ -170,6 +174,7 @@ fn written(step: &Step) -> Result<Written> {
         mask: mask.flatten_all()?.to_vec1()?,
         segments: segments.flatten_all()?.to_vec1()?,
         word_starts: step.batch.word_starts.clone(),
+        pad: step.batch.specials.pad,
     })
 }
 

@@ -17,7 +17,7 @@ use super::{Loss, Needs, Objective, ObjectiveConfig, Step};
 use crate::kernels;
 use crate::models::nn::{LayerNorm, Linear, fan_in};
 use crate::models::{Ability, Dims, Vars};
-use crate::token::SPECIAL;
+use crate::token::Specials;
 
 const EPS: f64 = 1e-5;
 
@@ -62,11 +62,12 @@ struct Bow {
 }
 
 /// Rows of texts with a word, and the share of each vocabulary entry in the target of each such row, row by row.
-fn bags(ids: &[Vec<u32>], vocabulary: usize) -> (Vec<u32>, Vec<f32>) {
+fn bags(ids: &[Vec<u32>], vocabulary: usize, specials: &Specials) -> (Vec<u32>, Vec<f32>) {
+    let special = specials.all();
     let (mut rows, mut shares) = (Vec::new(), Vec::new());
     for (row, ids) in (0..).zip(ids) {
-        let words: BTreeSet<usize> =
-            ids.iter().map(|&id| id as usize).filter(|&id| id >= SPECIAL.len()).collect();
+        let words = ids.iter().filter(|id| special.binary_search(id).is_err());
+        let words: BTreeSet<usize> = words.map(|&id| id as usize).collect();
         if words.is_empty() {
             continue;
         }
@@ -82,7 +83,7 @@ impl Objective for Bow {
     fn loss(&self, step: &Step) -> Result<Loss> {
         let student = &step.student;
         let images = student.model.image_tokens(&student.image)?.hidden.mean(1)?;
-        let (rows, shares) = bags(&step.batch.text.ids.to_vec2()?, self.vocabulary);
+        let (rows, shares) = bags(&step.batch.text.ids.to_vec2()?, self.vocabulary, &step.batch.specials);
         let device = images.device();
         if rows.is_empty() {
             return Ok(Loss::new(Tensor::zeros((), images.dtype(), device)?));

@@ -9,10 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::altered::Alteration;
 use crate::kernels::random::Key;
 use crate::models::Dims;
-use crate::token::{MASK, SPECIAL};
-
-/// The first token that is not special.
-const FIRST_WORD: u32 = SPECIAL.len() as u32;
+use crate::token::Specials;
 
 /// A batch of texts with hidden words; M tokens are to be predicted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,44 +61,64 @@ pub fn faults(probability: f64) -> Vec<String> {
     }
 }
 
-/// Hides words of `ids` (B, T), T `places`, in which `word_starts` is 1 where a word begins. Special tokens and padding are never
-/// drawn. Where chance draws nothing, the first word of the batch (of the text: UNITER, released code) becomes
-/// `[MASK]`, so that there is something to learn from.
-pub fn mask(ids: &[u32], word_starts: &[u8], places: usize, rule: Rule, key: Key) -> Masked {
+/// Hides words of `ids` (B, T), T `places`, in which `word_starts` is 1 where a word begins; nothing where the vocabulary has no
+/// token to hide them behind. Special tokens and padding are never drawn. Where chance draws nothing, the first word of
+/// the batch (of the text: UNITER, released code) becomes `[MASK]`, so that there is something to learn from.
+pub fn mask(
+    ids: &[u32],
+    word_starts: &[u8],
+    places: usize,
+    rule: Rule,
+    specials: &Specials,
+    key: Key,
+) -> Option<Masked> {
+    let (mask, specials) = (specials.mask?, specials.all());
+    let is_word: Vec<bool> = ids.iter().map(|id| specials.binary_search(id).is_err()).collect();
+    let draw = |chosen: &dyn Fn(usize) -> bool| draw(&is_word, word_starts, rule.whole_word, chosen);
     let chances = key.fold(0).uniform(ids.len());
-    let mut drawn = draw(ids, word_starts, rule.whole_word, |at| f64::from(chances[at]) < rule.probability);
-    let firsts = firsts(ids, &drawn, if rule.every_text { places } else { ids.len() });
-    let forced = draw(ids, word_starts, rule.whole_word, |at| firsts.contains(&at));
+    let mut drawn = draw(&|at| f64::from(chances[at]) < rule.probability);
+    let firsts = firsts(&is_word, &drawn, if rule.every_text { places } else { ids.len() });
+    let forced = draw(&|at| firsts.contains(&at));
     drawn.extend(&forced);
     drawn.sort_unstable();
     let fates = key.fold(1).uniform(ids.len());
-    let words = key.fold(2).below(ids.len(), (rule.vocabulary as u32).saturating_sub(FIRST_WORD));
-    replace(ids, drawn, |at| match fates[at] {
-        _ if forced.binary_search(&at).is_ok() => MASK,
-        fate if fate < 0.8 => MASK,
-        fate if fate < 0.9 => FIRST_WORD + words[at],
+    let words = key.fold(2).below(ids.len(), (rule.vocabulary as u32).saturating_sub(specials.len() as u32));
+    Some(replace(ids, drawn, |at| match fates[at] {
+        _ if forced.binary_search(&at).is_ok() => mask,
+        fate if fate < 0.8 => mask,
+        fate if fate < 0.9 => word(words[at], &specials),
         _ => ids[at],
-    })
+    }))
+}
+
+/// Entry number `number` of a vocabulary without its special tokens, which are given rising.
+fn word(number: u32, specials: &[u32]) -> u32 {
+    specials.iter().fold(number, |word, special| word + u32::from(*special <= word))
 }
 
 /// Of each run of `length` tokens that holds none of the rising places `drawn`, the first word.
-fn firsts(ids: &[u32], drawn: &[usize], length: usize) -> Vec<usize> {
+fn firsts(is_word: &[bool], drawn: &[usize], length: usize) -> Vec<usize> {
     let length = length.max(1);
-    let of_run = |(run, tokens): (usize, &[u32])| {
+    let of_run = |(run, is_word): (usize, &[bool])| {
         let start = run * length;
         let next = drawn.get(drawn.partition_point(|&place| place < start));
         let idle = next.is_none_or(|&place| place >= start + length);
-        tokens.iter().position(|&id| id >= FIRST_WORD).filter(|_| idle).map(|place| start + place)
+        is_word.iter().position(|&is_word| is_word).filter(|_| idle).map(|place| start + place)
     };
-    ids.chunks(length).enumerate().filter_map(of_run).collect()
+    is_word.chunks(length).enumerate().filter_map(of_run).collect()
 }
 
 /// The places of the tokens for which `chosen` is true; of whole words it decides at the first piece.
-fn draw(ids: &[u32], word_starts: &[u8], whole_word: bool, chosen: impl Fn(usize) -> bool) -> Vec<usize> {
+fn draw(
+    is_word: &[bool],
+    word_starts: &[u8],
+    whole_word: bool,
+    chosen: &dyn Fn(usize) -> bool,
+) -> Vec<usize> {
     let mut places = Vec::new();
     let mut drawn = false;
-    for (at, (&id, &starts)) in ids.iter().zip(word_starts).enumerate() {
-        if id < FIRST_WORD {
+    for (at, (&is_word, &starts)) in is_word.iter().zip(word_starts).enumerate() {
+        if !is_word {
             drawn = false;
         } else if starts == 1 || !whole_word {
             drawn = chosen(at);

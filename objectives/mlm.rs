@@ -12,7 +12,7 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::altered::{Alteration, Altered, DROPOUT};
@@ -20,7 +20,6 @@ use super::masking::{self, Masking, Rule};
 use super::{Loss, Needs, Objective, ObjectiveConfig, Step, distillation};
 use crate::kernels::{self, CrossEntropy, Logits};
 use crate::models::{Abilities, Ability, Dims, Field, Vars};
-use crate::token::SPECIAL;
 
 /// What a word is told from beside the other words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +82,7 @@ impl ObjectiveConfig for Config {
             abilities.insert(Ability::FuseImage);
             reads.insert(Field::Regions);
         }
-        Needs { abilities, reads, teacher: self.distill > 0.0, batch: 1, ..Needs::default() }
+        Needs { abilities, reads, teacher: self.distill > 0.0, hides: true, batch: 1, ..Needs::default() }
     }
 
     fn weight(&self) -> f64 {
@@ -104,9 +103,6 @@ impl ObjectiveConfig for Config {
     }
 
     fn build(&self, _: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {
-        if dims.vocabulary <= SPECIAL.len() {
-            bail!("mlm: a vocabulary of {} entries holds special tokens alone", dims.vocabulary);
-        }
         let Self { probability, whole_word, context, every_text, masking, unmatched, distill, ramp, .. } =
             *self;
         let alteration = Alteration {

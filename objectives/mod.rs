@@ -60,6 +60,8 @@ pub struct Needs {
     pub labels: BTreeSet<Field>,
     /// Whether a slow copy of the model is read.
     pub teacher: bool,
+    /// Whether words are hidden behind the vocabulary's `[MASK]`.
+    pub hides: bool,
     /// The smallest batch B that means anything: 2 for every contrast between pairs.
     pub batch: usize,
 }

@@ -40,14 +40,15 @@ impl Default for Config {
 }
 
 /// What every objective needs that tells the class of hidden regions.
-pub(super) fn needs() -> Needs {
+pub(super) fn needs(masking: Masking) -> Needs {
     let abilities = [Ability::Fuse, Ability::FuseImage].into();
-    Needs { abilities, reads: [Field::Regions].into(), batch: 1, ..Needs::default() }
+    let hides = masking == Masking::Joint;
+    Needs { abilities, reads: [Field::Regions].into(), hides, batch: 1, ..Needs::default() }
 }
 
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
-        needs()
+        needs(self.masking)
     }
 
     fn weight(&self) -> f64 {

@@ -40,7 +40,7 @@ impl Default for Config {
 
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
-        mrc::needs()
+        mrc::needs(self.masking)
     }
 
     fn weight(&self) -> f64 {

@@ -37,7 +37,8 @@ impl Default for Config {
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
         let abilities = [Ability::Fuse, Ability::FuseImage, Ability::PredictRegions].into();
-        Needs { abilities, reads: [Field::Regions].into(), batch: 1, ..Needs::default() }
+        let hides = self.masking == Masking::Joint;
+        Needs { abilities, reads: [Field::Regions].into(), hides, batch: 1, ..Needs::default() }
     }
 
     fn weight(&self) -> f64 {

@@ -47,6 +47,8 @@ pub struct Written {
     pub segments: Vec<u32>,
     /// 1 where a word begins, else 0.
     pub word_starts: Vec<u8>,
+    /// What fills the places after a text's end.
+    pub pad: u32,
 }
 
 impl Written {
@@ -69,7 +71,7 @@ impl Written {
             to.segments.push(self.segments[at]);
             to.word_starts.push(self.word_starts[at]);
         }
-        to.ids.resize(end, crate::token::PAD);
+        to.ids.resize(end, self.pad);
         to.mask.resize(end, 0.0);
         to.segments.resize(end, 0);
         to.word_starts.resize(end, 0);
@@ -81,8 +83,8 @@ pub fn pollute(text: &Written, pairs: &[Pair], pollution: Pollution, key: Key) -
     let parts = |segment| (0..pairs.len()).map(|row| text.part(row, segment)).collect::<Vec<_>>();
     let (captions, tags) = (parts(0), parts(TAGS));
     let named: Vec<Vec<u32>> = tags.iter().map(|part| text.words(part)).collect();
-    let mut out =
-        Written { places: text.places, ids: vec![], mask: vec![], segments: vec![], word_starts: vec![] };
+    let (places, pad) = (text.places, text.pad);
+    let mut out = Written { places, ids: vec![], mask: vec![], segments: vec![], word_starts: vec![], pad };
     let mut kinds = Vec::with_capacity(pairs.len());
     for (row, own) in pairs.iter().enumerate() {
         let key = key.fold(row as u64);

@@ -12,6 +12,7 @@ use super::pairing::{self, Group, Pairing};
 use super::pollution::Pollution;
 use crate::kernels::random::Key;
 use crate::models::{Attend, Fused, Image, Model, Rows, Text, View};
+use crate::token::Specials;
 
 /// B image-text pairs on the device, with what tells equal ones apart.
 #[derive(Clone)]
@@ -22,6 +23,8 @@ pub struct Batch {
     pub text: Text,
     /// (B, T) row by row: 1 where a word begins; 0 on later pieces, `[CLS]`, `[SEP]` and padding.
     pub word_starts: Vec<u8>,
+    /// The tokens that spell no words.
+    pub specials: Specials,
     /// (B): equal for views of the same image.
     pub image_keys: Vec<u64>,
     /// (B): equal for equal captions.

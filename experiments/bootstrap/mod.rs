@@ -22,7 +22,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
-use super::{Run, evaluate::captioning};
+use super::Run;
+use super::evaluate::{Evaluation, captioning};
 use crate::data::{self, Field, Sources, made::Stored};
 use crate::models::decoding::{Nucleus, Strategy};
 use crate::models::{Abilities, Ability};
@@ -105,13 +106,7 @@ impl Settings {
             let fault = Fault::new(format!("`threshold` is {}", self.threshold));
             faults.push(("threshold", fault.help("give a probability from 0 to 1")));
         }
-        faults.extend(
-            self.captioning()
-                .writer(self.most)
-                .faults()
-                .into_iter()
-                .map(|fault| ("decode", Fault::new(fault))),
-        );
+        faults.extend(self.captioning().faults());
         if let Some(made) = self.web.stages().next() {
             let fault = Fault::new(format!(
                 "stage `{}` makes its pairs itself: they cannot be rewritten again",

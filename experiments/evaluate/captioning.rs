@@ -23,7 +23,7 @@ use crate::experiments::feed::Pairs;
 use crate::experiments::record::Measured;
 use crate::models::decoding::{Beam, Strategy, Writer};
 use crate::models::{Ability, Image, Model, Text, View};
-use crate::token;
+use crate::token::Specials;
 
 /// Raised whenever equal weights would give other values.
 pub const VERSION: u32 = 1;
@@ -72,7 +72,11 @@ impl Evaluation for Config {
 
     fn faults(&self) -> Vec<(&'static str, Fault)> {
         let most = self.most.unwrap_or(usize::MAX);
-        self.writer(most).faults().into_iter().map(|fault| ("decode", Fault::new(fault))).collect()
+        self.writer(most, Specials::SHIPPED.last())
+            .faults()
+            .into_iter()
+            .map(|fault| ("decode", Fault::new(fault)))
+            .collect()
     }
 
     /// Writes all captions, which `shown` keeps, and judges them.
@@ -96,14 +100,13 @@ impl Evaluation for Config {
 }
 
 impl Config {
-    /// How texts of at most `most` pieces of words are written.
-    pub fn writer(&self, most: usize) -> Writer {
+    fn writer(&self, most: usize, end: u32) -> Writer {
         Writer {
             strategy: self.decode.clone(),
             least: self.least,
             most: self.most.unwrap_or(most).min(most),
             repetition_penalty: self.repetition_penalty,
-            end: token::SEP,
+            end,
             seed: 0,
         }
     }
@@ -130,7 +133,8 @@ impl Config {
         (seed, first): (u64, u64),
     ) -> Result<Vec<String>> {
         let prompt = beginning(&self.prompt, pairs)?;
-        let writer = Writer { seed, ..self.writer(pairs.layout().words.saturating_sub(prompt.len())) };
+        let room = pairs.layout().words.saturating_sub(prompt.len());
+        let writer = Writer { seed, ..self.writer(room, pairs.inputs.specials.last()) };
         let texts = View::new(repeated(&prompt, block.rows()?, block.input()?.pixels()?.device())?, None);
         let written = writer.write(model, block, &texts, first)?;
         Ok(written.iter().map(|text| joined(&pairs.encoder().text(&text.words))).collect())
@@ -140,7 +144,9 @@ impl Config {
 /// The tokens of a prompt, without the one that ends a text.
 fn beginning(prompt: &str, pairs: &Pairs) -> Result<Vec<u32>> {
     let mut tokens = pairs.encoder().encode(prompt, pairs.layout().words)?.ids;
-    tokens.pop();
+    if pairs.inputs.specials.end.is_some() {
+        tokens.pop();
+    }
     Ok(tokens)
 }
 

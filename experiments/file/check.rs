@@ -6,6 +6,7 @@ use super::node::Node;
 use crate::data::{self, Dataset, Field, Split};
 use crate::experiments::beginning;
 use crate::experiments::evaluate::{self, Of};
+use crate::experiments::failure::Failure;
 use crate::experiments::fault::{Fault, suggest};
 use crate::experiments::feed::{Pairs, Words};
 use crate::experiments::{Origin, Run, Select, Step, Train};
@@ -250,6 +251,7 @@ impl Checker<'_> {
         let key = format!("model.{}", self.run.model.name());
         match pairs {
             Ok(pairs) => {
+                self.hidden_words(&pairs.inputs);
                 for fault in self.run.model.faults(&pairs.inputs) {
                     self.refuse(&key, Fault::new(format!("`{}`: {fault}", self.run.model.name())));
                 }
@@ -259,7 +261,25 @@ impl Checker<'_> {
                     self.refuse(&key, Fault::new(error.to_string()));
                 }
             }
+            Err(Failure::Data(error)) => self.data_fault("data", &error),
             Err(failure) => self.refuse("data", Fault::new(failure.to_string())),
+        }
+    }
+
+    /// Refuses objectives that hide words where the tokenizer has nothing to hide them behind.
+    fn hidden_words(&mut self, inputs: &Inputs) {
+        if inputs.specials.mask.is_some() {
+            return;
+        }
+        for objective in self.run.objectives.iter().filter(|objective| objective.needs().hides) {
+            let name = objective.name();
+            let fault = Fault::new(format!("`{name}` cannot be part of this run"))
+                .note(format!("{name} hides words behind a token that stands for them"))
+                .note("the tokenizer of `data.tokenizer` has no such token");
+            self.refuse(
+                &format!("objectives.{name}"),
+                fault.help("take a tokenizer with [MASK], such as BERT's, or another objective"),
+            );
         }
     }
 

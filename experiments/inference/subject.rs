@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
@@ -19,9 +20,9 @@ use crate::experiments::fault::Fault;
 use crate::experiments::feed::{Pairs, Words};
 use crate::kernels::random::Key;
 use crate::models::checkpoint::Opened;
+use crate::models::checkpoint::hub::{self, Part};
 use crate::models::{Ability, Config, Field, Image, Inputs, Model, Store, Text, View};
 use crate::objectives::itm;
-use crate::token::{PAD, SEP};
 
 /// How many pictures or texts are shown to a model at once.
 pub const BATCH: usize = 16;
@@ -48,7 +49,7 @@ pub struct Subject {
     pub model: Box<dyn Model>,
     /// The matching head, where one was trained.
     pub head: Option<itm::Head>,
-    vocabulary: Vocabulary,
+    vocabulary: Arc<dyn Encode>,
     preprocessing: Preprocessing,
     device: Device,
 }
@@ -133,11 +134,12 @@ fn middle(picture: &Picture, share: f64) -> Picture {
 }
 
 impl Subject {
-    /// Opens a run's directory, or a folder with `config.json`, weights and a vocabulary.
+    /// Opens a run's directory, or a folder with `config.json`, weights and a vocabulary, or a repository of the hub.
     ///
     /// # Errors
     /// When there is neither, a file is damaged, or the model reads no plain pictures.
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
+        let path = &hub::find(path, Part::Weights)?;
         let subject = if path.join("config.json").exists() {
             Self::published(path, device)?
         } else {
@@ -158,13 +160,14 @@ impl Subject {
         let pairs = Pairs::open(&run.expected(), &Words::shipped()?, 0)?;
         let store = filled(&run, &pairs.inputs, weights, device).map_err(Failure::weights(directory))?;
         let preprocessing = Preprocessing::trained(pairs.inputs.size);
-        let name = run.model.name().to_owned();
-        Self::of(name, (run.model, pairs.inputs), &store, Vocabulary::shipped()?, preprocessing)
+        let (name, vocabulary) = (run.model.name().to_owned(), pairs.words().encoder.clone());
+        Self::of(name, (run.model, pairs.inputs), &store, vocabulary, preprocessing)
     }
 
     fn published(folder: &Path, device: &Device) -> Result<Self> {
-        let opened = Opened::read(folder, device).map_err(Failure::weights(folder))?;
-        let vocabulary = Vocabulary::read(&folder.join("vocab.txt"))?;
+        let mut opened = Opened::read(folder, device).map_err(Failure::weights(folder))?;
+        let vocabulary = Vocabulary::read(folder)?;
+        opened.inputs.specials = vocabulary.specials().clone();
         let preprocessing = Preprocessing::published(folder, opened.inputs.size)?;
         // What the class does not hold must not be computed with: whatever it touches is no number, and is refused.
         opened.config.build(&opened.store.student(), &opened.inputs)?;
@@ -178,8 +181,13 @@ impl Subject {
         opened.store.overwrite(&absent).map_err(Failure::weights(folder))?;
         let name = opened.class.name.to_owned();
         let head = named.contains("itm.head.weight");
-        let mut subject =
-            Self::of(name, (opened.config, opened.inputs), &opened.store, vocabulary, preprocessing)?;
+        let mut subject = Self::of(
+            name,
+            (opened.config, opened.inputs),
+            &opened.store,
+            Arc::new(vocabulary),
+            preprocessing,
+        )?;
         subject.head = subject.head.filter(|_| head);
         Ok(subject)
     }
@@ -188,7 +196,7 @@ impl Subject {
         name: String,
         (config, inputs): (Config, Inputs),
         store: &Store,
-        vocabulary: Vocabulary,
+        vocabulary: Arc<dyn Encode>,
         preprocessing: Preprocessing,
     ) -> Result<Self> {
         let model = config.build(&store.detached(), &inputs)?;
@@ -282,7 +290,9 @@ impl Subject {
 
     fn words(&self, texts: &[Vec<u32>]) -> Result<View<Text>> {
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
-        let row = |ids: &Vec<u32>| (0..longest).map(|place| ids.get(place).copied().unwrap_or(PAD)).collect();
+        let row = |ids: &Vec<u32>| {
+            (0..longest).map(|place| ids.get(place).copied().unwrap_or(self.inputs.specials.pad)).collect()
+        };
         let seen = |ids: &Vec<u32>| (0..longest).map(|place| f32::from(place < ids.len())).collect();
         let ids = Tensor::new(texts.iter().map(row).collect::<Vec<Vec<u32>>>(), &self.device)?;
         let mask = Tensor::new(texts.iter().map(seen).collect::<Vec<Vec<f32>>>(), &self.device)?;
@@ -291,7 +301,7 @@ impl Subject {
 
     /// The word that ends a text.
     pub fn end(&self) -> u32 {
-        SEP
+        self.inputs.specials.last()
     }
 
     /// What words spell.

@@ -12,13 +12,14 @@ use super::{Config, Inputs};
 use crate::kernels::{Activation, Logits, Mask, Spans, random::Key};
 use crate::models::nn::{Packing, Past, bert, within};
 use crate::models::{Begun, Decoding, Text, Tokens, Vars, View};
-use crate::token::CLS;
 
 /// Embeddings, layers and head.
 pub struct Answerer {
     embed: bert::Embeddings,
     layers: Vec<bert::Layer>,
     head: bert::Decoder,
+    /// What an answer begins with.
+    begin: u32,
 }
 
 impl Answerer {
@@ -34,6 +35,7 @@ impl Answerer {
             head: bert::Decoder::new(&vars.at("head"), embed.table(), &spec)?,
             layers: (0..depth).map(layer).collect::<Result<_>>()?,
             embed,
+            begin: inputs.specials.first(),
         })
     }
 
@@ -68,7 +70,7 @@ impl Answerer {
         self.head.forward(hidden)
     }
 
-    /// Answers to fused questions that have read [CLS], and the logits of their first word.
+    /// Answers to fused questions that have read what begins them, and the logits of their first word.
     ///
     /// # Errors
     /// When a shape does not fit.
@@ -77,7 +79,7 @@ impl Answerer {
         let count = seen.ranges().len();
         let past = Past::new(count, questions.hidden.device()).beside(keys, seen);
         let mut answer = Answer { answerer: self, past };
-        let logits = answer.next(&vec![CLS; count])?;
+        let logits = answer.next(&vec![self.begin; count])?;
         Ok((Box::new(answer), logits))
     }
 

@@ -12,6 +12,7 @@ use crate::models::albef::Config;
 use crate::models::decoding::answers::{log_likelihoods, rank};
 use crate::models::nn::{Linear, fan_in};
 use crate::models::{Attend, Inputs, Model, ModelConfig, Vars};
+use crate::token::Specials;
 
 /// The class that answers questions.
 const ANSWERS: &str = "ALBEF_VQA";
@@ -62,6 +63,7 @@ impl Published for Config {
             size: theirs.usize("image_res", 256)?,
             words: theirs.usize("max_position_embeddings", 512)?,
             vocabulary: theirs.usize("vocab_size", 30_522)?,
+            specials: Specials::SHIPPED,
             region_features: 0,
             region_classes: 0,
             answers: 0,

@@ -12,7 +12,7 @@ use super::{Class, Forward, Layout, Published, Settings, bert as names, vit};
 use crate::models::blip::{ADDED, Config, Part, Sharing};
 use crate::models::nn::{Linear, Patches, Tower, bert, fan_in};
 use crate::models::{Inputs, ModelConfig, Vars};
-use crate::token::{PAD, SEP};
+use crate::token::Specials;
 
 mod classes;
 
@@ -78,6 +78,7 @@ impl Published for Config {
             size: vision.usize("image_size", 384)?,
             words: text.usize("max_position_embeddings", 512)?,
             vocabulary,
+            specials: Specials::SHIPPED,
             region_features: 0,
             region_classes: 0,
             answers: 0,
@@ -103,7 +104,8 @@ impl Published for Config {
         text["max_position_embeddings"] = inputs.words.into();
         text["vocab_size"] = (inputs.vocabulary + ADDED).into();
         text["is_decoder"] = true.into();
-        for (key, token) in [("pad_token_id", PAD), ("sep_token_id", SEP), ("eos_token_id", SEP)] {
+        let Specials { pad, end, .. } = inputs.specials;
+        for (key, token) in [("pad_token_id", Some(pad)), ("sep_token_id", end), ("eos_token_id", end)] {
             text[key] = token.into();
         }
         text["bos_token_id"] = inputs.vocabulary.into();

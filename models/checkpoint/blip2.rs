@@ -9,7 +9,7 @@ use crate::models::blip2::{Blip2, Config, Generator, QFormer, Vit};
 use crate::models::language::{self as languages, opt};
 use crate::models::nn::{Linear, Tower, bert, fan_in};
 use crate::models::{Inputs, Vars};
-use crate::token::MASK;
+use crate::token::Specials;
 
 mod forward;
 mod names;
@@ -123,7 +123,8 @@ impl Published for Config {
         if let Some(language) = &self.language {
             whole["text_config"] = language::write(language, inputs);
             // An entry that no text holds.
-            whole["image_token_index"] = MASK.into();
+            let mask = inputs.specials.mask.map_or(inputs.vocabulary, |mask| mask as usize);
+            whole["image_token_index"] = mask.into();
         }
         whole
     }
@@ -186,7 +187,15 @@ fn inputs(size: usize, qformer: &Settings) -> Result<Inputs> {
     let Some(vocabulary) = qformer.usize("vocab_size", 30_523)?.checked_sub(1) else {
         refuse!("config.json: `vocab_size` is 0")
     };
-    Ok(Inputs { size, words, vocabulary, region_features: 0, region_classes: 0, answers: 0 })
+    Ok(Inputs {
+        size,
+        words,
+        vocabulary,
+        specials: Specials::SHIPPED,
+        region_features: 0,
+        region_classes: 0,
+        answers: 0,
+    })
 }
 
 /// A Q-Former whose queries and image features are given: the parts that it lacks are as small as can be. Without a text

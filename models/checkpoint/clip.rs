@@ -1,13 +1,15 @@
-//! CLIP as transformers' `CLIPModel` saves it.
+//! CLIP as transformers' `CLIPModel` saves it. What its text tower lacks, the bag of words, is said by a key of our own,
+//! `text_encoder`, absent where the two agree.
 
 use candle_core::{DType, Result, Tensor};
 use serde_json::{Value as Json, json};
 
 use super::settings::activation_name;
 use super::{Class, Forward, Given, Layout, Outputs, Published, Settings};
-use crate::models::clip::Config;
+use crate::models::clip::{Config, TextEncoder};
 use crate::models::nn::Tower;
 use crate::models::{Inputs, Model, ModelConfig, Text, Vars, View};
+use crate::token::Specials;
 
 const EPS: f64 = 1e-5;
 /// The place of the end of a text in CLIP's own vocabulary.
@@ -38,6 +40,7 @@ impl Published for Config {
         let config = Self {
             image: vision.tower([768, 12, 12, 3072])?,
             text: text.tower([512, 12, 8, 2048])?,
+            text_encoder: text.typed("text_encoder", TextEncoder::Causal, "causal or bag_of_words")?,
             patch: vision.usize("patch_size", 32)?,
             embed: theirs.usize("projection_dim", 512)?,
             activation,
@@ -47,6 +50,7 @@ impl Published for Config {
             size: vision.usize("image_size", 224)?,
             words: text.usize("max_position_embeddings", 77)?,
             vocabulary: text.usize("vocab_size", 49_408)?,
+            specials: Specials::SHIPPED,
             region_features: 0,
             region_classes: 0,
             answers: 0,
@@ -72,8 +76,12 @@ impl Published for Config {
         vision["patch_size"] = self.patch.into();
         text["max_position_embeddings"] = inputs.words.into();
         text["vocab_size"] = inputs.vocabulary.into();
-        for (key, token) in special_tokens() {
+        let Specials { pad, begin, end, .. } = inputs.specials;
+        for (key, token) in [("bos_token_id", begin), ("eos_token_id", end), ("pad_token_id", Some(pad))] {
             text[key] = token.into();
+        }
+        if self.text_encoder != TextEncoder::Causal {
+            text["text_encoder"] = json!(self.text_encoder);
         }
         json!({
             "model_type": "clip",
@@ -129,11 +137,6 @@ fn layer(ours: &str, theirs: &str, layout: &mut Layout) {
     layout.norm(&format!("{ours}.norm2"), &format!("{theirs}.layer_norm2"));
     layout.linear(&format!("{ours}.mlp.up"), &format!("{theirs}.mlp.fc1"));
     layout.linear(&format!("{ours}.mlp.down"), &format!("{theirs}.mlp.fc2"));
-}
-
-fn special_tokens() -> [(&'static str, u32); 3] {
-    use crate::token::{CLS, PAD, SEP};
-    [("bos_token_id", CLS), ("eos_token_id", SEP), ("pad_token_id", PAD)]
 }
 
 struct Clip {

@@ -20,7 +20,7 @@ use crate::kernels::Activation;
 use crate::models::coca::{Aggregate, ClassMask, Config, Encoder, Layers, Pool, Wiring};
 use crate::models::nn::Tower;
 use crate::models::{Attend, Init, Inputs, Model, ModelConfig, Text, Vars, View};
-use crate::token::PAD;
+use crate::token::{PAD, Specials};
 
 impl Published for Config {
     const CLASSES: &'static [Class] = &[Class {
@@ -66,6 +66,7 @@ impl Published for Config {
             size: vision.usize("image_size", 224)?,
             words: text.usize("context_length", 77)?,
             vocabulary: text.usize("vocab_size", 49_408)?,
+            specials: Specials::SHIPPED,
             region_features: 0,
             region_classes: 0,
             answers: 0,

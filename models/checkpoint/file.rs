@@ -9,9 +9,12 @@ use candle_core::{Device, Error, Result, Tensor, pickle, safetensors};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-const ONE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-const PICKLE: &str = "pytorch_model.bin";
+/// Every tensor in one file.
+pub const ONE: &str = "model.safetensors";
+/// Which of several files holds which tensor.
+pub const INDEX: &str = "model.safetensors.index.json";
+/// Every tensor as PyTorch saves it.
+pub const PICKLE: &str = "pytorch_model.bin";
 
 /// What an index of several files says.
 #[derive(Deserialize)]
@@ -25,12 +28,8 @@ pub fn tensors(folder: &Path, device: &Device) -> Result<BTreeMap<String, Tensor
         return safe(&folder.join(ONE), device);
     }
     if folder.join(INDEX).exists() {
-        let path = folder.join(INDEX);
-        let text = fs::read_to_string(&path).map_err(|fault| Error::msg(fault).with_path(&path))?;
-        let index: Index = serde_json::from_str(&text).map_err(|fault| damaged(&path, &fault))?;
-        let files: BTreeSet<String> = index.weight_map.into_values().collect();
         let mut all = BTreeMap::new();
-        for file in files {
+        for file in shards(&folder.join(INDEX))? {
             all.extend(safe(&folder.join(file), device)?);
         }
         return Ok(all);
@@ -39,6 +38,13 @@ pub fn tensors(folder: &Path, device: &Device) -> Result<BTreeMap<String, Tensor
         return pickled(&folder.join(PICKLE), device);
     }
     refuse!("{}: holds neither {ONE} nor {INDEX} nor {PICKLE}", folder.display())
+}
+
+/// The files that an index names.
+pub fn shards(index: &Path) -> Result<BTreeSet<String>> {
+    let text = fs::read_to_string(index).map_err(|fault| Error::msg(fault).with_path(index))?;
+    let index: Index = serde_json::from_str(&text).map_err(|fault| damaged(index, &fault))?;
+    Ok(index.weight_map.into_values().collect())
 }
 
 fn safe(path: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>> {

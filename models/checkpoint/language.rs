@@ -7,7 +7,7 @@ use super::{Class, Forward, Given, Layout, Outputs, Published, Settings};
 use crate::models::language::{Config, Language, opt, t5};
 use crate::models::nn::{Packing, Tower};
 use crate::models::{Inputs, Vars};
-use crate::token::{PAD, SEP};
+use crate::token::Specials;
 
 const OPT: Class =
     Class { name: "OPTForCausalLM", inputs: &["input_ids", "attention_mask"], outputs: &["logits"] };
@@ -24,7 +24,15 @@ impl Published for Config {
         let (vocabulary, words) = inputs(theirs, 0)?;
         Ok((
             read(theirs)?,
-            Inputs { size: 1, words, vocabulary, region_features: 0, region_classes: 0, answers: 0 },
+            Inputs {
+                size: 1,
+                words,
+                vocabulary,
+                specials: Specials::SHIPPED,
+                region_features: 0,
+                region_classes: 0,
+                answers: 0,
+            },
         ))
     }
 
@@ -181,9 +189,9 @@ pub fn write(config: &Config, inputs: &Inputs) -> Json {
             "n_positions": inputs.words,
             "vocab_size": inputs.vocabulary,
             "dropout_rate": dropout,
-            "decoder_start_token_id": PAD,
-            "pad_token_id": PAD,
-            "eos_token_id": SEP,
+            "decoder_start_token_id": t5::START,
+            "pad_token_id": inputs.specials.pad,
+            "eos_token_id": inputs.specials.end,
         }),
     }
 }

@@ -27,6 +27,7 @@ mod clip;
 mod coca;
 mod file;
 mod given;
+pub mod hub;
 mod language;
 mod layout;
 mod oscar;
@@ -35,8 +36,10 @@ mod uniter;
 mod vilt;
 mod vit;
 mod vlmo;
+mod weights;
 
 pub use given::Given;
+use hub::{Hub, Place};
 pub use layout::Layout;
 pub use settings::Settings;
 
@@ -178,6 +181,26 @@ macro_rules! systems {
             |theirs, class, tensors, device| open(Config::$Variant, theirs, class, tensors, device),
         )),*];
 
+        /// A published checkpoint's values under our names, for a run that begins with them: those of the parameters that
+        /// its class has, the heads of the class included. They lie on `device`, in f32.
+        ///
+        /// # Errors
+        /// When the place holds no checkpoint of this model, its settings differ from `config` or `inputs` (every one is
+        /// listed, with a configuration that fits), or tensors are missing, left over, of another shape or not finite.
+        pub fn weights(
+            config: &Config,
+            inputs: &Inputs,
+            place: &Place,
+            hub: &Hub,
+            device: &Device,
+        ) -> Result<BTreeMap<String, Tensor>> {
+            let source = weights::Source::open(place, hub)?;
+            match config {
+                $(Config::$Variant(own) => source.read(own, Config::$Variant, inputs, device),)*
+            }
+        }
+
+        /// Writes the parameters of a model of ours as the reference's first class, or as the class that is named.
         /// Writes the parameters of a model of ours as the reference's class for it, or as the class that is named.
         ///
         /// # Errors

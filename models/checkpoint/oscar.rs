@@ -11,6 +11,7 @@ use super::{Class, Forward, Given, Layout, Outputs, Published, Settings, bert};
 use crate::models::nn::Linear;
 use crate::models::oscar::{BOX, Config, Parts};
 use crate::models::{Attend, Image, Init, Inputs, Model, ModelConfig, Vars, View};
+use crate::token::Specials;
 
 /// Their names of who sees whom: C caption, L tags, R regions.
 const PARTS: [(&str, Parts); 4] =
@@ -45,6 +46,7 @@ impl Published for Config {
             size: 0,
             words: theirs.usize("max_position_embeddings", 512)?,
             vocabulary: theirs.usize("vocab_size", 30_522)?,
+            specials: Specials::SHIPPED,
             region_features,
             region_classes: 0,
             answers: 0,

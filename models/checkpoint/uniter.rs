@@ -10,6 +10,7 @@ use super::{Class, Forward, Given, Layout, Outputs, Published, Settings, bert};
 use crate::models::nn::{Linear, bert as nn};
 use crate::models::uniter::Config;
 use crate::models::{Attend, Init, Inputs, Model, ModelConfig, Vars};
+use crate::token::Specials;
 
 const ZERO: Init = Init::Constant(0.0);
 
@@ -34,6 +35,7 @@ impl Published for Config {
             size: 0,
             words: theirs.usize("max_position_embeddings", 512)?,
             vocabulary: theirs.usize("vocab_size", 28_996)?,
+            specials: Specials::SHIPPED,
             region_features: theirs.usize("img_dim", 2048)?,
             region_classes: theirs.usize("img_label_dim", 1601)?,
             answers: 0,

@@ -10,6 +10,7 @@ use crate::kernels;
 use crate::models::nn::{Linear, Packing, Patches};
 use crate::models::vilt::{Config, EPS};
 use crate::models::{Attend, Fused, Image, Init, Inputs, Model, ModelConfig, Tokens, Vars, View};
+use crate::token::Specials;
 
 const BARE: &str = "ViltModel";
 const WORDS: &str = "ViltForMaskedLM";
@@ -46,6 +47,7 @@ impl Published for Config {
             size: theirs.usize("image_size", 384)?,
             words: theirs.usize("max_position_embeddings", 40)?,
             vocabulary: theirs.usize("vocab_size", 30_522)?,
+            specials: Specials::SHIPPED,
             region_features: 0,
             region_classes: 0,
             answers: 0,

@@ -14,6 +14,7 @@ use super::{Class, Forward, Given, Layout, Outputs, Published, Settings, bert, v
 use crate::models::nn::{Linear, Patches, fan_in};
 use crate::models::vlmo::{Attention, Config, Experts, Positions};
 use crate::models::{Attend, Inputs, Model, ModelConfig, Vars};
+use crate::token::Specials;
 
 impl Published for Config {
     const CLASSES: &'static [Class] = &[Class {
@@ -60,6 +61,7 @@ impl Published for Config {
             size: theirs.usize("image_size", 224)?,
             words: theirs.usize("max_text_len", 40)?,
             vocabulary: theirs.usize("vocab_size", 30_522)?,
+            specials: Specials::SHIPPED,
             region_features: 0,
             region_classes: 0,
             answers: 0,

@@ -179,7 +179,7 @@ impl Unimodal {
                     let seen = Mask::itself(packing.spans(), true);
                     packing.unpack(&self.layers.forward(packing.pack(&hidden)?, &seen, noise)?)?
                 }
-                ClassMask::Shifted => self.layers.forward(hidden, &shifted(&input.ids)?, noise)?,
+                ClassMask::Shifted => self.layers.forward(hidden, &shifted(input)?, noise)?,
             };
             Ok(Tokens { hidden, mask: Some(mask) })
         })
@@ -188,9 +188,9 @@ impl Unimodal {
 
 /// The mask of published weights for words (B,T) and one [CLS]: causal, and a key is visible where the token before it is
 /// not the padding entry, which those weights also have within texts: CLIP's vocabulary has an exclamation mark there.
-fn shifted(ids: &Tensor) -> Result<Mask> {
-    let words = ids.ne(PAD)?.to_dtype(DType::F32)?;
-    let first = Tensor::ones((ids.dim(0)?, 1), DType::F32, ids.device())?;
+fn shifted(text: &Text) -> Result<Mask> {
+    let words = (text.ids.ne(PAD)?.to_dtype(DType::F32)? * &text.mask)?;
+    let first = Tensor::ones((words.dim(0)?, 1), DType::F32, words.device())?;
     Ok(Mask::CausalKeys(Tensor::cat(&[&first, &words], 1)?))
 }
 

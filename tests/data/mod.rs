@@ -5,6 +5,7 @@ mod batches;
 mod combinations;
 mod loading;
 mod packs;
+mod published;
 mod scenes;
 mod splits;
 mod tasks;

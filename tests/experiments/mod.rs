@@ -84,6 +84,8 @@ fn clip_run() -> Run {
             size: 16,
             words: 16,
             tags: 0,
+            tokenizer: None,
+            entries: None,
             augment: data::augment::Config::default(),
             shuffled_captions: false,
             wording: data::wording::Wording::default(),

@@ -1,8 +1,9 @@
 //! Single updates: what moves, what does not, and that threads change nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{Device, Tensor};
+use vlp_bench::experiments::directory::identity;
 use vlp_bench::experiments::feed::{self, Pairs};
 use vlp_bench::experiments::train::Trainer;
 use vlp_bench::experiments::{Run, Train, checkpoint};
@@ -112,4 +113,37 @@ fn metrics_carry_the_objectives_names() {
     let scalar = |name: &str| figures[name].to_scalar::<f32>().unwrap();
     let sum = scalar("itc_momentum.loss") + scalar("itm.loss") + scalar("mlm.loss");
     assert!((sum - scalar("loss")).abs() < 1e-4);
+}
+
+/// The pairs of a run whose captions a tokenizer of tests/golden spells.
+fn spelt(run: &Run, file: &str, entries: Option<usize>) -> vlp_bench::experiments::failure::Result<Pairs> {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/spelling").join(file);
+    let tokenizer = Some(golden.display().to_string());
+    Pairs::open(&vlp_bench::data::Config { tokenizer, entries, ..run.data.clone() }, &words(), 0)
+}
+
+#[test]
+fn a_run_trains_on_the_tokens_of_a_published_tokenizer_which_is_part_of_its_identity() {
+    let mut identities = BTreeSet::new();
+    let run = albef_run();
+    identities
+        .insert(identity(&run, 0, &Device::Cpu, &Pairs::open(&run.data, &words(), 0).unwrap()).unwrap());
+    for (file, entries) in
+        [("vocab.txt", None), ("vocab.txt", Some(600)), ("clip.json", None), ("t5.json", None)]
+    {
+        let run = if file == "vocab.txt" { albef_run() } else { clip_run() };
+        let pairs = spelt(&run, file, entries).unwrap();
+        assert_eq!(pairs.inputs.vocabulary, entries.unwrap_or(pairs.inputs.vocabulary));
+        // The configuration is that without a tokenizer: what differs is what the tokenizer holds.
+        identities.insert(identity(&run, 0, &Device::Cpu, &pairs).unwrap());
+        let mut trainer = Trainer::new(&run, &pairs.inputs, 6, 0, &Device::Cpu, &BTreeMap::new()).unwrap();
+        let host = pairs.loader(run.train.batch, 0, 0).unwrap().next_batch().unwrap();
+        assert_eq!(host.specials, pairs.inputs.specials);
+        trainer.update(&feed::batch(host, &pairs, &Device::Cpu).unwrap()).unwrap();
+    }
+    assert_eq!(identities.len(), 4);
+    let message = spelt(&run, "vocab.txt", Some(9)).err().unwrap().to_string();
+    assert!(message.contains("`data.entries` is 9"), "{message}");
+    let message = spelt(&run, "none.json", None).err().unwrap().to_string();
+    assert!(message.contains("`data.tokenizer` is `") && message.contains("is not there"), "{message}");
 }

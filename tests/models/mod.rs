@@ -5,6 +5,7 @@ mod blip2;
 mod coca;
 mod decoding;
 mod gradients;
+mod hub;
 mod joined;
 mod passes;
 mod published;
@@ -15,13 +16,22 @@ mod store;
 mod view;
 mod vilt;
 mod vlmo;
+mod weights;
 
 use candle_core::{Device, Result, Tensor};
 use vlp_bench::kernels::random::Key;
 use vlp_bench::models::{Image, Inputs, Regions, Text};
+use vlp_bench::token::Specials;
 
-pub const INPUTS: Inputs =
-    Inputs { size: 16, words: 7, vocabulary: 40, region_features: 6, region_classes: 0, answers: 0 };
+pub const INPUTS: Inputs = Inputs {
+    size: 16,
+    words: 7,
+    vocabulary: 40,
+    specials: Specials::SHIPPED,
+    region_features: 6,
+    region_classes: 0,
+    answers: 0,
+};
 
 /// Normal pixels, four regions an image of which the second has one less, and texts `[CLS] .. [SEP]` of the given lengths padded to `INPUTS.words`.
 pub fn pairs(lengths: &[usize]) -> Result<(Image, Text)> {

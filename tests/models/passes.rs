@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Tensor};
 use vlp_bench::kernels::random::Key;
-use vlp_bench::models::{Ability, Attend, Config, Image, Model, Store, Text, View};
+use vlp_bench::models::clip::{self, TextEncoder};
+use vlp_bench::models::{Ability, Attend, Config, Image, Model, ModelConfig, Store, Text, View};
 
 use super::{INPUTS, pairs};
 
@@ -219,5 +220,29 @@ fn an_image_or_a_text_of_another_size_is_refused() {
         let text = View::new(Text { segments: ids.clone(), ids, mask }, None);
         let error = model.embed_text(&text).unwrap_err().to_string();
         assert!(error.contains("a text of 8 tokens for 7 positions"), "{error}");
+    }
+}
+
+#[test]
+fn a_bag_of_words_has_no_order_and_the_transformer_has() {
+    let reversed = |ids: &Tensor| {
+        let mut rows = ids.to_vec2::<u32>().unwrap();
+        rows.iter_mut().zip(LENGTHS).for_each(|(row, length)| row[..length].reverse());
+        Tensor::new(rows, &Device::Cpu).unwrap()
+    };
+    for (text_encoder, ordered) in [(TextEncoder::BagOfWords, false), (TextEncoder::Causal, true)] {
+        let config = clip::Config { text_encoder, ..clip::Config::default() };
+        let model = config.build(&Store::new(&Device::Cpu, 1, &[]).detached(), &INPUTS).unwrap();
+        let (_, text) = pairs(&LENGTHS).unwrap();
+        let other = Text { ids: reversed(&text.ids), ..text.clone() };
+        // What stands behind the end of a text is no word of it.
+        let hidden = text.mask.eq(0f32).unwrap().to_dtype(DType::U32).unwrap();
+        let padded = &text.ids + (hidden * 9.0).unwrap();
+        let padded = Text { ids: padded.unwrap(), ..text.clone() };
+        let embed = |text| model.embed_text(&View::new(text, None)).unwrap();
+        let first = embed(text);
+        close(&embed(padded), &first);
+        let off = (embed(other) - first).unwrap().abs().unwrap().max_all().unwrap();
+        assert_eq!(off.to_scalar::<f32>().unwrap() > 1e-3, ordered, "{text_encoder:?}");
     }
 }

@@ -6,6 +6,7 @@ use vlp_bench::kernels;
 use vlp_bench::models::blip::{self, Sharing};
 use vlp_bench::models::store::Role;
 use vlp_bench::models::{Attend, Config, Inputs, Store, View};
+use vlp_bench::token::Specials;
 
 use super::{INPUTS, pairs};
 
@@ -27,8 +28,8 @@ fn preset(name: &str) -> Run {
         std::fs::write(&file, text).unwrap();
         load(&file, &Options::default())
     };
-    // Not every model embeds images and texts apart.
-    let experiment = load("itc").or_else(|_| load("mlm"));
+    // Not every model embeds images and texts apart, and not every one reads them together.
+    let experiment = load("itc").or_else(|_| load("mlm")).or_else(|_| load("lm"));
     experiment.unwrap_or_else(|fault| panic!("{name}: {fault}")).arms.remove(0).run
 }
 
@@ -49,7 +50,15 @@ fn outline(config: &Config, inputs: &Inputs) -> Store {
 
 fn inputs(run: &Run, vocabulary: usize) -> Inputs {
     let (size, words) = (run.data.size as usize, run.data.words + run.data.tags);
-    Inputs { size, words, vocabulary, region_features: 2048, region_classes: 1601, answers: 0 }
+    Inputs {
+        size,
+        words,
+        vocabulary,
+        specials: Specials::SHIPPED,
+        region_features: 2048,
+        region_classes: 1601,
+        answers: 0,
+    }
 }
 
 #[test]
@@ -90,7 +99,9 @@ fn an_outline_has_the_names_and_shapes_of_the_store_it_stands_for() {
 /// Counts of transformers' CLIPModel with the published vocabulary.
 #[test]
 fn clip_has_the_published_number_of_parameters() {
-    for (name, parameters) in [("clip-vit-b-32", 151_277_313), ("clip-vit-b-16", 149_620_737)] {
+    for (name, parameters) in
+        [("clip-vit-b-32", 151_277_313), ("clip-vit-b-16", 149_620_737), ("clip-vit-l-14", 427_616_513)]
+    {
         let run = preset(name);
         let inputs = inputs(&run, 49_408);
         assert_eq!(outline(&run.model, &inputs).count(Role::Trainable), parameters, "{name}");

@@ -11,12 +11,20 @@ use vlp_bench::kernels::random::Key;
 use vlp_bench::models::store::Role;
 use vlp_bench::models::{self, Ability, Attend, Dims, Field, Image, Inputs, Model, Store, View};
 use vlp_bench::objectives::{self, Batch, Loss, Objective, Reading, Reason, Step, fits};
+use vlp_bench::token::Specials;
 
 use super::{at, flat, random_batch, scalar, with_tags};
 use crate::places::{On, everywhere};
 
-const INPUTS: Inputs =
-    Inputs { size: 32, words: 10, vocabulary: 40, region_features: 12, region_classes: 7, answers: 4 };
+const INPUTS: Inputs = Inputs {
+    size: 32,
+    words: 10,
+    vocabulary: 40,
+    specials: Specials::SHIPPED,
+    region_features: 12,
+    region_classes: 7,
+    answers: 4,
+};
 const PAIRS: usize = 6;
 
 /// Settings beside the defaults under which an objective takes another path.

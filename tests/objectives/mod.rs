@@ -20,7 +20,7 @@ use tiny::DIMS;
 use vlp_bench::kernels::{l2_normalize, random::Key, softmax};
 use vlp_bench::models::{Image, Inputs, Model, Regions, Store, Text};
 use vlp_bench::objectives::{Batch, Config, Loss, Progress, Step};
-use vlp_bench::token::{CLS, PAD, SEP, SPECIAL};
+use vlp_bench::token::{CLS, PAD, SEP, SPECIAL, Specials};
 
 const WORDS: usize = 7;
 const VOCABULARY: usize = 23;
@@ -32,6 +32,7 @@ fn batch(pairs: usize, seed: u64) -> Batch {
         size: SIZE,
         words: WORDS,
         vocabulary: VOCABULARY,
+        specials: Specials::SHIPPED,
         region_features: 0,
         region_classes: 0,
         answers: 3,
@@ -53,6 +54,7 @@ fn random_batch(inputs: &Inputs, pairs: usize, seed: u64) -> Batch {
     let others = Tensor::from_vec(others, (pairs, 3, inputs.size, inputs.size), device).unwrap();
     let batch = |pixels: Tensor, regions: Option<Regions>, second: Option<Box<Batch>>| Batch {
         image: Image { pixels: Some(pixels), regions, ..Image::default() },
+        specials: inputs.specials.clone(),
         text: text.clone(),
         word_starts: word_starts.clone(),
         image_keys: (0..pairs as u64).collect(),

@@ -10,12 +10,19 @@ use vlp_bench::objectives::negatives::Pair;
 use vlp_bench::objectives::pollution::{Polluted, Pollution, Written, pollute};
 use vlp_bench::objectives::transport::distances;
 use vlp_bench::objectives::{Batch, Loss, Step};
-use vlp_bench::token::{CLS, MASK, PAD, SEP, SPECIAL};
+use vlp_bench::token::{CLS, MASK, PAD, SEP, SPECIAL, Specials};
 
 use super::{at, batch, config, flat, loss, random_batch, scalar, store, tiny, with_tags};
 
-const INPUTS: Inputs =
-    Inputs { size: 4, words: 10, vocabulary: 40, region_features: 12, region_classes: 7, answers: 0 };
+const INPUTS: Inputs = Inputs {
+    size: 4,
+    words: 10,
+    vocabulary: 40,
+    specials: Specials::SHIPPED,
+    region_features: 12,
+    region_classes: 7,
+    answers: 0,
+};
 const FIRST_WORD: u32 = SPECIAL.len() as u32;
 
 proptest! {
@@ -39,7 +46,8 @@ proptest! {
     ) {
         let ids = texts.concat();
         let rule = Rule { probability: 1e-9, whole_word: false, vocabulary: 30, every_text: true };
-        let masked = mask(&ids, &vec![1; ids.len()], 6, rule, Key::new(seed, 3, "mask"));
+        let starts = vec![1; ids.len()];
+        let masked = mask(&ids, &starts, 6, rule, &Specials::SHIPPED, Key::new(seed, 3, "mask")).unwrap();
         let first = |(row, text): (usize, &Vec<u32>)| {
             text.iter().position(|&id| id >= FIRST_WORD).map(|place| (row * 6 + place) as u32)
         };
@@ -99,7 +107,8 @@ proptest! {
 /// Rows of image key, caption key, words of the caption and number of tags.
 fn written(rows: &[(u64, u64, usize, usize)]) -> (Written, Vec<Pair>) {
     let places = 9;
-    let mut text = Written { places, ids: vec![], mask: vec![], segments: vec![], word_starts: vec![] };
+    let mut text =
+        Written { places, ids: vec![], mask: vec![], segments: vec![], word_starts: vec![], pad: PAD };
     for (row, &(image, caption, words, tags)) in rows.iter().enumerate() {
         let mut ids = vec![CLS];
         ids.extend((0..words as u32).map(|word| FIRST_WORD + caption as u32 + word));

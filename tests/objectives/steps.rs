@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use vlp_bench::kernels::flops;
 use vlp_bench::models::{Inputs, Model};
 use vlp_bench::objectives::{Config, Step};
+use vlp_bench::token::Specials;
 
 use super::given::Given;
 use super::tiny::{DIMS, Tiny};
@@ -66,8 +67,15 @@ fn hard_negatives_are_the_nearest_keys_of_the_teacher_where_there_is_one_and_of_
 
 #[test]
 fn contrast_and_captioning_of_coca_cost_one_pass_over_images_and_texts() {
-    let inputs =
-        Inputs { size: 16, words: WORDS, vocabulary: 23, region_features: 0, region_classes: 0, answers: 0 };
+    let inputs = Inputs {
+        size: 16,
+        words: WORDS,
+        vocabulary: 23,
+        specials: Specials::SHIPPED,
+        region_features: 0,
+        region_classes: 0,
+        answers: 0,
+    };
     let batch = random_batch(&inputs, 4, 1);
     for wiring in ["cascade", "parallel"] {
         let entry = format!("coca: {{pool: {{wiring: {wiring}, queries: 5}}}}");

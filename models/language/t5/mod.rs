@@ -18,8 +18,8 @@ mod stack;
 
 use stack::{Stack, root};
 
-/// What precedes the first word that is predicted.
-const START: u32 = PAD;
+/// What precedes the first word that is predicted: of T5's own vocabulary the padding.
+pub const START: u32 = PAD;
 /// The parts that have noise of their own.
 const ENCODER: u64 = 0;
 const DECODER: u64 = 1;

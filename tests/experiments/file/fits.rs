@@ -11,7 +11,7 @@ fn an_objective_that_the_model_cannot_serve_is_refused_with_both_reasons_and_wha
             &[
                 "`mlm` cannot train `clip`",
                 "= mlm needs a word decoder (predict_words)",
-                "help: objectives that fit clip: itc",
+                "help: objectives that fit clip: bow, caption, itc, itc_momentum, itc_sigmoid",
             ],
         )],
     );
@@ -120,6 +120,25 @@ fn the_same_pictures_are_never_learnt_and_tested() {
     let text =
         with("data: {train: {emoji: {styles: [noto], concepts: all}}, test: {emoji: {styles: [noto]}}}");
     told(&text, "2:57", "shows emoji of the style noto");
+}
+
+#[test]
+fn an_objective_that_hides_words_needs_a_tokenizer_with_something_to_hide_them_behind() {
+    let path = |name: &str| {
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/spelling").join(name)
+    };
+    let text = |name: &str| {
+        format!(
+            "question: q\ndata: {{train: {{scenes: {{pairs: 16}}}}, tokenizer: {}}}\nmodel: {{albef: {{}}}}\n\
+             objectives: [mlm]\ntrain: {{batch: 8, steps: 2}}\nevaluate: []\nseeds: [0]\n",
+            path(name).display()
+        )
+    };
+    assert!(super::read_with(&text("vocab.txt"), &super::Options::default()).is_ok());
+    let message = super::read_with(&text("clip.json"), &super::Options::default()).unwrap_err().join("\n");
+    assert!(message.contains("`mlm` cannot be part of this run") && message.contains(":4:14"), "{message}");
+    let message = super::read_with(&text("none"), &super::Options::default()).unwrap_err().join("\n");
+    assert!(message.contains("is not there") && message.contains(":2:"), "{message}");
 }
 
 #[test]
