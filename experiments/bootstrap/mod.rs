@@ -21,12 +21,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::fault::Fault;
 use super::Run;
 use super::evaluate::{Evaluation, captioning};
+use super::fault::Fault;
 use crate::data::{self, Field, Sources, made::Stored};
 use crate::models::decoding::{Nucleus, Strategy};
 use crate::models::{Abilities, Ability};
+use crate::source;
 
 pub use make::{Place, identity, make, place, probe, resolve};
 
@@ -140,6 +141,11 @@ impl Settings {
             repetition_penalty: self.repetition_penalty,
         }
     }
+}
+
+/// What rewriting does differently from the paper.
+pub fn deviations() -> Vec<String> {
+    source::deviations(include_str!("mod.rs"))
 }
 
 /// What a stage is for.
