@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
+use candle_core::Device;
+
 use super::checkpoint::{self, Tensors};
 use super::export::configuration;
 use super::failure::{Failure, Result};
@@ -14,6 +16,8 @@ use super::record::StageRecord;
 use super::run::{Attempted, Options, Outcome, run};
 use super::stage::{self, Origin, Shapes, Values};
 use super::{Arm, Run};
+use crate::models::checkpoint::hub::{Hub, Part};
+use crate::models::checkpoint::{Opened, weights};
 use crate::models::{Inputs, Store, store::Role};
 
 /// The values that a run has before its first update beside those its seed gives, and where they are from.
@@ -39,6 +43,12 @@ pub fn begin(arm: &Arm, seed: u64, inputs: &Inputs, options: &Options) -> Result
         let (weights, there, mut from) = match &values.from {
             Origin::Stage(name) => made(arm, name, seed, options)?,
             Origin::Run(path) => finished(path, &options.words)?,
+            Origin::Weights(place) => {
+                let weights = published(values, place, &arm.run, inputs)?;
+                let hash = checkpoint::digest(&weights)?;
+                let from = StageRecord { name: place.clone(), hash, steps: 0, seconds: 0.0, taken: 0 };
+                (weights.clone(), shapes(&weights), from)
+            }
         };
         let taken = values.resolve(&there, &here).map_err(|faults| {
             let fault = arm.fault("start", format!("{} does not fit this run", values.from));
@@ -140,12 +150,36 @@ fn finished(path: &Path, words: &Words) -> Result<(Tensors, Shapes, StageRecord)
     Ok((weights, parameters(&run, &pairs.inputs)?, from))
 }
 
+/// Published weights under our names: those of the run's own model, whose settings must agree, or with patterns those of any
+/// system.
+///
+/// # Errors
+/// When the place holds none, or none that fit.
+pub fn published(values: &Values, place: &str, run: &Run, inputs: &Inputs) -> Result<Tensors> {
+    let refused = Failure::weights(Path::new(place));
+    let read = || {
+        let (place, hub) = (place.parse()?, Hub::from_env());
+        if values.take.is_empty() {
+            return weights(&run.model, inputs, &place, &hub, &Device::Cpu);
+        }
+        let opened = Opened::read(&hub.open(&place, Part::Weights)?, &Device::Cpu)?;
+        let all = opened.store.tensors();
+        Ok(opened.named().filter_map(|name| Some((name.clone(), all.get(&name)?.clone()))).collect())
+    };
+    read().map_err(refused)
+}
+
+fn shapes(tensors: &Tensors) -> Shapes {
+    tensors.iter().map(|(name, value)| (name.clone(), value.shape().clone())).collect()
+}
+
 /// The parameters of what values come from, known before it is trained.
 ///
 /// # Errors
-/// When a run's directory does not hold one.
-pub fn there(values: &Values, run: &Run, words: &Words) -> Result<Shapes> {
+/// When a run's directory does not hold one, or published weights do not fit.
+pub fn there(values: &Values, run: &Run, inputs: &Inputs, words: &Words) -> Result<Shapes> {
     let source = match &values.from {
+        Origin::Weights(place) => return Ok(shapes(&published(values, place, run, inputs)?)),
         Origin::Run(path) => configuration(path)?,
         Origin::Stage(name) => match run.stages.get(name) {
             Some(stage) => stage.clone(),

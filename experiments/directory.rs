@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::beginning;
 use super::failure::{Failure, Result};
 use super::feed::Pairs;
 use super::journal;
@@ -36,8 +37,12 @@ pub fn identity(run: &Run, seed: u64, device: &candle_core::Device, pairs: &Pair
         before.push(bootstrap::identity(rewrite, seed, device, pairs.given())?);
     }
     for values in &run.start {
-        if let Origin::Run(path) = &values.from {
-            before.push(checkpoint::selected_digest(path)?);
+        match &values.from {
+            Origin::Stage(_) => {}
+            Origin::Run(path) => before.push(checkpoint::selected_digest(path)?),
+            Origin::Weights(place) => {
+                before.push(checkpoint::digest(&beginning::published(values, place, run, &pairs.inputs)?)?)
+            }
         }
     }
     let device = arithmetic(device);

@@ -51,6 +51,8 @@ pub enum Origin {
     Stage(String),
     /// A run that is done, by its directory.
     Run(PathBuf),
+    /// Published weights: a folder with `config.json` and tensors, or `hub:OWNER/NAME[@REVISION]`.
+    Weights(String),
 }
 
 impl std::fmt::Display for Origin {
@@ -58,6 +60,7 @@ impl std::fmt::Display for Origin {
         match self {
             Self::Stage(name) => write!(f, "stage `{name}`"),
             Self::Run(path) => write!(f, "the run in {}", path.display()),
+            Self::Weights(place) => write!(f, "{place}"),
         }
     }
 }

@@ -300,7 +300,7 @@ impl Checker<'_> {
             let fault = fault.at(written.and_then(|node| node.place.as_ref()));
             self.refuse("train.freeze", fault.help(parts(&names)));
         }
-        self.start(&store);
+        self.start(&store, inputs);
         if store.count(Role::Trainable) == 0 {
             let fault = Fault::new("there is nothing to train: every parameter is frozen");
             self.refuse("train.freeze", fault.help(parts(&names)));
@@ -309,11 +309,11 @@ impl Checker<'_> {
     }
 
     /// Refuses values to begin with that do not fit the parameters of the run.
-    fn start(&mut self, store: &Store) {
+    fn start(&mut self, store: &Store, inputs: &Inputs) {
         let student = [Role::Trainable, Role::Frozen].into_iter().flat_map(|role| store.of(role));
         let here = student.map(|(name, entry)| (name, entry.shape)).collect();
         for values in &self.run.start {
-            let found = Words::shipped().and_then(|words| beginning::there(values, self.run, &words));
+            let found = Words::shipped().and_then(|words| beginning::there(values, self.run, inputs, &words));
             let refused = match found.map(|there| values.resolve(&there, &here)) {
                 Ok(Ok(_)) => continue,
                 Ok(Err(faults)) => {
@@ -325,6 +325,7 @@ impl Checker<'_> {
             let name = match &values.from {
                 Origin::Stage(name) => name.as_str(),
                 Origin::Run(_) => "run",
+                Origin::Weights(_) => "weights",
             };
             self.refuse(&format!("start.{name}"), refused);
         }

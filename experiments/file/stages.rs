@@ -4,7 +4,7 @@
 //! stages:
 //!   - tower: {model: {clip: {..}}, objectives: [itc], train: {steps: 500}}
 //!   - queries: {start: [tower: {take: {image.*: image.*}}], train: {steps: 500, freeze: [image.*]}}
-//! start: previous          # or: scratch, the names of stages, run: {path: ..}; one or a list
+//! start: previous          # or: scratch, the names of stages, run: {path: ..}, weights: {path: ..}; one or a list
 //! ```
 //!
 //! A stage that makes pairs out of others is written `- pairs: {rewrite: {web: .., captioner: .., filter: ..}}`, and what it
@@ -32,7 +32,7 @@ const STAGE_KEYS: [&str; 7] = ["base", "start", "data", "model", "objectives", "
 /// What a stage has of the file around it.
 const INHERITED: [&str; 4] = ["data", "model", "objectives", "train"];
 /// Words that `start` knows beside the names of stages.
-const ORIGINS: [&str; 3] = ["scratch", "previous", "run"];
+const ORIGINS: [&str; 4] = ["scratch", "previous", "run", "weights"];
 
 /// A stage that the file names.
 pub struct Named {
@@ -210,8 +210,8 @@ struct Taking {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Finished {
-    path: PathBuf,
+struct Placed {
+    path: String,
     #[serde(default)]
     take: BTreeMap<String, String>,
 }
@@ -282,17 +282,23 @@ fn values(entry: &Node, earlier: &[Named], faults: &mut Faults) -> Option<Option
     let names = || trained.clone().map(|stage| stage.name.as_str());
     let Some((name, place)) = entry.name() else {
         let fault = Fault::new("expected what the run begins with").at(entry.place.as_ref());
-        faults.push(fault.help("`scratch`, `previous`, the name of a stage, or `run: {path: ..}`"));
+        faults.push(
+            fault.help(
+                "`scratch`, `previous`, the name of a stage, `run: {path: ..}` or `weights: {path: ..}`",
+            ),
+        );
         return None;
     };
     let settings = entry.get(name);
-    if name == "run" {
+    if name == "run" || name == "weights" {
         let Some(settings) = settings else {
-            faults.push(Fault::new("`run` names no directory").at(place).help("write `run: {path: ..}`"));
+            let fault = Fault::new(format!("`{name}` does not say where they are")).at(place);
+            faults.push(fault.help(format!("write `{name}: {{path: ..}}`")));
             return None;
         };
-        let Finished { path, take } = faults.take(decode(settings))?;
-        return Some(Some(Values { from: Origin::Run(path), take }));
+        let Placed { path, take } = faults.take(decode(settings))?;
+        let from = if name == "run" { Origin::Run(path.into()) } else { Origin::Weights(path) };
+        return Some(Some(Values { from, take }));
     }
     let Taking { take } = match settings {
         None => Taking::default(),

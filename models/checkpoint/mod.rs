@@ -200,7 +200,6 @@ macro_rules! systems {
             }
         }
 
-        /// Writes the parameters of a model of ours as the reference's first class, or as the class that is named.
         /// Writes the parameters of a model of ours as the reference's class for it, or as the class that is named.
         ///
         /// # Errors

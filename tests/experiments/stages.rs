@@ -3,14 +3,17 @@
 use std::fs;
 use std::path::Path;
 
+use candle_core::Device;
 use proptest::prelude::*;
 use vlp_bench::experiments::beginning::begin;
-use vlp_bench::experiments::feed::Pairs;
+use vlp_bench::experiments::feed::{Pairs, Words};
 use vlp_bench::experiments::plan::plan;
 use vlp_bench::experiments::record::Record;
+use vlp_bench::experiments::run::Options;
 use vlp_bench::experiments::suite::{Only, run_all};
 use vlp_bench::experiments::{Experiment, Origin, Values, checkpoint, file, journal};
-use vlp_bench::models::store::matches;
+use vlp_bench::models::checkpoint as published;
+use vlp_bench::models::{Store, store::matches};
 
 use super::{attempt, finished, options};
 
@@ -195,4 +198,38 @@ proptest! {
         prop_assert_eq!(taken.len(), all.len() - cut);
         prop_assert!(taken.iter().all(|(theirs, ours)| theirs == ours && matches("*", ours)));
     }
+}
+
+#[test]
+fn published_weights_are_begun_with_by_their_own_model_whole_and_by_another_in_parts() {
+    let tower = FILE.split("model: {clip:").nth(1).unwrap().lines().next().unwrap();
+    let clip = FILE.split("model:").next().unwrap().to_owned()
+        + &format!("model: {{clip:{tower}\nobjectives: [itc]\ntrain: {{steps: 2, batch: 8}}\n");
+    let words = Words::shipped().unwrap();
+    let run = &read(&clip).arms[0].run;
+    let inputs = Pairs::open(&run.data, &words, 0).unwrap().inputs;
+    let (store, folder) = (Store::new(&Device::Cpu, 7, &[]), tempfile::tempdir().unwrap());
+    run.model.build(&store.student(), &inputs).unwrap();
+    published::save(&run.model, &inputs, None, &store, folder.path()).unwrap();
+    let options = Options { words: words.clone(), ..options(folder.path()) };
+    let place = folder.path().display();
+
+    let same = read(&format!("{clip}start: {{weights: {{path: {place}}}}}\n"));
+    let taken = begin(&same.arms[0], 0, &inputs, &options).unwrap();
+    assert_eq!(taken.values.keys().collect::<Vec<_>>(), store.tensors().keys().collect::<Vec<_>>());
+    assert_eq!(checkpoint::digest(&taken.values).unwrap(), checkpoint::digest(&store.tensors()).unwrap());
+
+    let other = FILE.split("stages:").next().unwrap().to_owned()
+        + &format!("start: {{weights: {{path: {place}, take: {{image.*: image.*}}}}}}\n");
+    let taken = begin(&read(&other).arms[0], 0, &inputs, &options).unwrap();
+    assert!(taken.values.len() > 8 && taken.values.keys().all(|name| name.starts_with("image.")));
+    assert_eq!((taken.from[0].name.as_str(), taken.from[0].taken), (&*place.to_string(), taken.values.len()));
+
+    let said = refused(&format!(
+        "{}start: {{weights: {{path: {place}}}}}\n",
+        clip.replace("embed: 16", "embed: 24")
+    ));
+    assert!(said.contains("`embed` is 16 there and 24 in this run"), "{said}");
+    let said = refused(&format!("{clip}start: {{weights: {{path: {place}/none}}}}\n"));
+    assert!(said.contains("is not there") && said.contains("hub:OWNER/NAME"), "{said}");
 }
