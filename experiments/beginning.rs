@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
-use candle_core::Device;
-
 use super::checkpoint::{self, Tensors};
 use super::export::configuration;
 use super::failure::{Failure, Result};
