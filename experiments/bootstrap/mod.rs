@@ -1,6 +1,6 @@
 //! CapFilt: web pictures get a second caption that a captioner writes, and a filter drops the texts that do not match.
 //!
-//! BLIP, Li et al., arXiv:2201.12086, section 3.3 and tables 1, 2, 4 and 12. With T_w the texts of web picture I, T_s one
+//! BLIP, Li et al., arXiv:2201.12086, section 3.3 and tables 1, 2 and 4. With T_w the texts of web picture I, T_s one
 //! that the captioner writes, and p(T, I) the probability of "match" by the filter's head for image-text matching, what
 //! is learnt from is
 //!
@@ -10,9 +10,8 @@
 //! anew. Here all of them are stages and the rewritten pairs a source, so that the experiment file says who begins as
 //! what; without a captioner nothing is written and without a filter nothing dropped.
 //!
-//! Deviation: a picture is one pair with all texts that were kept, of which each time it is seen one is drawn; the
-//! released lists hold a pair for each text, so that an epoch there is longer.
-//! Deviation: pictures that have no text left are dropped, and with them their web texts' other use as negatives.
+//! Deviation: a picture is one pair with all texts that were kept, one of which is drawn each time it is seen; in the
+//! paper each text is a pair, so that a pass over them is longer. A picture without a text is dropped in both.
 
 mod make;
 mod readers;

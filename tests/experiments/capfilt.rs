@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vlp_bench::data::pack::Pack;
+use vlp_bench::data::{Dataset, Split, clipart, pack::Pack};
 use vlp_bench::experiments::plan::plan;
 use vlp_bench::experiments::record::{Author, Record, Rewritten, RewrittenPicture};
 use vlp_bench::experiments::run::run;
 use vlp_bench::experiments::suite::{Only, run_all};
 use vlp_bench::experiments::{Experiment, bootstrap, file, journal};
+use vlp_bench::reports::report;
 
 use super::{finished, options};
 
@@ -87,7 +88,7 @@ fn what_the_filter_keeps_is_what_a_run_learns_from_and_all_texts_are_accounted_f
     assert_eq!(header.config["data"]["train"][0]["stage"], "bootstrap");
 
     let half = read(&with(&format!("threshold: {}", median(&place))));
-    finished(&half, out.path());
+    let directory = finished(&half, out.path());
     let (account, place) = made(&half, out.path());
     let pictures = texts(&place);
     let count = |from: Author, kept: bool| {
@@ -99,6 +100,13 @@ fn what_the_filter_keeps_is_what_a_run_learns_from_and_all_texts_are_accounted_f
     }
     let dropped = account.web.read + account.written.read - account.web.kept - account.written.kept;
     assert!(dropped > 0 && account.kept > 0 && account.kept < 40, "{account}");
+    assert!(account.examples.iter().any(|picture| picture.texts.iter().any(|text| !text.kept)));
+    let shown = tempfile::tempdir().unwrap();
+    report(&[directory], shown.path()).unwrap();
+    let [page, table] =
+        ["report.html", "report.md"].map(|name| fs::read_to_string(shown.path().join(name)).unwrap());
+    assert!(page.contains("What became of the web pairs") && page.contains(&account.to_string()));
+    assert!(table.contains("Noise of written texts"), "{table}");
     let pack = Pack::read(&place.join("pairs.zip")).unwrap();
     let kept: Vec<(&str, Vec<&str>)> = pictures
         .iter()
@@ -114,9 +122,8 @@ fn what_the_filter_keeps_is_what_a_run_learns_from_and_all_texts_are_accounted_f
         .map(|row| (row.id.as_str(), row.captions.iter().map(String::as_str).collect()))
         .collect();
     assert_eq!(rows, kept);
-    let web = vlp_bench::data::clipart::Config { pairs: Some(40), ..Default::default() };
-    let web = web.open(vlp_bench::data::Split::Train).unwrap();
-    use vlp_bench::data::Dataset;
+    let web = clipart::Config { pairs: Some(40), ..Default::default() };
+    let web = web.open(Split::Train).unwrap();
     let first = (0..40).map(|pair| web.get(pair).unwrap()).find(|pair| pair.id == rows[0].0).unwrap();
     assert_eq!(pack.picture(0).unwrap(), first.picture, "pictures are kept without loss");
 }
