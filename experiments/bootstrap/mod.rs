@@ -14,6 +14,7 @@
 //! paper each text is a pair, so that a pass over them is longer. A picture without a text is dropped in both.
 
 mod make;
+mod place;
 mod readers;
 
 use std::collections::BTreeMap;
@@ -28,7 +29,8 @@ use crate::models::decoding::{Nucleus, Strategy};
 use crate::models::{Abilities, Ability};
 use crate::source;
 
-pub use make::{Place, identity, make, place, probe, resolve};
+pub use make::{make, probe, resolve};
+pub use place::{Place, identity, place};
 
 /// Pairs that are made of web pairs before a run, with the stages that make them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
