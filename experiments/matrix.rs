@@ -104,7 +104,7 @@ impl fmt::Display for Matrix {
             }
         }
         for (number, reasons) in (1..).zip(notes) {
-            write!(f, "\n")?;
+            writeln!(f)?;
             for (lead, reason) in std::iter::once(format!("{number:>3}"))
                 .chain(std::iter::repeat("   ".to_owned()))
                 .zip(reasons)

@@ -15,14 +15,14 @@ use super::tiny::DIMS;
 use super::{assert_close, batch, config, flat, scalar, store};
 
 /// The tensors of a fixture, of one case of it where it has several.
-struct Golden(BTreeMap<String, Tensor>);
+struct Golden(BTreeMap<String, Tensor>, String);
 
 impl Golden {
     fn read(name: &str, case: &str) -> Self {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.safetensors"));
         let tensors = safetensors::load(file, &Device::Cpu).unwrap();
         let mine = |(name, tensor): (String, Tensor)| Some((name.strip_prefix(case)?.to_owned(), tensor));
-        Self(tensors.into_iter().filter_map(mine).collect())
+        Self(tensors.into_iter().filter_map(mine).collect(), name.to_owned())
     }
 
     fn get(&self, name: &str) -> Tensor {
@@ -67,15 +67,27 @@ impl Golden {
     fn agrees(&self, loss: &Loss, vars: &[(&str, &Tensor)]) {
         assert_close(&loss.value, &self.get("loss"), 1e-5);
         let grads = loss.value.backward().unwrap();
+        let mut most = 0.0f64;
         for (name, var) in vars {
-            assert_close(grads.get(var).unwrap(), &self.get(&format!("{name}.grad")), 1e-4);
+            let (got, expected) = (grads.get(var).unwrap(), self.get(&format!("{name}.grad")));
+            assert_close(got, &expected, 1e-4);
+            most = most.max(error(got, &expected));
         }
+        // `cargo test golden -- --nocapture | grep golden:` prints the table of tests/golden/README.md anew.
+        println!("golden: {:14} {:.1e} {most:.1e}", self.1, error(&loss.value, &self.get("loss")));
         for (name, value) in &loss.metrics {
             if let Some(expected) = self.0.get(*name) {
                 assert_close(value, expected, 1e-6);
             }
         }
     }
+}
+
+/// The greatest difference as a share of the greatest element.
+fn error(got: &Tensor, expected: &Tensor) -> f64 {
+    let (got, expected) = (flat(got), flat(expected));
+    let scale = expected.iter().fold(f64::MIN_POSITIVE, |scale, x| scale.max(x.abs()));
+    got.iter().zip(&expected).fold(0.0, |most: f64, (got, expected)| most.max((got - expected).abs() / scale))
 }
 
 /// Sets parameters to what a fixture holds under the names beside theirs.
