@@ -216,9 +216,9 @@ fn rewritten(results: &Results) -> Note {
         (!made.is_empty()).then(|| {
             vec![
                 Cell::Text(arm.name.to_owned()),
-                mean(&|made| Some(made.pictures as f64), 1.0),
-                mean(&|made| Some(made.kept as f64), 1.0),
-                mean(&|made| Some((made.web.kept + made.written.kept) as f64), 1.0),
+                mean(&|made| Some(made.pictures as f64), 10.0),
+                mean(&|made| Some(made.kept as f64), 10.0),
+                mean(&|made| Some((made.web.kept + made.written.kept) as f64), 10.0),
                 mean(&|made| made.web.noise(), 0.1),
                 mean(&|made| made.written.noise(), 0.1),
             ]
