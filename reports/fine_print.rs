@@ -208,19 +208,23 @@ fn cost(results: &Results) -> Note {
 fn rewritten(results: &Results) -> Note {
     let row = |arm: &super::results::Arm| {
         let made: Vec<&Rewritten> = arm.runs.iter().flat_map(|run| &run.rewritten).collect();
-        let mean = |of: &dyn Fn(&Rewritten) -> Option<f64>, digits: f64| {
+        let mean = |of: &dyn Fn(&Rewritten) -> Option<f64>, write: &dyn Fn(f64) -> String| {
             let values: Vec<f64> = made.iter().filter_map(|made| of(made)).collect();
             let mean = values.iter().sum::<f64>() / values.len() as f64;
-            Cell::Number(if values.is_empty() { NOTHING.to_owned() } else { number::value(mean, digits) })
+            Cell::Number(if values.is_empty() { NOTHING.to_owned() } else { write(mean) })
         };
+        let count = |of: &dyn Fn(&Rewritten) -> usize| {
+            mean(&|made| Some(of(made) as f64), &|mean| number::count(mean.round() as u64))
+        };
+        let percent = |of: &dyn Fn(&Rewritten) -> Option<f64>| mean(of, &|mean| number::value(mean, 0.1));
         (!made.is_empty()).then(|| {
             vec![
                 Cell::Text(arm.name.to_owned()),
-                mean(&|made| Some(made.pictures as f64), 10.0),
-                mean(&|made| Some(made.kept as f64), 10.0),
-                mean(&|made| Some((made.web.kept + made.written.kept) as f64), 10.0),
-                mean(&|made| made.web.noise(), 0.1),
-                mean(&|made| made.written.noise(), 0.1),
+                count(&|made| made.pictures),
+                count(&|made| made.kept),
+                count(&|made| made.web.kept + made.written.kept),
+                percent(&|made| made.web.noise()),
+                percent(&|made| made.written.noise()),
             ]
         })
     };
