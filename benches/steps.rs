@@ -72,6 +72,7 @@ fn run(name: &str) -> Result<(Run, Inputs)> {
     };
     let run = Run {
         stages: BTreeMap::new(),
+        rewrites: BTreeMap::new(),
         start: Vec::new(),
         data: serde_json::from_value(
             json!({"train": {"scenes": {}}, "size": inputs.size, "words": inputs.words}),

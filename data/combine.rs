@@ -32,7 +32,7 @@ impl Concat {
 }
 
 /// Takes from an example what is not among `fields`.
-fn restrict(example: &mut Example, fields: &BTreeSet<Field>) {
+pub(super) fn restrict(example: &mut Example, fields: &BTreeSet<Field>) {
     if !fields.contains(&Field::Regions) {
         example.regions.clear();
     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::collate::Layout;
 use super::combine::{Cached, Shuffled};
+use super::made::Stored;
 use super::source::{Source, Sources};
 use super::wording::{Worded, Wording};
 use super::{Dataset, Error, Result, Split, augment, emoji};
@@ -114,6 +115,15 @@ impl Config {
                     "name at least one source",
                 ));
             }
+            if let Some(made) = sources.filter(|_| key != "train").and_then(|sources| sources.stages().next())
+            {
+                let problem = format!("names stage `{}`, which makes training pairs", made.name);
+                return Err(Error::setting(
+                    format!("data.{key}"),
+                    problem,
+                    "name a source that no model wrote",
+                ));
+            }
         }
         self.check_disjoint()?;
         self.augment.check()
@@ -125,7 +135,7 @@ impl Config {
         let emoji: Vec<(&str, &emoji::Config)> = splits
             .iter()
             .flat_map(|(key, sources)| {
-                sources.iter().flat_map(|sources| &sources.0).map(move |one| (*key, one))
+                sources.iter().flat_map(|sources| sources.origins()).map(move |one| (*key, one))
             })
             .filter_map(|(key, source)| match source {
                 Source::Emoji(config) => Some((key, config)),
@@ -144,6 +154,12 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// The same section with each stage's pairs as `known` says.
+    #[must_use]
+    pub fn knowing(&self, known: impl Fn(&str) -> Option<Stored>) -> Self {
+        Self { train: self.train.knowing(known), ..self.clone() }
     }
 
     /// The extents of every batch.

@@ -2,7 +2,8 @@
 //!
 //! `NAME.zip` is an ordinary zip file whose entries are stored without compression: `pairs.jsonl`, one [`Row`] a line
 //! in random order, and for each row its picture `ID.webp`. `NAME.json` beside it is the [`Manifest`]. The packs of
-//! `data/packs/` are part of the program; `data/packs/make.py` makes them, and any file of the same form can be read.
+//! `data/packs/` are part of the program; `data/packs/make.py` makes them, `packing.rs` makes others, and any file of the
+//! same form can be read.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,19 +13,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use image::{ImageFormat, ImageReader, Limits};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::{Error, Picture, Result, Split};
 
 /// The version of the layout that this program reads.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 /// No picture is decoded that is wider or higher, whatever its file says.
 const LARGEST: u32 = 4096;
 
 /// What a pack is and how to tell that it is whole.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The version of the layout.
@@ -48,7 +49,7 @@ pub struct Manifest {
 }
 
 /// What a pack says about one picture.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
     /// Unique in the pack; the picture's entry is `ID.webp`.
@@ -60,11 +61,14 @@ pub struct Row {
     /// The class of the picture.
     pub category: String,
     /// The drawing style, where the pack has several.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub style: Option<String>,
     /// What is left of the name without numbers and the like; equal stems are in one split.
+    /// Empty where all pairs are.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stem: String,
-    /// The perceptual hash of the picture, 64 bits as 16 hexadecimal digits.
+    /// The perceptual hash of the picture, 64 bits as 16 hexadecimal digits, likewise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hash: String,
     /// The split to which the picture belongs.
     pub split: Split,

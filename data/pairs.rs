@@ -10,7 +10,7 @@ use super::{Dataset, Error, Example, Field, Result};
 
 /// Some pairs of a pack, in the pack's order.
 pub struct Pairs {
-    name: &'static str,
+    name: String,
     pack: Arc<Pack>,
     rows: Vec<usize>,
 }
@@ -21,7 +21,7 @@ impl Pairs {
     /// # Errors
     /// If none is kept, or fewer than `most`.
     pub(super) fn new(
-        name: &'static str,
+        name: &str,
         pack: Arc<Pack>,
         most: Option<usize>,
         keep: impl Fn(&Row) -> bool,
@@ -42,7 +42,7 @@ impl Pairs {
             }
             rows.truncate(most);
         }
-        Ok(Self { name, pack, rows })
+        Ok(Self { name: name.to_owned(), pack, rows })
     }
 
     fn chosen(&self) -> impl Iterator<Item = &Row> {
@@ -52,7 +52,7 @@ impl Pairs {
 
 impl Dataset for Pairs {
     fn name(&self) -> String {
-        self.name.to_owned()
+        self.name.clone()
     }
 
     fn len(&self) -> usize {

@@ -8,6 +8,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::combine::Concat;
+use super::made::{Made, Stored};
 use super::pack::Pack;
 use super::tasks::{self, Task};
 use super::{Dataset, Field, Result, Split, clipart, emoji, scenes};
@@ -30,10 +31,12 @@ pub enum Source {
     Hypotheses(tasks::Config),
     /// [`Task::Expressions`]
     Expressions(tasks::Config),
+    /// Pairs that a stage of the experiment makes, by its name: `stage: bootstrap`.
+    Stage(Made),
 }
 
 impl Source {
-    /// Every source there is, with its default settings.
+    /// Every source that is there before a run, with its default settings.
     pub fn all() -> [Self; 7] {
         [
             Self::Clipart(Default::default()),
@@ -65,6 +68,7 @@ impl Source {
             Self::Statements(_) => made(Task::Statements.description()),
             Self::Hypotheses(_) => made(Task::Hypotheses.description()),
             Self::Expressions(_) => made(Task::Expressions.description()),
+            Self::Stage(_) => made("pairs that a stage of the experiment makes"),
         };
         Ok(Summary {
             name: train.name(),
@@ -76,6 +80,14 @@ impl Source {
             licence,
             attribution: train.attribution(),
         })
+    }
+
+    /// Itself or, of pairs that a stage makes, the sources of their pictures.
+    fn origins(&self) -> Vec<&Self> {
+        match self {
+            Self::Stage(made) => made.web().map(Sources::origins).unwrap_or_default(),
+            other => vec![other],
+        }
     }
 
     /// Opens one split of it.
@@ -91,6 +103,7 @@ impl Source {
             Self::Statements(config) => Arc::new(config.open(Task::Statements, split)?),
             Self::Hypotheses(config) => Arc::new(config.open(Task::Hypotheses, split)?),
             Self::Expressions(config) => Arc::new(config.open(Task::Expressions, split)?),
+            Self::Stage(made) => made.open(split)?,
         })
     }
 }
@@ -122,6 +135,29 @@ pub struct Summary {
 pub struct Sources(pub Vec<Source>);
 
 impl Sources {
+    /// The sources, those of their pictures in place of pairs that a stage makes.
+    pub fn origins(&self) -> Vec<&Source> {
+        self.0.iter().flat_map(Source::origins).collect()
+    }
+
+    /// The stages whose pairs are read.
+    pub fn stages(&self) -> impl Iterator<Item = &Made> {
+        self.0.iter().filter_map(|source| match source {
+            Source::Stage(made) => Some(made),
+            _ => None,
+        })
+    }
+
+    /// The same sources with each stage's pairs as `known` says.
+    #[must_use]
+    pub fn knowing(&self, known: impl Fn(&str) -> Option<Stored>) -> Self {
+        let knowing = |source: &Source| match source {
+            Source::Stage(made) => Source::Stage(Made { pairs: known(&made.name), ..made.clone() }),
+            other => other.clone(),
+        };
+        Self(self.0.iter().map(knowing).collect())
+    }
+
     /// Opens one split of all of them.
     ///
     /// # Errors

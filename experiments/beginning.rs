@@ -1,6 +1,6 @@
 //! What a run begins with: its stages are trained where they are not done, and their values taken.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
@@ -82,6 +82,23 @@ fn made(arm: &Arm, name: &str, seed: u64, options: &Options) -> Result<(Tensors,
     let Some(stage) = arm.run.stages.get(name) else {
         return Err(arm.fault("start", format!("there is no stage `{name}`")).into());
     };
+    let (directory, from) = trained(arm, name, stage, seed, options)?;
+    let pairs = Pairs::open(&stage.expected(), &options.words, seed)?;
+    let (_, weights) = checkpoint::selected(&directory)?;
+    Ok((weights, parameters(stage, &pairs.inputs)?, from))
+}
+
+/// The directory of a stage, which is trained where it is not done.
+///
+/// # Errors
+/// When it fails.
+pub fn trained(
+    arm: &Arm,
+    name: &str,
+    stage: &Run,
+    seed: u64,
+    options: &Options,
+) -> Result<(PathBuf, StageRecord)> {
     let experiment = stage::experiment(name, stage, seed);
     let options = Options { stop_at: None, ..options.clone() };
     let attempted = run(&experiment, &experiment.arms[0], seed, &options)?;
@@ -97,9 +114,23 @@ fn made(arm: &Arm, name: &str, seed: u64, options: &Options) -> Result<(Tensors,
     };
     let from =
         StageRecord { name: name.to_owned(), hash, steps: done.steps, seconds: done.seconds, taken: 0 };
-    let pairs = Pairs::open(&stage.data, &options.words, seed)?;
-    let (_, weights) = checkpoint::selected(&directory)?;
-    Ok((weights, parameters(stage, &pairs.inputs)?, from))
+    Ok((directory, from))
+}
+
+/// A store with the parameters of a run and as many of these values as it has; the others are those of a seed.
+///
+/// # Errors
+/// When the values do not fit.
+pub fn filled(run: &Run, inputs: &Inputs, weights: Tensors, device: &Device) -> candle_core::Result<Store> {
+    let store = Store::new(device, 0, &[]);
+    run.model.build(&store.student(), inputs)?;
+    for objective in &run.objectives {
+        objective.open(&store.student(), &run.model.dims(inputs))?;
+    }
+    let entries = store.entries();
+    let own = weights.into_iter().filter(|(name, _)| entries.contains_key(name)).collect();
+    store.overwrite(&own)?;
+    Ok(store)
 }
 
 /// The weights of a run that is done, wherever it lies.
@@ -113,7 +144,7 @@ fn finished(path: &Path, words: &Words) -> Result<(Tensors, Shapes, StageRecord)
         seconds: state.trained + state.evaluated,
         taken: 0,
     };
-    let pairs = Pairs::open(&run.data, words, 0)?;
+    let pairs = Pairs::open(&run.expected(), words, 0)?;
     Ok((weights, parameters(&run, &pairs.inputs)?, from))
 }
 
@@ -153,6 +184,6 @@ pub fn there(values: &Values, run: &Run, inputs: &Inputs, words: &Words) -> Resu
             None => return Ok(Shapes::new()),
         },
     };
-    let pairs = Pairs::open(&source.data, words, 0)?;
+    let pairs = Pairs::open(&source.expected(), words, 0)?;
     Ok(parameters(&source, &pairs.inputs)?)
 }

@@ -16,22 +16,25 @@ use super::feed::Pairs;
 use super::journal;
 use super::machine;
 use super::record::{Done, Record};
-use super::stage::Origin;
-use super::{Checkpointing, Experiment, Run, checkpoint};
+use super::stage::{Origin, STAGES};
+use super::{Checkpointing, Experiment, Run, bootstrap, checkpoint};
 use crate::data::Split;
 use crate::data::pack::hexadecimal;
 use crate::kernels::cuda::{Products, products};
 
 /// The identity of a run: SHA-256 of its configuration, seed, program, kind of device, data and tokenizer, and of the
-/// identities of what it begins with.
+/// identities of what it begins with; `pairs` are those of [`Run::expected`].
 ///
 /// # Errors
 /// When the configuration cannot be written as JSON, or the data of a stage or a run to begin with cannot be read.
 pub fn identity(run: &Run, seed: u64, device: &candle_core::Device, pairs: &Pairs) -> Result<String> {
     let mut before = Vec::new();
     for stage in run.stages.values() {
-        let pairs = Pairs::open(&stage.data, pairs.given(), seed)?;
+        let pairs = Pairs::open(&stage.expected(), pairs.given(), seed)?;
         before.push(identity(stage, seed, device, &pairs)?);
+    }
+    for rewrite in run.rewrites.values() {
+        before.push(bootstrap::identity(rewrite, seed, device, pairs.given())?);
     }
     for values in &run.start {
         match &values.from {
@@ -42,12 +45,7 @@ pub fn identity(run: &Run, seed: u64, device: &candle_core::Device, pairs: &Pair
             }
         }
     }
-    // Which of several equal GPUs computes decides nothing, and in what precision it multiplies does.
-    let device = match (device.is_cpu(), products()) {
-        (true, _) => "cpu",
-        (false, Products::F32) => "accelerator",
-        (false, Products::Tf32) => "accelerator+tf32",
-    };
+    let device = arithmetic(device);
     let prints = [Split::Train, Split::Val, Split::Test]
         .map(|split| pairs.split(split).map(|dataset| dataset.fingerprint()));
     let tokens = pairs.encoder().fingerprint();
@@ -59,9 +57,19 @@ pub fn identity(run: &Run, seed: u64, device: &candle_core::Device, pairs: &Pair
     Ok(hexadecimal(&Sha256::digest(config)))
 }
 
+/// What of a device decides bits: which of several equal GPUs computes does not, and in what precision it multiplies does.
+pub fn arithmetic(device: &candle_core::Device) -> &'static str {
+    match (device.is_cpu(), products()) {
+        (true, _) => "cpu",
+        (false, Products::F32) => "accelerator",
+        (false, Products::Tf32) => "accelerator+tf32",
+    }
+}
+
 fn forget_checkpoints(run: &mut Run) {
     run.train.checkpoint = Checkpointing::default();
     run.stages.values_mut().for_each(forget_checkpoints);
+    run.rewrites.values_mut().flat_map(|made| made.stages.values_mut()).for_each(forget_checkpoints);
 }
 
 /// The directory of all runs of an experiment at one size.
@@ -71,8 +79,17 @@ pub fn of_experiment(out: &Path, experiment: &Experiment) -> PathBuf {
 
 /// The directory of the run with identity `hash` below `out`.
 pub fn place(out: &Path, experiment: &Experiment, arm: &str, seed: u64, hash: &str) -> PathBuf {
+    of_experiment(out, experiment).join(plain(arm)).join(of_seed(seed, hash))
+}
+
+/// The directory of the pairs with identity `hash` that a stage makes, beside those of stages that are trained.
+pub fn of_stage(out: &Path, name: &str, seed: u64, hash: &str) -> PathBuf {
+    out.join(STAGES).join("full").join(plain(name)).join(of_seed(seed, hash))
+}
+
+fn of_seed(seed: u64, hash: &str) -> String {
     let short: String = hash.chars().take(8).collect();
-    of_experiment(out, experiment).join(plain(arm)).join(format!("seed-{seed}-{short}"))
+    format!("seed-{seed}-{short}")
 }
 
 /// A name as a part of a path: whatever a file system may refuse becomes `_`.

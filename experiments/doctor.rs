@@ -103,7 +103,7 @@ fn disk(out: &Path) -> String {
 fn equal_bits() -> Result<String> {
     let experiment = file::read("doctor", TINY)?;
     let arm = experiment.arms.first().ok_or_else(|| candle_core::Error::Msg("no arm".to_owned()))?;
-    let pairs = Pairs::open(&arm.run.data, &Words::shipped()?, 0)?;
+    let pairs = Pairs::open(&arm.run.expected(), &Words::shipped()?, 0)?;
     let at = |threads| -> Result<String> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|error| candle_core::Error::Msg(error.to_string()))?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::bootstrap::Rewrite;
 use super::combine::Combine;
 use super::evaluate;
 use super::fault::Fault;
@@ -78,6 +79,9 @@ pub struct Run {
     /// The stages that are done before, by name, each with those that come before it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stages: BTreeMap<String, Run>,
+    /// The pairs that are made before, by the stage that makes them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rewrites: BTreeMap<String, Rewrite>,
     /// Whose values it begins with; where two have the same parameter, the later one. What none has begins as the seed
     /// says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use candle_core::Device;
 
+use super::beginning::filled;
 use super::failure::{Failure, Result};
 use super::feed::{Pairs, Words};
 use super::{Run, checkpoint};
-use crate::models::{Store, checkpoint as published};
+use crate::models::checkpoint as published;
 
 /// Writes the weights that a run reports to `folder`, as the reference's class `class` or as the first of its classes; what
 /// was written, in one line.
@@ -18,15 +19,8 @@ use crate::models::{Store, checkpoint as published};
 pub fn export(directory: &Path, class: Option<&str>, folder: &Path) -> Result<String> {
     let run = configuration(directory)?;
     let (_, weights) = checkpoint::selected(directory)?;
-    let pairs = Pairs::open(&run.data, &Words::shipped()?, 0)?;
-    let store = Store::new(&Device::Cpu, 0, &[]);
-    run.model.build(&store.student(), &pairs.inputs)?;
-    for objective in &run.objectives {
-        objective.open(&store.student(), &run.model.dims(&pairs.inputs))?;
-    }
-    let entries = store.entries();
-    let own = weights.into_iter().filter(|(name, _)| entries.contains_key(name)).collect();
-    store.overwrite(&own).map_err(Failure::weights(directory))?;
+    let pairs = Pairs::open(&run.expected(), &Words::shipped()?, 0)?;
+    let store = filled(&run, &pairs.inputs, weights, &Device::Cpu).map_err(Failure::weights(directory))?;
     published::save(&run.model, &pairs.inputs, class, &store, folder).map_err(Failure::weights(folder))?;
     Ok(format!("{}: config.json and model.safetensors of {}", folder.display(), run.model.name()))
 }

@@ -7,7 +7,7 @@ use super::feed::Pairs;
 use super::machine;
 use super::published::{self, Rerun};
 use super::record::{ClaimRecord, DataRecord, ExperimentRecord, FORMAT, Header};
-use super::{Arm, Claim, Experiment, Run, Step};
+use super::{Arm, Claim, Experiment, Run, Step, bootstrap};
 use crate::data::{Dataset, Split};
 use crate::models::{Store, store::Role};
 
@@ -119,6 +119,9 @@ fn deviations(run: &Run) -> Vec<String> {
     let mut all = named(run.model.name(), run.model.deviations());
     for config in &run.objectives {
         all.extend(named(config.name(), config.deviations()));
+    }
+    if !run.rewrites.is_empty() {
+        all.extend(named("rewrite", bootstrap::deviations()));
     }
     for config in &run.evaluate {
         all.extend(named(config.name(), config.deviations()));

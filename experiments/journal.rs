@@ -117,7 +117,11 @@ pub fn write_metrics(directory: &Path) -> Result<()> {
             Record::Evaluation(found) => rows.extend(found.values.into_iter().map(|(name, measured)| {
                 [found.step.to_string(), found.split.clone(), name, measured.value.to_string()]
             })),
-            Record::Run(_) | Record::Example(_) | Record::Failed(_) | Record::Done(_) => {}
+            Record::Run(_)
+            | Record::Rewritten(_)
+            | Record::Example(_)
+            | Record::Failed(_)
+            | Record::Done(_) => {}
         }
     }
     let mut table = csv::Writer::from_path(&path).map_err(|fault| Failure::storage(&path)(fault.into()))?;

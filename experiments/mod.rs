@@ -1,6 +1,7 @@
 //! What is run: an experiment file becomes a legal [`Experiment`], its runs are trained, evaluated and recorded.
 
 pub mod beginning;
+pub mod bootstrap;
 pub mod catalogue;
 pub mod checkpoint;
 pub mod combine;
@@ -32,6 +33,7 @@ pub mod suite;
 pub mod train;
 pub mod verify;
 
+pub use bootstrap::Rewrite;
 pub use combine::Combine;
 pub use experiment::{
     Arm, Checkpointing, Claim, Effect, Expect, Experiment, PaperReference, Run, Schedule, Select, Step,

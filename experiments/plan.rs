@@ -18,7 +18,7 @@ use super::run::Options;
 use super::stage;
 use super::suite::Only;
 use super::train::Trainer;
-use super::{Arm, Experiment, Run};
+use super::{Arm, Experiment, Rewrite, Run, bootstrap};
 use crate::data::combine::First;
 use crate::data::{Dataset, Split};
 use crate::models::store::Role;
@@ -39,9 +39,9 @@ pub struct Cost {
     pub parameters: usize,
     /// Floating-point operations of one update.
     pub flops_per_step: f64,
-    /// Updates.
+    /// Updates or, where a stage rewrites pairs, pictures.
     pub steps: u64,
-    /// Seconds of one update.
+    /// Seconds of one update or picture.
     pub step_seconds: f64,
     /// Seconds of all evaluations of one run.
     pub evaluation_seconds: f64,
@@ -114,13 +114,27 @@ impl Estimates {
     }
 }
 
-/// A configuration that is run once for each seed: an arm, or a stage that arms share.
+/// What is done once for each seed: an arm, or a stage that arms share.
 struct Job<'a> {
     /// The stage's name; none of an arm.
     stage: Option<&'a str>,
-    run: &'a Run,
+    work: Work<'a>,
     /// The arms that it is for, in the file's order.
     arms: Vec<&'a str>,
+}
+
+/// What a job does.
+#[derive(Clone, Copy, PartialEq)]
+enum Work<'a> {
+    Train(&'a Run),
+    Rewrite(&'a Rewrite),
+}
+
+/// What is known of a job for one seed.
+struct State {
+    hash: String,
+    status: Status,
+    step: u64,
 }
 
 impl Job<'_> {
@@ -129,11 +143,39 @@ impl Job<'_> {
         self.stage.map_or(arms.clone(), |name| format!("stage {name} ({arms})"))
     }
 
-    /// The directory of one seed.
-    fn place(&self, out: &Path, experiment: &Experiment, seed: u64, hash: &str) -> PathBuf {
-        match self.stage {
-            None => directory::place(out, experiment, self.arms[0], seed, hash),
-            Some(name) => directory::place(out, &stage::experiment(name, self.run, seed), name, seed, hash),
+    /// What it takes, found with the first seed.
+    fn cost(&self, seed: u64, options: &Options) -> Result<Cost> {
+        options.show.line(&format!("probing {}", self.label()));
+        let cost = match self.work {
+            Work::Rewrite(rewrite) => bootstrap::probe(rewrite, seed, options)?,
+            Work::Train(run) => {
+                probe(run, seed, &Pairs::open(&run.expected(), &options.words, seed)?, options)?
+            }
+        };
+        Ok(Cost { arm: self.label(), ..cost })
+    }
+
+    /// How far it has come with one seed.
+    fn state(&self, experiment: &Experiment, seed: u64, options: &Options) -> Result<State> {
+        let (out, name) = (&options.out, self.stage.unwrap_or_default());
+        match self.work {
+            Work::Rewrite(rewrite) => {
+                let place = bootstrap::place(name, rewrite, seed, options)?;
+                let (status, step) = place.status()?;
+                Ok(State { hash: place.hash, status, step })
+            }
+            Work::Train(run) => {
+                let pairs = Pairs::open(&run.expected(), &options.words, seed)?;
+                let hash = directory::identity(run, seed, &options.device, &pairs)?;
+                let place = match self.stage {
+                    None => directory::place(out, experiment, self.arms[0], seed, &hash),
+                    Some(name) => {
+                        directory::place(out, &stage::experiment(name, run, seed), name, seed, &hash)
+                    }
+                };
+                let step = checkpoint::peek(&checkpoint::path(&place))?.map_or(0, |state| state.step);
+                Ok(State { status: directory::status(&place)?, hash, step })
+            }
         }
     }
 }
@@ -144,7 +186,7 @@ fn jobs<'a>(arms: impl Iterator<Item = &'a Arm>) -> Vec<Job<'a>> {
     let mut last = Vec::new();
     for arm in arms {
         stages(&arm.run, &arm.name, &mut jobs);
-        last.push(Job { stage: None, run: &arm.run, arms: vec![&arm.name] });
+        last.push(Job { stage: None, work: Work::Train(&arm.run), arms: vec![&arm.name] });
     }
     jobs.extend(last);
     jobs
@@ -153,11 +195,23 @@ fn jobs<'a>(arms: impl Iterator<Item = &'a Arm>) -> Vec<Job<'a>> {
 fn stages<'a>(run: &'a Run, arm: &'a str, jobs: &mut Vec<Job<'a>>) {
     for (name, stage) in &run.stages {
         stages(stage, arm, jobs);
-        match jobs.iter_mut().find(|job| job.stage == Some(name) && job.run == stage) {
-            Some(job) if job.arms.contains(&arm) => {}
-            Some(job) => job.arms.push(arm),
-            None => jobs.push(Job { stage: Some(name), run: stage, arms: vec![arm] }),
+        need(name, Work::Train(stage), arm, jobs);
+    }
+    for (name, rewrite) in &run.rewrites {
+        for (name, stage) in &rewrite.stages {
+            stages(stage, arm, jobs);
+            need(name, Work::Train(stage), arm, jobs);
         }
+        need(name, Work::Rewrite(rewrite), arm, jobs);
+    }
+}
+
+/// Adds a stage that an arm needs, unless it is there.
+fn need<'a>(name: &'a str, work: Work<'a>, arm: &'a str, jobs: &mut Vec<Job<'a>>) {
+    match jobs.iter_mut().find(|job| job.stage == Some(name) && job.work == work) {
+        Some(job) if job.arms.contains(&arm) => {}
+        Some(job) => job.arms.push(arm),
+        None => jobs.push(Job { stage: Some(name), work, arms: vec![arm] }),
     }
 }
 
@@ -175,16 +229,11 @@ pub fn plan(experiment: &Experiment, only: &Only, options: &Options) -> Result<P
     for job in jobs(arms) {
         let mut cost: Option<Cost> = None;
         for &seed in &seeds {
-            let pairs = Pairs::open(&job.run.data, &options.words, seed)?;
             if cost.is_none() {
-                options.show.line(&format!("probing {}", job.label()));
-                cost = Some(Cost { arm: job.label(), ..probe(job.run, seed, &pairs, options)? });
+                cost = Some(job.cost(seed, options)?);
             }
             let Some(cost) = &cost else { continue };
-            let hash = directory::identity(job.run, seed, &options.device, &pairs)?;
-            let place = job.place(&options.out, experiment, seed, &hash);
-            let status = directory::status(&place)?;
-            let step = checkpoint::peek(&checkpoint::path(&place))?.map_or(0, |state| state.step);
+            let State { hash, status, step } = job.state(experiment, seed, options)?;
             let share = if cost.steps == 0 { 0.0 } else { 1.0 - step as f64 / cost.steps as f64 };
             let seconds_left = if matches!(status, Status::Done(_)) { 0.0 } else { share * cost.seconds() };
             estimates.0.insert(hash, cost.seconds());

@@ -24,6 +24,8 @@ pub enum Record {
     Train(TrainFigures),
     /// One evaluation.
     Evaluation(Evaluation),
+    /// How pairs were made that the run learns from.
+    Rewritten(Rewritten),
     /// One test pair and what the model makes of it.
     Example(Example),
     /// Why the run stopped before its end.
@@ -289,6 +291,97 @@ pub struct Found {
     pub score: f64,
     /// Whether it is a caption of this picture.
     pub correct: bool,
+}
+
+/// How pairs were made out of web pairs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rewritten {
+    /// The stage that made them.
+    pub name: String,
+    /// Their identity.
+    pub hash: String,
+    /// The stage that wrote a caption for each picture.
+    pub captioner: Option<String>,
+    /// The stage that judged the texts.
+    pub filter: Option<String>,
+    /// The probability of a match above which a text was kept.
+    pub threshold: f64,
+    /// How many pictures the web pairs have.
+    pub pictures: usize,
+    /// How many of them have a text that was kept.
+    pub kept: usize,
+    /// Their texts on the web.
+    pub web: TextCount,
+    /// The texts that the captioner wrote.
+    pub written: TextCount,
+    /// Some of the pictures.
+    pub examples: Vec<RewrittenPicture>,
+    /// What it took, once for all runs that learn from them.
+    pub seconds: f64,
+}
+
+/// How many texts there were, and how many were kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextCount {
+    /// All.
+    pub read: usize,
+    /// Those that were kept.
+    pub kept: usize,
+}
+
+impl TextCount {
+    /// The noise ratio in percent: the share that was dropped; none of no text.
+    pub fn noise(&self) -> Option<f64> {
+        (self.read > 0).then(|| 100.0 * (self.read - self.kept) as f64 / self.read as f64)
+    }
+}
+
+impl std::fmt::Display for Rewritten {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} pictures", self.kept, self.pictures)?;
+        for (count, kind) in [(self.web, "web"), (self.written, "written")] {
+            if count.read > 0 {
+                write!(f, ", {} of {} {kind} texts", count.kept, count.read)?;
+            }
+        }
+        f.write_str(" kept")
+    }
+}
+
+/// A picture and what became of the texts about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RewrittenPicture {
+    /// The pair's identifier.
+    pub id: String,
+    /// The picture as PNG, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub png: Option<String>,
+    /// Its texts: those on the web, then the written one.
+    pub texts: Vec<JudgedText>,
+}
+
+/// A text about a picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JudgedText {
+    /// The text.
+    pub text: String,
+    /// Whose it is.
+    pub from: Author,
+    /// The probability that it matches, by the filter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matching: Option<f64>,
+    /// Whether it was kept.
+    pub kept: bool,
+}
+
+/// Who wrote a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Author {
+    /// Whoever put the picture on the web.
+    Web,
+    /// The captioner.
+    Written,
 }
 
 /// Why a run stopped before its end.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use candle_core::Device;
 
 use super::beginning;
+use super::bootstrap;
 use super::checkpoint::{self, State};
 use super::directory::{self, Status};
 use super::evaluate::{Subject, examples::examples, gallery::Gallery};
@@ -18,7 +19,7 @@ use super::journal::{self, Journal};
 use super::machine;
 use super::meter::Meter;
 use super::progress::{Progress, Show};
-use super::record::{Done, Evaluation, Failed, Record, TrainFigures};
+use super::record::{Done, Evaluation, Failed, Record, Rewritten, TrainFigures};
 use super::train::Trainer;
 use super::{Arm, Experiment, Run, Step};
 use crate::data::Split;
@@ -67,14 +68,16 @@ pub enum Outcome {
 /// # Errors
 /// When the run cannot begin or stops on a fault, which is then its last record; its directory is kept.
 pub fn run(experiment: &Experiment, arm: &Arm, seed: u64, options: &Options) -> Result<Attempted> {
-    let pairs = Pairs::open(&arm.run.data, &options.words, seed)?;
+    let pairs = Pairs::open(&arm.run.expected(), &options.words, seed)?;
     let hash = directory::identity(&arm.run, seed, &options.device, &pairs)?;
     let directory = directory::place(&options.out, experiment, &arm.name, seed, &hash);
     let _lock = directory::enter(&directory)?;
     if let Status::Done(done) = directory::status(&directory)? {
         return Ok(Attempted { directory, hash, outcome: Outcome::Known(done) });
     }
-    let mut attempt = Attempt::begin(experiment, arm, seed, options, pairs, &hash, &directory)?;
+    let (data, rewritten) = bootstrap::resolve(arm, seed, options)?;
+    let pairs = if rewritten.is_empty() { pairs } else { Pairs::open(&data, &options.words, seed)? };
+    let mut attempt = Attempt::begin(experiment, arm, seed, options, (pairs, rewritten), &hash, &directory)?;
     match attempt.finish() {
         Ok(outcome) => Ok(Attempted { directory, hash, outcome }),
         Err(fault) => {
@@ -112,7 +115,7 @@ impl<'a> Attempt<'a> {
         arm: &'a Arm,
         seed: u64,
         options: &'a Options,
-        pairs: Pairs,
+        (pairs, rewritten): (Pairs, Vec<Rewritten>),
         hash: &'a str,
         directory: &'a Path,
     ) -> Result<Self> {
@@ -144,6 +147,9 @@ impl<'a> Attempt<'a> {
             header.start = beginning.from;
             describe(directory, experiment, arm, seed)?;
             journal.write(&Record::Run(Box::new(header)))?;
+            for made in rewritten {
+                journal.write(&Record::Rewritten(made))?;
+            }
         }
         let state = state.unwrap_or_else(|| State::new(hash, 0));
         let title = format!("{}, {}, seed {seed}", experiment.name, arm.name);

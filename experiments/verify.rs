@@ -224,6 +224,7 @@ pub fn forget_time(record: &mut Record) {
         }
         Record::Train(figures) => figures.seconds = 0.0,
         Record::Evaluation(found) => found.seconds = 0.0,
+        Record::Rewritten(made) => made.seconds = 0.0,
         Record::Done(done) => {
             (done.seconds, done.pairs_per_second, done.peak_memory) = (0.0, 0.0, None);
         }

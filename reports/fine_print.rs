@@ -7,7 +7,7 @@ use super::results::{Effect, REPORTED, Results};
 use super::statistics::{MOST_SEEDS, detectable, seeds_needed};
 use super::tables::{Cell, NOTHING, Table, difference_name};
 use super::{number, verdict};
-use crate::experiments::record::{ClaimRecord, Machine, PublishedEffect, Status};
+use crate::experiments::record::{ClaimRecord, Machine, PublishedEffect, Rewritten, Status};
 
 /// One heading of the fine print.
 #[derive(Clone, Debug)]
@@ -36,6 +36,7 @@ pub fn notes(results: &Results) -> Vec<Note> {
         runs(results),
         overrides(results),
         cost(results),
+        rewritten(results),
         published(results),
         deviations(results),
         data(results),
@@ -201,6 +202,41 @@ fn cost(results: &Results) -> Note {
         rows: results.arms.iter().map(row).collect(),
     };
     Note { table: (!results.arms.is_empty()).then_some(table), ..Note::lines("Cost", Vec::new()) }
+}
+
+/// What captioner and filter did to web pairs, the mean over seeds.
+fn rewritten(results: &Results) -> Note {
+    let row = |arm: &super::results::Arm| {
+        let made: Vec<&Rewritten> = arm.runs.iter().flat_map(|run| &run.rewritten).collect();
+        let mean = |of: &dyn Fn(&Rewritten) -> Option<f64>, write: &dyn Fn(f64) -> String| {
+            let values: Vec<f64> = made.iter().filter_map(|made| of(made)).collect();
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            Cell::Number(if values.is_empty() { NOTHING.to_owned() } else { write(mean) })
+        };
+        let count = |of: &dyn Fn(&Rewritten) -> usize| {
+            mean(&|made| Some(of(made) as f64), &|mean| number::count(mean.round() as u64))
+        };
+        let percent = |of: &dyn Fn(&Rewritten) -> Option<f64>| mean(of, &|mean| number::value(mean, 0.1));
+        (!made.is_empty()).then(|| {
+            vec![
+                Cell::Text(arm.name.to_owned()),
+                count(&|made| made.pictures),
+                count(&|made| made.kept),
+                count(&|made| made.web.kept + made.written.kept),
+                percent(&|made| made.web.noise()),
+                percent(&|made| made.written.noise()),
+            ]
+        })
+    };
+    let rows: Vec<Vec<Cell>> = results.arms.iter().filter_map(row).collect();
+    let head =
+        ["Arm", "Web pictures", "Kept", "Texts kept", "Noise of web texts (%)", "Noise of written texts (%)"];
+    let table = Table {
+        caption: "What became of the web pairs: noise is the share of texts that was dropped".to_owned(),
+        head: head.map(str::to_owned).to_vec(),
+        rows,
+    };
+    Note { table: (!table.rows.is_empty()).then_some(table), ..Note::lines("Rewritten pairs", Vec::new()) }
 }
 
 fn published(results: &Results) -> Note {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Error, compare};
 use crate::experiments::record::{
-    Done, Evaluation, Example, ExperimentRecord, FORMAT, Failed, Header, Record, TrainFigures,
+    Done, Evaluation, Example, ExperimentRecord, FORMAT, Failed, Header, Record, Rewritten, TrainFigures,
 };
 use crate::experiments::stage::STAGES;
 
@@ -26,6 +26,8 @@ pub struct Run {
     pub training: Vec<TrainFigures>,
     /// Evaluations in the order of steps.
     pub evaluations: Vec<Evaluation>,
+    /// How pairs were made that it learnt from.
+    pub rewritten: Vec<Rewritten>,
     /// Test pairs and what the model makes of them.
     pub examples: Vec<Example>,
     /// How it ended.
@@ -195,6 +197,7 @@ fn read_run(place: &Path) -> Result<Option<Run>, Error> {
         header,
         training: Vec::new(),
         evaluations: Vec::new(),
+        rewritten: Vec::new(),
         examples: Vec::new(),
         end: End::Open,
     };
@@ -202,6 +205,7 @@ fn read_run(place: &Path) -> Result<Option<Run>, Error> {
         match serde_json::from_slice(line) {
             Ok(Record::Train(figures)) => run.training.push(figures),
             Ok(Record::Evaluation(evaluation)) => run.evaluations.push(evaluation),
+            Ok(Record::Rewritten(made)) => run.rewritten.push(made),
             Ok(Record::Example(example)) => run.examples.push(example),
             Ok(Record::Failed(failed)) => run.end = End::Failed(failed),
             Ok(Record::Done(done)) => run.end = End::Done(done),

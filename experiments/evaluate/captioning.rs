@@ -22,7 +22,7 @@ use crate::experiments::fault::Fault;
 use crate::experiments::feed::Pairs;
 use crate::experiments::record::Measured;
 use crate::models::decoding::{Beam, Strategy, Writer};
-use crate::models::{Ability, Text, View};
+use crate::models::{Ability, Image, Model, Text, View};
 use crate::token::Specials;
 
 /// Raised whenever equal weights would give other values.
@@ -113,17 +113,31 @@ impl Config {
 
     /// A caption for each image of the gallery.
     fn captions(&self, subject: &Subject, shown: &Shown) -> Result<Vec<String>> {
-        let (pairs, device) = (subject.pairs, subject.store.device());
-        let prompt = beginning(&self.prompt, pairs)?;
-        let room = pairs.layout().words.saturating_sub(prompt.len());
-        let writer = self.writer(room, pairs.inputs.specials.last());
         let mut captions = Vec::new();
         for block in &shown.images {
-            let texts = View::new(repeated(&prompt, block.rows()?, device)?, None);
-            let written = writer.write(subject.model.as_ref(), block, &texts, captions.len() as u64)?;
-            captions.extend(written.iter().map(|text| joined(&pairs.encoder().text(&text.words))));
+            let draws = (0, captions.len() as u64);
+            captions.extend(self.about(block, subject.model.as_ref(), subject.pairs, draws)?);
         }
         Ok(captions)
+    }
+
+    /// A caption for each image of a block; draws depend on the seed and on the number of the block's first image.
+    ///
+    /// # Errors
+    /// When the model does not write, or the prompt leaves no room.
+    pub fn about(
+        &self,
+        block: &View<Image>,
+        model: &dyn Model,
+        pairs: &Pairs,
+        (seed, first): (u64, u64),
+    ) -> Result<Vec<String>> {
+        let prompt = beginning(&self.prompt, pairs)?;
+        let room = pairs.layout().words.saturating_sub(prompt.len());
+        let writer = Writer { seed, ..self.writer(room, pairs.inputs.specials.last()) };
+        let texts = View::new(repeated(&prompt, block.rows()?, block.input()?.pixels()?.device())?, None);
+        let written = writer.write(model, block, &texts, first)?;
+        Ok(written.iter().map(|text| joined(&pairs.encoder().text(&text.words))).collect())
     }
 }
 

@@ -108,7 +108,11 @@ fn found(subject: &Subject, shown: &Shown, image: usize) -> Result<Vec<Found>> {
     Ok(found.collect())
 }
 
-fn png(picture: &Picture) -> Result<String> {
+/// A picture as PNG, in base64.
+///
+/// # Errors
+/// When it has no pixel.
+pub fn png(picture: &Picture) -> Result<String> {
     let mut bytes = Vec::new();
     PngEncoder::new(&mut bytes)
         .write_image(&picture.rgb, picture.width, picture.height, image::ExtendedColorType::Rgb8)

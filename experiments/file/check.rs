@@ -16,7 +16,7 @@ use crate::objectives::{self, Offer, Reason};
 
 /// Everything that is wrong with a run whose settings could be read; `tree` says where they are written.
 pub fn check(tree: &Node, run: &Run) -> Vec<Fault> {
-    let mut checker = Checker { tree, run, faults: Vec::new() };
+    let mut checker = Checker { tree, run, data: run.expected(), faults: Vec::new() };
     checker.numbers();
     checker.objectives();
     checker.groups();
@@ -56,6 +56,8 @@ impl Splits {
 struct Checker<'a> {
     tree: &'a Node,
     run: &'a Run,
+    /// The run's data as far as it is known before stages have made theirs.
+    data: data::Config,
     faults: Vec<Fault>,
 }
 
@@ -187,7 +189,7 @@ impl Checker<'_> {
 
     /// Opens the data; says what is wrong with it and whether it has what the objectives read.
     fn data(&mut self) -> Splits {
-        if let Err(error) = self.run.data.check() {
+        if let Err(error) = self.data.check() {
             self.data_fault("data", &error);
             return Splits { train: None, val: None, test: None };
         }
@@ -214,7 +216,7 @@ impl Checker<'_> {
     }
 
     fn open(&mut self, split: Split) -> Option<Facts> {
-        match self.run.data.open(split, 0) {
+        match self.data.open(split, 0) {
             Ok(dataset) => {
                 let dataset: std::sync::Arc<dyn Dataset> = dataset?;
                 Some(Facts { pairs: dataset.len(), fields: dataset.fields() })
@@ -245,7 +247,7 @@ impl Checker<'_> {
 
     /// Asks the model about itself; only data without a fault tells what it is fed.
     fn model(&mut self) {
-        let pairs = Words::shipped().and_then(|words| Pairs::open(&self.run.data, &words, 0));
+        let pairs = Words::shipped().and_then(|words| Pairs::open(&self.data, &words, 0));
         let key = format!("model.{}", self.run.model.name());
         match pairs {
             Ok(pairs) => {

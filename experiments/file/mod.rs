@@ -21,6 +21,7 @@ use super::published;
 use super::stage::STAGES;
 use super::suite::Only;
 use super::{Arm, Experiment, Run};
+use crate::data;
 use ablate::Ablation;
 pub use decode::decode;
 use node::{Key, Kind, Node};
@@ -247,7 +248,8 @@ fn run(tree: &Node, faults: &mut Faults) -> Option<Run> {
 /// A run that may begin with earlier stages.
 fn whole(tree: &Node, earlier: &[Named], faults: &mut Faults) -> Option<Run> {
     let start = stages::start(tree, earlier, faults);
-    let data = faults.take(required(tree, "data"));
+    let data: Option<data::Config> = faults.take(required(tree, "data"));
+    let rewrites = data.as_ref().and_then(|data| stages::rewrites(tree, data, earlier, faults));
     let model = faults.take(required(tree, "model"));
     let objectives = faults.take(present(tree, "objectives").and_then(|_| list(tree, "objectives")));
     let train = faults.take(section(tree, "train"));
@@ -256,6 +258,7 @@ fn whole(tree: &Node, earlier: &[Named], faults: &mut Faults) -> Option<Run> {
     let Start { stages, values: start } = start?;
     let run = Run {
         stages,
+        rewrites: rewrites?,
         start,
         data: data?,
         model: model?,

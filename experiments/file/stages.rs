@@ -7,7 +7,10 @@
 //! start: previous          # or: scratch, the names of stages, run: {path: ..}, weights: {path: ..}; one or a list
 //! ```
 //!
-//! A stage has the file's own `data`, `model`, `objectives` and `train` without `freeze`, its `base` laid over them, and
+//! A stage that makes pairs out of others is written `- pairs: {rewrite: {web: .., captioner: .., filter: ..}}`, and what it
+//! makes is a source of training pairs, `stage: pairs` ([`crate::experiments::bootstrap`]).
+//!
+//! A stage that is trained has the file's own `data`, `model`, `objectives` and `train` without `freeze`, its `base` laid over them, and
 //! its own settings over both.
 
 use std::collections::BTreeMap;
@@ -18,9 +21,11 @@ use serde::Deserialize;
 use super::decode::decode;
 use super::node::{Key, Kind, Node};
 use super::{merge, read, suggest_or};
+use crate::data::Config;
+use crate::experiments::bootstrap::Settings;
 use crate::experiments::fault::{Fault, Faults, Place, suggest};
 use crate::experiments::stage::{Origin, Values};
-use crate::experiments::{Arm, Run};
+use crate::experiments::{Arm, Rewrite, Run};
 
 /// What a stage can say.
 const STAGE_KEYS: [&str; 7] = ["base", "start", "data", "model", "objectives", "train", "evaluate"];
@@ -32,9 +37,29 @@ const ORIGINS: [&str; 4] = ["scratch", "previous", "run", "weights"];
 /// A stage that the file names.
 pub struct Named {
     name: String,
-    /// The run, or what is wrong with it: reported by who begins with it, for an arm may make a stage illegal that it does
-    /// without.
-    run: Result<Run, Vec<Fault>>,
+    stage: Stage,
+    /// What is wrong with it: reported by who begins with it, for an arm may make a stage illegal that it does without.
+    faults: Vec<Fault>,
+}
+
+/// What a stage does; nothing within where it is not legal.
+enum Stage {
+    Trains(Option<Box<Run>>),
+    Rewrites(Option<Rewrite>),
+}
+
+impl Named {
+    /// The run of a stage that is trained, where it is legal.
+    fn run(&self) -> Option<&Run> {
+        match &self.stage {
+            Stage::Trains(run) => run.as_deref(),
+            Stage::Rewrites(_) => None,
+        }
+    }
+
+    fn is_trained(&self) -> bool {
+        matches!(self.stage, Stage::Trains(_))
+    }
 }
 
 /// Reads the stages of a file in their order; `whole` reads the run of a tree that may begin with earlier stages.
@@ -61,15 +86,87 @@ pub fn stages(
             continue;
         }
         let mut below = Faults::default();
-        let run = laid_over(tree, element.get(name), &mut below)
-            .and_then(|tree| whole(&tree, &stages, &mut below))
-            .filter(|_| below.is_empty());
-        let told = |below: Faults| {
-            below.sorted().into_iter().map(|fault| fault.note(format!("in stage `{name}`"))).collect()
+        let settings = element.get(name);
+        let stage = match settings.and_then(|settings| settings.entry("rewrite")) {
+            Some((_, rewrite)) => {
+                let others = settings.map(Node::entries).unwrap_or_default();
+                for (key, _) in others.iter().filter(|(key, _)| key.name != "rewrite") {
+                    let fault = Fault::new(format!("a stage that rewrites pairs has no `{}`", key.name));
+                    below.push(fault.at(key.place.as_ref()).help("what it does is written below `rewrite`"));
+                }
+                Stage::Rewrites(self::rewrite(rewrite, &stages, &mut below).filter(|_| below.is_empty()))
+            }
+            None => {
+                let run = laid_over(tree, settings, &mut below)
+                    .and_then(|tree| whole(&tree, &stages, &mut below))
+                    .filter(|_| below.is_empty());
+                Stage::Trains(run.map(Box::new))
+            }
         };
-        stages.push(Named { name: name.to_owned(), run: run.ok_or_else(|| told(below)) });
+        let told = below.sorted().into_iter().map(|fault| fault.note(format!("in stage `{name}`")));
+        stages.push(Named { name: name.to_owned(), stage, faults: told.collect() });
     }
     stages
+}
+
+/// What `rewrite:` says.
+fn rewrite(node: &Node, earlier: &[Named], faults: &mut Faults) -> Option<Rewrite> {
+    let settings: Settings = faults.take(decode(node))?;
+    for (key, fault) in settings.faults() {
+        faults.push(fault.at(node.locate(key)).at(node.place.as_ref()));
+    }
+    let mut stages = BTreeMap::new();
+    let mut whole = true;
+    for (role, name) in settings.needs() {
+        let trained = || earlier.iter().filter(|stage| stage.is_trained());
+        let Some(stage) = trained().find(|stage| stage.name == name) else {
+            let fault = Fault::new(format!("there is no earlier stage `{name}` that is trained"));
+            let names = trained().map(|stage| stage.name.as_str());
+            let help = suggest_or(name, names, "write the stage above this one");
+            faults.push(fault.at(node.locate(role.key())).help(help));
+            continue;
+        };
+        let Some(run) = stage.run() else {
+            faults.extend(stage.faults.clone());
+            whole = false;
+            continue;
+        };
+        faults.extend(role.refuses(name, run).map(|fault| fault.at(node.locate(role.key()))));
+        stages.insert(name.to_owned(), run.clone());
+    }
+    whole.then_some(Rewrite { stages, settings })
+}
+
+/// The stages whose pairs a run learns from; nothing where one is wrong.
+pub fn rewrites(
+    tree: &Node,
+    data: &Config,
+    earlier: &[Named],
+    faults: &mut Faults,
+) -> Option<BTreeMap<String, Rewrite>> {
+    let mut rewrites = BTreeMap::new();
+    let mut whole = true;
+    for made in data.train.stages() {
+        let makes = || earlier.iter().filter(|stage| !stage.is_trained());
+        match makes().find(|stage| stage.name == made.name) {
+            Some(Named { stage: Stage::Rewrites(Some(rewrite)), .. }) => {
+                rewrites.insert(made.name.clone(), rewrite.clone());
+            }
+            Some(stage) => {
+                faults.extend(stage.faults.clone());
+                whole = false;
+            }
+            None => {
+                let fault = Fault::new(format!("there is no earlier stage `{}` that makes pairs", made.name));
+                let names = makes().map(|stage| stage.name.as_str());
+                let help =
+                    suggest_or(&made.name, names, "write `- NAME: {rewrite: {web: ..}}` below `stages`");
+                faults.push(fault.at(tree.locate("data.train.stage")).help(help));
+                whole = false;
+            }
+        }
+    }
+    whole.then_some(rewrites)
 }
 
 /// The settings of a stage over its base, over what it has of the file.
@@ -128,13 +225,17 @@ struct Placed {
 /// Stages that no arm begins with, by itself or by way of others.
 pub fn idle(tree: &Node, arms: &[Arm]) -> Vec<Fault> {
     fn needs(run: &Run, name: &str) -> bool {
-        run.stages.iter().any(|(stage, run)| stage == name || needs(run, name))
+        let reads = |(made, rewrite): (&String, &Rewrite)| made == name || any(&rewrite.stages, name);
+        any(&run.stages, name) || run.rewrites.iter().any(reads)
+    }
+    fn any(stages: &BTreeMap<String, Run>, name: &str) -> bool {
+        stages.iter().any(|(stage, run)| stage == name || needs(run, name))
     }
     let named = tree.get("stages").map(Node::elements).unwrap_or_default().iter().filter_map(Node::name);
     let idle = named.filter(|(name, _)| !arms.iter().any(|arm| needs(&arm.run, name)));
     let fault = |(name, place): (&str, Option<&Place>)| {
         let fault = Fault::new(format!("no run begins with stage `{name}`")).at(place);
-        fault.help(format!("write `start: {name}`, or leave the stage out"))
+        fault.help(format!("write `start: {name}`, name it as captioner or filter, or leave the stage out"))
     };
     idle.map(fault).collect()
 }
@@ -175,23 +276,22 @@ impl Start {
     /// Adds the stage that values come from; whether it is legal.
     fn need(&mut self, values: &Values, earlier: &[Named], faults: &mut Faults) -> bool {
         let Origin::Stage(name) = &values.from else { return true };
-        match earlier.iter().find(|stage| stage.name == *name).map(|stage| &stage.run) {
-            Some(Ok(run)) => {
-                self.stages.insert(name.clone(), run.clone());
-                true
+        let Some(stage) = earlier.iter().find(|stage| stage.name == *name) else { return false };
+        match stage.run() {
+            Some(run) => self.stages.insert(name.clone(), run.clone()),
+            None => {
+                faults.extend(stage.faults.clone());
+                return false;
             }
-            Some(Err(found)) => {
-                faults.extend(found.clone());
-                false
-            }
-            None => false,
-        }
+        };
+        true
     }
 }
 
 /// One entry: nothing within for `scratch`.
 fn values(entry: &Node, earlier: &[Named], faults: &mut Faults) -> Option<Option<Values>> {
-    let names = || earlier.iter().map(|stage| stage.name.as_str());
+    let trained = earlier.iter().filter(|stage| stage.is_trained());
+    let names = || trained.clone().map(|stage| stage.name.as_str());
     let Some((name, place)) = entry.name() else {
         let fault = Fault::new("expected what the run begins with").at(entry.place.as_ref());
         faults.push(

@@ -12,6 +12,7 @@ use crate::data::augment::{self, DEVIATION, MEAN};
 use crate::data::collate::Encode;
 use crate::data::vocabulary::Vocabulary;
 use crate::data::{Picture, Result as Read};
+use crate::experiments::beginning::filled;
 use crate::experiments::checkpoint;
 use crate::experiments::export::configuration;
 use crate::experiments::failure::{Failure, Result};
@@ -156,15 +157,8 @@ impl Subject {
     fn trained(directory: &Path, device: &Device) -> Result<Self> {
         let run = configuration(directory)?;
         let (_, weights) = checkpoint::selected(directory)?;
-        let pairs = Pairs::open(&run.data, &Words::shipped()?, 0)?;
-        let store = Store::new(device, 0, &[]);
-        run.model.build(&store.student(), &pairs.inputs)?;
-        for objective in &run.objectives {
-            objective.open(&store.student(), &run.model.dims(&pairs.inputs))?;
-        }
-        let entries = store.entries();
-        let own = weights.into_iter().filter(|(name, _)| entries.contains_key(name)).collect();
-        store.overwrite(&own).map_err(Failure::weights(directory))?;
+        let pairs = Pairs::open(&run.expected(), &Words::shipped()?, 0)?;
+        let store = filled(&run, &pairs.inputs, weights, device).map_err(Failure::weights(directory))?;
         let preprocessing = Preprocessing::trained(pairs.inputs.size);
         let (name, vocabulary) = (run.model.name().to_owned(), pairs.words().encoder.clone());
         Self::of(name, (run.model, pairs.inputs), &store, vocabulary, preprocessing)

@@ -2,6 +2,7 @@
 
 mod examples;
 mod reproduction;
+mod rewritten;
 
 use std::path::PathBuf;
 
@@ -134,6 +135,7 @@ fn article(results: &Results, figures: &Figures) -> Result<Markup, Error> {
                 }
             }
             (examples::section(results))
+            (rewritten::section(results))
             section {
                 h2 { "Every metric" }
                 (table(&tables::metrics(results), false))

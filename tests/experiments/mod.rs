@@ -1,5 +1,6 @@
 //! Experiment files, training, checkpoints, evaluation and records, on experiments of a second or two.
 
+mod capfilt;
 mod captioning;
 mod captions;
 mod checkpoints;
@@ -74,6 +75,7 @@ fn scenes(pairs: usize) -> data::Sources {
 fn clip_run() -> Run {
     Run {
         stages: BTreeMap::new(),
+        rewrites: BTreeMap::new(),
         start: Vec::new(),
         data: data::Config {
             train: scenes(96),

@@ -52,6 +52,7 @@ fn experiment(number: u64, effect: f64, arms: usize, theirs: f64) -> Experiment 
                 values: BTreeMap::from([(METRIC.to_owned(), measured)]),
                 seconds: 1.0,
             }],
+            rewritten: Vec::new(),
             examples: Vec::new(),
             end: End::Done(Done {
                 steps: 1000,
