@@ -20,16 +20,15 @@ fn preset(name: &str) -> Run {
     let file = folder.path().join("experiment.yaml");
     let base = presets().join(format!("{name}.yaml"));
     let data = "{train: {scenes: {pairs: 100000}}, test: {scenes: {pairs: 64}}}";
-    let load = |objective| {
-        let text = format!(
-            "question: How?\nbase: {}\ndata: {data}\nobjectives: [{objective}]\nseeds: [0]\n",
-            base.display()
-        );
-        std::fs::write(&file, text).unwrap();
+    let load = |rest: String| {
+        std::fs::write(&file, format!("question: How?\nbase: {}\nseeds: [0]\n{rest}", base.display()))
+            .unwrap();
         load(&file, &Options::default())
     };
-    // Not every model embeds images and texts apart, and not every one reads them together.
-    let experiment = load("itc").or_else(|_| load("mlm")).or_else(|_| load("lm"));
+    let with = |objective| load(format!("data: {data}\nobjectives: [{objective}]\n"));
+    // Some say all that a run needs. Not every model embeds images and texts apart, and not every one reads them together.
+    let experiment =
+        load(String::new()).or_else(|_| with("itc")).or_else(|_| with("mlm")).or_else(|_| with("lm"));
     experiment.unwrap_or_else(|fault| panic!("{name}: {fault}")).arms.remove(0).run
 }
 
