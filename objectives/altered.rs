@@ -180,7 +180,7 @@ pub(super) fn written(step: &Step) -> Result<Written> {
 
 /// The text on the device of `like`, with the entries `ids`; the rest of an unpolluted text is there already.
 pub(super) fn on_device(text: &Written, ids: &[u32], polluted: bool, like: &Text) -> Result<Text> {
-    let (device, shape) = (like.ids.device(), like.ids.shape());
+    let (device, shape) = (like.ids.device(), (ids.len() / text.places, text.places));
     let ids = Tensor::from_slice(ids, shape, device)?;
     Ok(match polluted {
         false => Text { ids, ..like.clone() },

@@ -27,8 +27,11 @@ fn preset(name: &str) -> Run {
     };
     let with = |objective| load(format!("data: {data}\nobjectives: [{objective}]\n"));
     // Some say all that a run needs. Not every model embeds images and texts apart, and not every one reads them together.
-    let experiment =
-        load(String::new()).or_else(|_| with("itc")).or_else(|_| with("mlm")).or_else(|_| with("lm"));
+    let experiment = load(String::new())
+        .or_else(|_| with("itc"))
+        .or_else(|_| with("mlm"))
+        .or_else(|_| with("lm"))
+        .or_else(|_| with("itm: {negatives: random}"));
     experiment.unwrap_or_else(|fault| panic!("{name}: {fault}")).arms.remove(0).run
 }
 

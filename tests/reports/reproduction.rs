@@ -58,7 +58,7 @@ fn every_published_effect_has_a_row_and_what_was_not_run_says_so() {
     assert_eq!(&row("vlmo/table-6/global")[17], "REPRODUCED");
     // The experiment file claims it, and no run of it was given.
     assert_eq!(&row("albef/table-1/distillation")[17], "not run");
-    assert_eq!(&row("uniter/table-2/itm")[17], "");
+    assert_eq!(&row("uniter/table-2/more-data")[17], "");
     for words in [
         "Rerun: 1 of ",
         "not run",
