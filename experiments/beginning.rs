@@ -45,7 +45,8 @@ pub fn begin(arm: &Arm, seed: u64, inputs: &Inputs, options: &Options) -> Result
                 let weights = published(values, place, &arm.run, inputs)?;
                 let hash = checkpoint::digest(&weights)?;
                 let from = StageRecord { name: place.clone(), hash, steps: 0, seconds: 0.0, taken: 0 };
-                (weights.clone(), shapes(&weights), from)
+                let there = shapes(&weights);
+                (weights, there, from)
             }
         };
         let taken = values.resolve(&there, &here).map_err(|faults| {
@@ -70,11 +71,21 @@ pub fn begin(arm: &Arm, seed: u64, inputs: &Inputs, options: &Options) -> Result
 /// When the configuration is not legal.
 pub fn parameters(run: &Run, inputs: &Inputs) -> candle_core::Result<Shapes> {
     let store = Store::outline(&[]);
-    run.model.build(&store.student(), inputs)?;
-    for objective in &run.objectives {
-        objective.open(&store.student(), &run.model.dims(inputs))?;
-    }
+    open(run, inputs, &store)?;
     Ok(store.of(Role::Trainable).into_iter().map(|(name, entry)| (name, entry.shape)).collect())
+}
+
+/// Opens the parameters of a run's model and objectives in a store.
+fn open(run: &Run, inputs: &Inputs, store: &Store) -> candle_core::Result<()> {
+    run.model.build(&store.student(), inputs)?;
+    let dims = run.model.dims(inputs);
+    run.objectives.iter().try_for_each(|objective| objective.open(&store.student(), &dims).map(drop))
+}
+
+/// The parameters of a run whose data is still to be opened.
+fn parameters_of(run: &Run, words: &Words, seed: u64) -> Result<Shapes> {
+    let pairs = Pairs::open(&run.expected(), words, seed)?;
+    Ok(parameters(run, &pairs.inputs)?)
 }
 
 /// The weights of a stage, which is trained where it is not done.
@@ -83,9 +94,8 @@ fn made(arm: &Arm, name: &str, seed: u64, options: &Options) -> Result<(Tensors,
         return Err(arm.fault("start", format!("there is no stage `{name}`")).into());
     };
     let (directory, from) = trained(arm, name, stage, seed, options)?;
-    let pairs = Pairs::open(&stage.expected(), &options.words, seed)?;
     let (_, weights) = checkpoint::selected(&directory)?;
-    Ok((weights, parameters(stage, &pairs.inputs)?, from))
+    Ok((weights, parameters_of(stage, &options.words, seed)?, from))
 }
 
 /// The directory of a stage, which is trained where it is not done.
@@ -123,10 +133,7 @@ pub fn trained(
 /// When the values do not fit.
 pub fn filled(run: &Run, inputs: &Inputs, weights: Tensors, device: &Device) -> candle_core::Result<Store> {
     let store = Store::new(device, 0, &[]);
-    run.model.build(&store.student(), inputs)?;
-    for objective in &run.objectives {
-        objective.open(&store.student(), &run.model.dims(inputs))?;
-    }
+    open(run, inputs, &store)?;
     let entries = store.entries();
     let own = weights.into_iter().filter(|(name, _)| entries.contains_key(name)).collect();
     store.overwrite(&own)?;
@@ -144,8 +151,7 @@ fn finished(path: &Path, words: &Words) -> Result<(Tensors, Shapes, StageRecord)
         seconds: state.trained + state.evaluated,
         taken: 0,
     };
-    let pairs = Pairs::open(&run.expected(), words, 0)?;
-    Ok((weights, parameters(&run, &pairs.inputs)?, from))
+    Ok((weights, parameters_of(&run, words, 0)?, from))
 }
 
 /// Published weights under our names: those of the run's own model, whose settings must agree, or with patterns those of any
@@ -176,14 +182,12 @@ fn shapes(tensors: &Tensors) -> Shapes {
 /// # Errors
 /// When a run's directory does not hold one, or published weights do not fit.
 pub fn there(values: &Values, run: &Run, inputs: &Inputs, words: &Words) -> Result<Shapes> {
-    let source = match &values.from {
-        Origin::Weights(place) => return Ok(shapes(&published(values, place, run, inputs)?)),
-        Origin::Run(path) => configuration(path)?,
+    match &values.from {
+        Origin::Weights(place) => Ok(shapes(&published(values, place, run, inputs)?)),
+        Origin::Run(path) => parameters_of(&configuration(path)?, words, 0),
         Origin::Stage(name) => match run.stages.get(name) {
-            Some(stage) => stage.clone(),
-            None => return Ok(Shapes::new()),
+            Some(stage) => parameters_of(stage, words, 0),
+            None => Ok(Shapes::new()),
         },
-    };
-    let pairs = Pairs::open(&source.expected(), words, 0)?;
-    Ok(parameters(&source, &pairs.inputs)?)
+    }
 }
