@@ -7,6 +7,8 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
@@ -131,6 +133,10 @@ pub struct Lock {
     _file: File,
 }
 
+/// For how long a killed process may go on to hold its lock: one that was starting a program (`git`, for the header) has
+/// left a child behind that has every file open until it becomes that program.
+const LINGERING: Duration = Duration::from_secs(1);
+
 /// Makes the directory of a run and locks it.
 ///
 /// # Errors
@@ -143,9 +149,13 @@ pub fn enter(directory: &Path) -> Result<Lock> {
     fs::create_dir_all(directory).map_err(unwritable(directory))?;
     let path = directory.join("lock");
     let file = File::create(&path).map_err(unwritable(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock { _file: file }),
-        Err(TryLockError::WouldBlock) => Err(Failure::Busy { path: directory.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(unwritable(&path)(source)),
+    let patience = Instant::now() + LINGERING;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) if Instant::now() < patience => thread::sleep(LINGERING / 20),
+            Err(TryLockError::WouldBlock) => return Err(Failure::Busy { path: directory.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(unwritable(&path)(source)),
+        }
     }
 }
