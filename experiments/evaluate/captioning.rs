@@ -91,11 +91,7 @@ impl Evaluation for Config {
             .zip(&matches.texts_of)
             .map(|(text, texts)| Judged { written: tokenizer.tokenize(text), references: references(texts) })
             .collect();
-        let mut values = bleus(&judged);
-        let rouges: Vec<f64> = judged.iter().map(rouge_l).collect();
-        values.insert("captioning.rouge_l".to_owned(), Measured { percent: true, ..mean(&rouges) });
-        values.insert("captioning.cider".to_owned(), mean(&cider_d(&judged)));
-        Ok(Measurement { items: judged.len(), values })
+        Ok(Measurement { items: judged.len(), values: judge(&judged) })
     }
 }
 
@@ -161,6 +157,15 @@ fn repeated(tokens: &[u32], rows: usize, device: &Device) -> Computed<Text> {
 /// A caption whose words are spelt as people spell them.
 fn joined(text: &str) -> String {
     text.replace(" ' ", "'")
+}
+
+/// Every metric of captions that are judged together, under its name in records.
+pub fn judge(judged: &[Judged]) -> BTreeMap<String, Measured> {
+    let mut values = bleus(judged);
+    let rouges: Vec<f64> = judged.iter().map(rouge_l).collect();
+    values.insert("captioning.rouge_l".to_owned(), Measured { percent: true, ..mean(&rouges) });
+    values.insert("captioning.cider".to_owned(), mean(&cider_d(judged)));
+    values
 }
 
 /// BLEU-1 to BLEU-4 in percent. How much the finite test set blurs them is what they change by without one image at a

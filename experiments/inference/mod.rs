@@ -8,6 +8,7 @@ mod embed;
 mod matching;
 mod pictures;
 mod retrieve;
+mod score;
 mod subject;
 
 pub use caption::{Captions, caption};
@@ -15,6 +16,7 @@ pub use embed::{Embeds, embed};
 pub use matching::{Matches, matching};
 pub use pictures::Pictures;
 pub use retrieve::{Ranking, Wanted, retrieve};
+pub use score::{Scores, score};
 pub use subject::Subject;
 
 use super::failure::Result;

@@ -1,8 +1,13 @@
 //! Caption metrics against COCO's own evaluation, and where their value is known.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use serde::Deserialize;
+use serde_json::json;
 use vlp_bench::experiments::evaluate::caption::tokens::Tokenizer;
 use vlp_bench::experiments::evaluate::caption::{Judged, bleu::Totals, cider::cider_d, rouge::rouge_l};
+use vlp_bench::experiments::inference::{Answer, score};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -118,4 +123,58 @@ fn without_one_caption_the_totals_are_those_of_the_others() {
     let sum = all.iter().fold(Totals::default(), |sum, one| sum.plus(&Totals::of(one)));
     let less = sum.minus(&Totals::of(&all[0])).bleu();
     near("BLEU", &less, &bleu(&all[1..]));
+}
+
+/// COCO's two files of the captions in a fixture, in a folder of their own.
+fn files(set: &Set) -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (references, results) = (folder.path().join("references.json"), folder.path().join("results.json"));
+    let annotated = set.images.iter().enumerate().flat_map(|(id, image)| {
+        image.references.iter().map(move |caption| json!({"image_id": id, "id": 1, "caption": caption}))
+    });
+    let annotations: Vec<_> =
+        annotated.chain([json!({"image_id": 9999, "id": 2, "caption": "unread"})]).collect();
+    fs::write(&references, json!({"info": {}, "annotations": annotations}).to_string()).expect("written");
+    let written = set.images.iter().enumerate();
+    let written = written.map(|(id, image)| json!({"image_id": id, "caption": image.written}));
+    fs::write(&results, written.collect::<serde_json::Value>().to_string()).expect("written");
+    (folder, references, results)
+}
+
+#[test]
+fn files_of_coco_are_scored_as_by_the_published_evaluation() {
+    for set in golden().sets {
+        let (_folder, references, results) = files(&set);
+        let scores = score(&references, &results).expect("legal files");
+        let found = scores.json();
+        assert_eq!(found["images"], set.images.len());
+        let value =
+            |name: &str| found["metrics"][format!("captioning.{name}")]["value"].as_f64().expect("a value");
+        let bleus = [value("bleu1"), value("bleu2"), value("bleu3"), value("bleu4")];
+        near("BLEU", &bleus, &set.bleu.map(|bleu| 100.0 * bleu));
+        near("ROUGE-L", &[value("rouge_l")], &[100.0 * set.rouge_l[0]]);
+        near("CIDEr-D", &[value("cider")], &[100.0 * set.cider_d[0]]);
+        assert!(scores.table().contains(&format!("{:.2}", value("cider"))), "{}", scores.table());
+    }
+}
+
+#[test]
+fn files_that_cannot_be_scored_are_refused_with_every_reason() {
+    let set = &golden().sets[0];
+    let (folder, references, results) = files(set);
+    let twice = json!([{"image_id": 7777, "caption": "a cat"}, {"image_id": 7777, "caption": "a dog"}]);
+    let other = folder.path().join("other.json");
+    fs::write(&other, twice.to_string()).expect("written");
+    let said = |references: &Path, results: &Path| match score(references, results) {
+        Ok(_) => panic!("{} was scored", results.display()),
+        Err(fault) => fault.to_string(),
+    };
+    let both = said(&references, &other);
+    assert!(
+        both.contains("image 7777 has two captions") && both.contains("nothing about 1 images"),
+        "{both}"
+    );
+    let swapped = said(&results, &references);
+    assert!(swapped.contains("is not one of COCO's files of captions"), "{swapped}");
+    assert!(said(&references, &folder.path().join("none.json")).contains("cannot be read"));
 }
