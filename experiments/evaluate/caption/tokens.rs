@@ -16,7 +16,7 @@ use crate::experiments::failure::{Failure, Result};
 const PUNCTUATION: [&str; 13] = ["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"];
 
 /// What a token looks like. Where a pattern has a group, the group is the token and the rest what must follow it.
-const PATTERNS: [&str; 29] = [
+const PATTERNS: [&str; 31] = [
     // Addresses, names of files, marks of social networks.
     r#"(?i:https?)://[^\s"<>|(){}]+[^\s"'<>|.!?(){},-]"#,
     r#"(?:www\.(?:[^\s"`'<>|.!?(){},]+\.)+[a-zA-Z]{2,4}|(?:[^\s"`'<>|.!?(){},_$-]+\.)+(?:com|net|org|edu))(?:/[^\s"<>|()]+[^\s"<>|.!?(){},-])?"#,
@@ -48,6 +48,9 @@ const PATTERNS: [&str; 29] = [
     r"(?i:jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|mon|tues?|wed|thu|thurs|fri|calif|conn|fla|colo|ga|kan|ky|md|mich|minn|mo|mont|neb|nev|okla|penn|tenn|va|vt|wis|wyo|ala|ariz|mrs?|ms|drs?|profs?|sens?|reps?|attys?|lt|col|gen|messrs|govs?|adm|rev|maj|sgt|cpl|pvt|mt|capt|ste?|ave|pres|lieut|hon|brig|co?mdr|pfc|spc|supts?|det|inc|cos?|corp|pt[ey]s?|ltd|plc|bancorp|dept|bhd|assn|univ|intl|sys|ph|tel|est|ext|sq|ft|[js]r|bros|blvd|rd|esq|vs|etc|al|seq|cf|alex|wm|jos|cie|ct|bldg|mfg|elec|ens|adj|asst|insp|mlle|mme|rt|sfc|assoc)\.",
     r"(?:M(?i:ass)|D(?i:el)|I(?i:ll)|I(?i:nd)|L(?i:a)|M(?i:iss)|O(?i:re)|P(?i:a)|T(?i:ex)|W(?i:ash)|A(?i:rk))\.",
     r"((?i:nos?|prop|figs?|pp|ca|art|op)\.)\s*\d",
+    // Before a sign within a sentence a full stop belongs to its word.
+    r"(\p{L}[\p{L}\d]*(?:[.!?]\p{L}[\p{L}\d]*)*\.)[,;:\u{3001}]",
+    r"((?:[dDoOlL]['\u{2019}]\p{L})?[\p{L}\d]+(?:-(?:[dDoOlL]['\u{2019}]\p{L})?[\p{L}\d]+)*\.)[,;:\u{3001}]",
     // Signs that stand together.
     r"([<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]])(?:[^A-Za-z]|$)",
     r"[?!]+|\*+|_+|##+|@@+|``|''|\.\.\.+|--+",
