@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::contradicted::discussion;
 use super::read::{End, Run};
 use super::results::{Effect, REPORTED, Results};
 use super::statistics::{MOST_SEEDS, detectable, seeds_needed};
@@ -31,6 +32,7 @@ impl Note {
 /// The notes on one experiment, without empty ones.
 pub fn notes(results: &Results) -> Vec<Note> {
     let notes = [
+        Note::lines("What speaks for and against the contradicted effects", discussion(results)),
         uncertainty(results),
         power(results),
         runs(results),

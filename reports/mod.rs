@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 pub mod answer;
 pub mod compare;
+mod contradicted;
 mod csv;
 pub mod curves;
 mod error;

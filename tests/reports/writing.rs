@@ -250,3 +250,23 @@ fn files_of_an_earlier_report_that_are_no_longer_made_are_removed() {
     assert!(!out.path().join("old.png").exists());
     assert_eq!(text(out.path(), "notes.txt"), "mine");
 }
+
+#[test]
+fn a_contradicted_effect_is_set_beside_scale_noise_and_power() {
+    let out = tempdir().expect("out");
+    let mut other_sign = study(-2.0, 5);
+    other_sign.about.claims[0].published = Some(published(0.74, Status::Verified));
+    written(&other_sign, out.path());
+    let markdown = text(out.path(), "report.md");
+    let said = |what: &str| markdown.lines().any(|line| line.starts_with(&format!("- {what}")));
+    for what in [
+        "Noise: with − without in retrieval.mean\\_recall is −",
+        "Power: 5 seeds would have resolved the published +0.7",
+        "Scale: with has 1,234,567 parameters and saw 64,000 pairs in 1,000 updates; its loss",
+        "Scale: without has 1,234,567 parameters",
+    ] {
+        assert!(said(what), "{what:?}: {markdown}");
+    }
+    written(&study(2.0, 5), out.path());
+    assert!(!text(out.path(), "report.md").contains("contradicted effects"));
+}
