@@ -149,8 +149,12 @@ impl<'a> Results<'a> {
         let Some(control) = &about.control else { return effects };
         for metric in self.metrics.iter().filter(|metric| metric.headline) {
             for arm in about.arms.iter().filter(|arm| *arm != control) {
-                let same = (metric.name, arm.as_str(), control.as_str());
-                if !effects.iter().any(|effect| (effect.metric, effect.arm, effect.minus) == same) {
+                // A claim may be put either way round.
+                let pair = [arm.as_str(), control.as_str()];
+                let same = |effect: &Effect| {
+                    effect.metric == metric.name && pair.contains(&effect.arm) && pair.contains(&effect.minus)
+                };
+                if !effects.iter().any(same) {
                     effects.push(self.difference(metric.name, arm, control));
                 }
             }

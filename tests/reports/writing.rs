@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use tempfile::tempdir;
-use vlp_bench::experiments::record::Status;
+use vlp_bench::experiments::record::{Expect, Status};
 use vlp_bench::reports::report;
 
 use super::{METRIC, Study, ablation, published, study};
@@ -269,4 +269,14 @@ fn a_contradicted_effect_is_set_beside_scale_noise_and_power() {
     }
     written(&study(2.0, 5), out.path());
     assert!(!text(out.path(), "report.md").contains("contradicted effects"));
+}
+
+#[test]
+fn a_claim_put_the_other_way_round_is_no_second_effect() {
+    let out = tempdir().expect("out");
+    let mut study = study(2.0, 3);
+    study.about.claims = vec![super::claim("without", "with", Expect::Negative)];
+    written(&study, out.path());
+    let effects = csv::Reader::from_path(out.path().join("effects.csv")).expect("rows").into_records();
+    assert_eq!(effects.count(), 1);
 }
