@@ -6,9 +6,15 @@ use super::tables::difference_name;
 use super::{number, verdict};
 use crate::experiments::record::TrainFigures;
 
-/// Lines on each contradicted claim.
+/// Lines on each contradicted claim; what two claims share is said once.
 pub fn discussion(results: &Results) -> Vec<String> {
-    results.effects.iter().filter_map(|effect| lines(results, effect)).flatten().collect()
+    let mut said: Vec<String> = Vec::new();
+    for line in results.effects.iter().filter_map(|effect| lines(results, effect)).flatten() {
+        if !said.contains(&line) {
+            said.push(line);
+        }
+    }
+    said
 }
 
 fn lines(results: &Results, effect: &Effect) -> Option<Vec<String>> {
