@@ -146,14 +146,12 @@ impl ModelConfig for Config {
         faults
     }
 
-    /// The decoder predicts [DEC] and [ENC] as it does any other entry.
     fn dims(&self, inputs: &Inputs) -> Dims {
-        let vocabulary = inputs.vocabulary + ADDED;
         Dims {
             width: self.text.width,
             embed: self.embed,
             queries: None,
-            vocabulary,
+            vocabulary: inputs.vocabulary,
             region_classes: inputs.region_classes,
             answers: inputs.answers,
             image: self.image.width,

@@ -142,7 +142,8 @@ pub struct Dims {
     pub embed: usize,
     /// Q: unit vectors an image, where [`Model::embed_image`] returns (B,Q,E); `None` where it returns (B,E).
     pub queries: Option<usize>,
-    /// V: entries that [`Model::predict_words`] tells apart: the vocabulary, and what a model adds to it.
+    /// V: entries of the data's vocabulary. [`Model::predict_words`] may tell apart more: behind them follow the tokens that a
+    /// model adds for itself, which no objective asks for.
     pub vocabulary: usize,
     /// C: classes of the region detector; 0 without regions.
     pub region_classes: usize,

@@ -7,8 +7,9 @@
 //! `tag_match` those of another image are hidden and named as well (Oscar, Li et al., arXiv:2004.06165, section 4) unless
 //! `unmatched: false` spares them (`mask_loss_for_unmatched` of the released code).
 //!
-//! Deviation: `[SEP]` is never hidden and never a replacement, nor is any other special token; the released code of
-//! ALBEF hides `[SEP]` like a word and draws replacements from the whole vocabulary.
+//! Deviation: `[SEP]` is never hidden and never a replacement, nor is any other special token, those that a model adds for
+//! itself (BLIP's `[DEC]` and `[ENC]`) among them; the released codes of BERT and ALBEF draw replacements from the whole
+//! vocabulary, and that of ALBEF hides `[SEP]` like a word.
 
 use std::collections::BTreeSet;
 
