@@ -7,14 +7,65 @@
 //! do not, over the number of pairs.
 
 use candle_core::{DType, Result, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::pairing::Pairing;
-use super::{Loss, Objective, Step};
+use super::{Loss, Needs, Objective, Step};
 use crate::kernels::{Ipot, ipot, l2_normalize};
-use crate::models::{Fused, Tokens};
+use crate::models::{Ability, Field, Fused, Tokens};
 
 /// Added to nothing: the least length by which a vector is divided (released code).
 const EPS: f64 = 1e-5;
+
+/// The settings of `wra` and of `wpa`: `{beta: 0.5, iterations: 50, k: 1, matched_only: false, weight: 0.1}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The step of the proximal point method.
+    pub beta: f64,
+    /// Its iterations.
+    pub iterations: usize,
+    /// Updates of the marginals in each.
+    pub k: usize,
+    /// Whether pairs that do not match are left alone.
+    pub matched_only: bool,
+    /// Share in the sum of losses.
+    pub weight: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let Ipot { beta, iterations, k } = Ipot::default();
+        Self { beta, iterations, k, matched_only: false, weight: 0.1 }
+    }
+}
+
+impl Config {
+    /// What is wrong with the settings of the plan, one sentence a fault.
+    pub fn faults(&self) -> Vec<String> {
+        let Self { beta, iterations, k, .. } = *self;
+        let mut faults = Vec::new();
+        if !(beta > 0.0 && beta.is_finite()) {
+            faults.push(format!("beta {beta} is not above 0"));
+        }
+        if iterations == 0 || k == 0 {
+            faults.push(format!("iterations {iterations} and k {k} are not both at least 1"));
+        }
+        faults
+    }
+
+    /// The objective on these tokens; `pairing` says which pairs match where no `itm` does.
+    pub fn alignment(&self, tokens: Tokened, pairing: Pairing) -> Alignment {
+        let Self { beta, iterations, k, matched_only, .. } = *self;
+        Alignment { ipot: Ipot { beta, iterations, k }, tokens, pairing, matched_only }
+    }
+}
+
+/// What transport between words and what an image is read as needs.
+pub fn needs(image: Field) -> Needs {
+    let abilities = [Ability::Fuse, Ability::FuseImage].into();
+    Needs { abilities, reads: [image].into(), batch: 2, ..Needs::default() }
+}
 
 /// The distance (B) of words (B,T,D) from image tokens (B,N,D), 0 where nothing is visible on one side.
 ///
@@ -74,13 +125,13 @@ impl Tokened {
 /// The objective that draws the sides of matching pairs together and, unless `matched_only`, others apart.
 pub struct Alignment {
     /// The settings of the plan.
-    pub ipot: Ipot,
+    ipot: Ipot,
     /// Which tokens take part.
-    pub tokens: Tokened,
+    tokens: Tokened,
     /// Which pairs match, where no `itm` says so.
-    pub pairing: Pairing,
+    pairing: Pairing,
     /// Whether the loss is the mean distance of matching pairs (the papers' formula).
-    pub matched_only: bool,
+    matched_only: bool,
 }
 
 impl Objective for Alignment {
@@ -121,17 +172,4 @@ impl Objective for Alignment {
         }
         Ok(loss)
     }
-}
-
-/// What is wrong with the settings of a plan, one sentence a fault.
-pub fn faults(settings: Ipot) -> Vec<String> {
-    let Ipot { beta, iterations, k } = settings;
-    let mut faults = Vec::new();
-    if !(beta > 0.0 && beta.is_finite()) {
-        faults.push(format!("beta {beta} is not above 0"));
-    }
-    if iterations == 0 || k == 0 {
-        faults.push(format!("iterations {iterations} and k {k} are not both at least 1"));
-    }
-    faults
 }

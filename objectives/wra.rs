@@ -11,60 +11,29 @@ use candle_core::Result;
 use serde::{Deserialize, Serialize};
 
 use super::pairing::Pairing;
-use super::transport::{self, Alignment, Tokened};
+use super::transport::{self, Tokened};
 use super::{Needs, Objective, ObjectiveConfig};
-use crate::kernels::Ipot;
-use crate::models::{Ability, Dims, Field, Vars};
+use crate::models::{Dims, Field, Vars};
 
 /// `wra: {beta: 0.5, iterations: 50, k: 1, matched_only: false, weight: 0.1}`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// The step of the proximal point method.
-    pub beta: f64,
-    /// Its iterations.
-    pub iterations: usize,
-    /// Updates of the marginals in each.
-    pub k: usize,
-    /// Whether pairs that do not match are left alone.
-    pub matched_only: bool,
-    /// Share in the sum of losses.
-    pub weight: f64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let Ipot { beta, iterations, k } = Ipot::default();
-        Self { beta, iterations, k, matched_only: false, weight: 0.1 }
-    }
-}
-
-impl Config {
-    fn ipot(&self) -> Ipot {
-        Ipot { beta: self.beta, iterations: self.iterations, k: self.k }
-    }
-}
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Config(pub transport::Config);
 
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
-        let abilities = [Ability::Fuse, Ability::FuseImage].into();
-        Needs { abilities, reads: [Field::Regions].into(), batch: 2, ..Needs::default() }
+        transport::needs(Field::Regions)
     }
 
     fn weight(&self) -> f64 {
-        self.weight
+        self.0.weight
     }
 
     fn faults(&self) -> Vec<String> {
-        transport::faults(self.ipot())
+        self.0.faults()
     }
 
     fn build(&self, _: &Vars, _: &Dims) -> Result<Box<dyn Objective>> {
-        Ok(Box::new(Alignment {
-            ipot: self.ipot(),
-            tokens: Tokened::All,
-            pairing: Pairing::UNITER,
-            matched_only: self.matched_only,
-        }))
+        Ok(Box::new(self.0.alignment(Tokened::All, Pairing::UNITER)))
     }
 }
