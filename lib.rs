@@ -21,6 +21,8 @@ pub mod nearest;
 pub mod objectives;
 /// What we conclude from the records of runs.
 pub mod reports;
+/// The lists of models, objectives and evaluations.
+mod registry;
 /// What the head of a source file says about the part in it.
 pub mod source;
 /// The special tokens of every vocabulary.

@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use candle_core::{Result, Tensor};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use crate::field::Field;
 use crate::kernels::Logits;
+use crate::registry::registry;
 use crate::source;
 use crate::token::Specials;
 
@@ -288,53 +289,9 @@ pub trait ModelConfig {
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>>;
 }
 
-/// Writes the closed list of models: the enum that the experiment file's `model:` is read into, and the registry over it.
-macro_rules! models {
-    ($($Variant:ident($module:ident)),* $(,)?) => {
-        /// The model of an experiment: `model: {<name>: {..}}`.
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum Config {
-            $(#[doc = concat!("[`", stringify!($module), "`]")] $Variant($module::Config),)*
-        }
-
-        impl Config {
-            /// Every model with its defaults.
-            pub fn all() -> Vec<Self> {
-                vec![$(Self::$Variant($module::Config::default()),)*]
-            }
-
-            /// The word that names the model everywhere.
-            pub fn name(&self) -> &'static str {
-                match self { $(Self::$Variant(_) => stringify!($module),)* }
-            }
-
-            /// The text of its file, from which its description and deviations are read.
-            pub fn source(&self) -> &'static str {
-                match self { $(Self::$Variant(_) => include_str!(concat!(stringify!($module), ".rs")),)* }
-            }
-
-            /// The first sentence of its file.
-            pub fn description(&self) -> String {
-                source::description(self.source())
-            }
-
-            /// What differs from its paper on purpose, one sentence each.
-            pub fn deviations(&self) -> Vec<String> {
-                source::deviations(self.source())
-            }
-        }
-
-        impl std::ops::Deref for Config {
-            type Target = dyn ModelConfig;
-            fn deref(&self) -> &Self::Target {
-                match self { $(Self::$Variant(config) => config,)* }
-            }
-        }
-    };
-}
-
-models! {
+registry! {
+    /// The model of an experiment: `model: {<name>: {..}}`.
+    "model" implements ModelConfig:
     Clip(clip),
     Albef(albef),
     Blip(blip),
@@ -345,4 +302,11 @@ models! {
     Uniter(uniter),
     Oscar(oscar),
     Language(language),
+}
+
+impl Config {
+    /// What differs from its paper on purpose, one sentence each.
+    pub fn deviations(&self) -> Vec<String> {
+        source::deviations(self.source())
+    }
 }

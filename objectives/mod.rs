@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use candle_core::Result;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::models::{Abilities, Ability, Dims, Field, Vars};
+use crate::registry::registry;
 use crate::source;
 
 pub mod altered;
@@ -111,66 +112,9 @@ pub trait ObjectiveConfig {
     fn build(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>>;
 }
 
-/// Writes the closed list of objectives: the enum that an entry of `objectives:` is read into, and the registry over it.
-macro_rules! objectives {
-    ($($Variant:ident($module:ident)),* $(,)?) => {
-        /// One entry of `objectives:`, `<name>: {..}`.
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum Config {
-            $(#[doc = concat!("[`", stringify!($module), "`]")] $Variant($module::Config),)*
-        }
-
-        impl Config {
-            /// Every objective with its defaults.
-            pub fn all() -> Vec<Self> {
-                vec![$(Self::$Variant($module::Config::default()),)*]
-            }
-
-            /// The word that names the objective everywhere.
-            pub fn name(&self) -> &'static str {
-                match self { $(Self::$Variant(_) => stringify!($module),)* }
-            }
-
-            /// The text of its file, from which its description and deviations are read.
-            pub fn source(&self) -> &'static str {
-                match self { $(Self::$Variant(_) => include_str!(concat!(stringify!($module), ".rs")),)* }
-            }
-
-            /// The objective, with its parameters and buffers below its own word in `vars`.
-            ///
-            /// # Errors
-            /// As [`ObjectiveConfig::build`].
-            pub fn open(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {
-                self.build(&vars.at(self.place()), dims)
-            }
-
-            /// The word below which its parameters lie.
-            pub fn place(&self) -> &'static str {
-                self.shares().unwrap_or_else(|| self.name())
-            }
-
-            /// The first sentence of its file.
-            pub fn description(&self) -> String {
-                source::description(self.source())
-            }
-
-            /// What differs from its paper on purpose, one sentence each.
-            pub fn deviations(&self) -> Vec<String> {
-                source::deviations(self.source())
-            }
-        }
-
-        impl std::ops::Deref for Config {
-            type Target = dyn ObjectiveConfig;
-            fn deref(&self) -> &Self::Target {
-                match self { $(Self::$Variant(config) => config,)* }
-            }
-        }
-    };
-}
-
-objectives! {
+registry! {
+    /// One entry of `objectives:`, `<name>: {..}`.
+    "objective" implements ObjectiveConfig:
     Answer(answer),
     Entail(entail),
     Ground(ground),
@@ -192,4 +136,24 @@ objectives! {
     Wra(wra),
     Pair(pair),
     Mpp(mpp),
+}
+
+impl Config {
+    /// The objective, with its parameters and buffers below its own word in `vars`.
+    ///
+    /// # Errors
+    /// As [`ObjectiveConfig::build`].
+    pub fn open(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {
+        self.build(&vars.at(self.place()), dims)
+    }
+
+    /// The word below which its parameters lie.
+    pub fn place(&self) -> &'static str {
+        self.shares().unwrap_or_else(|| self.name())
+    }
+
+    /// What differs from its paper on purpose, one sentence each.
+    pub fn deviations(&self) -> Vec<String> {
+        source::deviations(self.source())
+    }
 }

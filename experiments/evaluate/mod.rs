@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 pub mod asked;
 pub mod caption;
 pub mod captioning;
@@ -30,6 +28,7 @@ use super::fault::Fault;
 use super::feed::Pairs;
 use super::record::Measured;
 use crate::models::{Abilities, Ability, Dims, Model, Store};
+use crate::registry::registry;
 use crate::source;
 use gallery::{Gallery, Shown};
 pub use needs::{Need, Of};
@@ -104,54 +103,9 @@ pub trait Evaluation {
     fn measure(&self, subject: &Subject, shown: &Shown) -> Result<Measurement>;
 }
 
-/// Writes the closed list of evaluations: the enum that an entry of `evaluate:` is read into, and the registry over it.
-macro_rules! evaluations {
-    ($($Variant:ident($module:ident)),* $(,)?) => {
-        /// One entry of `evaluate:`, `<name>` or `<name>: {..}`.
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum Config {
-            $(#[doc = concat!("[`", stringify!($module), "`]")] $Variant($module::Config),)*
-        }
-
-        impl Config {
-            /// Every evaluation with its defaults.
-            pub fn all() -> Vec<Self> {
-                vec![$(Self::$Variant($module::Config::default()),)*]
-            }
-
-            /// The word that names the evaluation everywhere.
-            pub fn name(&self) -> &'static str {
-                match self { $(Self::$Variant(_) => stringify!($module),)* }
-            }
-
-            /// The text of its file, from which its description and deviations are read.
-            pub fn source(&self) -> &'static str {
-                match self { $(Self::$Variant(_) => include_str!(concat!(stringify!($module), ".rs")),)* }
-            }
-
-            /// The first sentence of its file.
-            pub fn description(&self) -> String {
-                source::description(self.source())
-            }
-
-            /// What differs from the papers' protocols on purpose, one sentence each.
-            pub fn deviations(&self) -> Vec<String> {
-                let own = std::iter::once(self.source());
-                own.chain(self.shares().iter().copied()).flat_map(source::deviations).collect()
-            }
-        }
-
-        impl std::ops::Deref for Config {
-            type Target = dyn Evaluation;
-            fn deref(&self) -> &Self::Target {
-                match self { $(Self::$Variant(config) => config,)* }
-            }
-        }
-    };
-}
-
-evaluations! {
+registry! {
+    /// One entry of `evaluate:`, `<name>` or `<name>: {..}`.
+    "evaluation" implements Evaluation:
     Entailment(entailment),
     Grounding(grounding),
     QuestionAnswering(question_answering),
@@ -160,6 +114,14 @@ evaluations! {
     ZeroShot(zero_shot),
     LinearProbe(linear_probe),
     Captioning(captioning),
+}
+
+impl Config {
+    /// What differs from the papers' protocols on purpose, one sentence each.
+    pub fn deviations(&self) -> Vec<String> {
+        let own = std::iter::once(self.source());
+        own.chain(self.shares().iter().copied()).flat_map(source::deviations).collect()
+    }
 }
 
 /// A share as records hold it: in percent.
