@@ -18,25 +18,25 @@ pub struct Cell {
     pub model: &'static str,
     /// Whether it can be trained.
     pub fits: bool,
-    /// What the objective needs and the model has not, where it cannot.
-    pub reasons: Vec<Why>,
-}
-
-/// One reason against a pair.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Why {
-    /// What the objective asks for.
-    pub wants: String,
-    /// What the model offers instead.
-    pub offered: String,
-    /// What would fit.
+    /// The setting with which it can, where it cannot by default, and what the setting does.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub help: Option<String>,
+    pub setting: Option<String>,
+    /// What the objective needs and the model has not, where it cannot.
+    pub reasons: Vec<Reason>,
 }
 
-impl From<Reason> for Why {
-    fn from(Reason { wants, offered, help }: Reason) -> Self {
-        Self { wants, offered, help }
+impl Cell {
+    fn new(objective: &objectives::Config, model: &models::Config) -> Self {
+        let mut reasons = objectives::fits(objective, model.name(), &**model);
+        let mut setting = None;
+        if !reasons.is_empty()
+            && let Some(other) = objectives::otherwise(objective, model.name(), &**model)
+        {
+            reasons.clear();
+            setting = Some(other.to_string());
+        }
+        let fits = reasons.is_empty();
+        Self { objective: objective.name(), model: model.name(), fits, setting, reasons }
     }
 }
 
@@ -53,12 +53,7 @@ impl Matrix {
     pub fn new() -> Self {
         let models = models::Config::all();
         let row = |objective: objectives::Config| {
-            let cell = |model: &models::Config| {
-                let reasons: Vec<Why> =
-                    objectives::fits(&objective, &**model).into_iter().map(Why::from).collect();
-                Cell { objective: objective.name(), model: model.name(), fits: reasons.is_empty(), reasons }
-            };
-            models.iter().map(cell).collect::<Vec<_>>()
+            models.iter().map(|model| Cell::new(&objective, model)).collect::<Vec<_>>()
         };
         Self { cells: objectives::Config::all().into_iter().flat_map(row).collect() }
     }
@@ -70,6 +65,76 @@ impl Matrix {
     pub fn json(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(self).map_err(|error| Fault::new(error.to_string()))?)
     }
+
+    fn models(&self) -> Vec<&'static str> {
+        once_each(self.cells.iter().map(|cell| cell.model))
+    }
+
+    /// What a model lacks, with every reason why.
+    fn lacks<'a>(&'a self, model: &str) -> Vec<&'a str> {
+        let column = self.cells.iter().filter(|cell| cell.model == model);
+        once_each(column.flat_map(|cell| &cell.reasons).map(|reason| reason.offered.as_str()))
+    }
+
+    fn settings(&self) -> Vec<&str> {
+        once_each(self.cells.iter().filter_map(|cell| cell.setting.as_deref()))
+    }
+
+    /// What stands in the grid for a cell: `yes`, `yes a` or `no 1,2`.
+    fn mark(&self, cell: &Cell) -> String {
+        let mut letters = ('a'..).zip(self.settings());
+        match letters.find(|(_, setting)| cell.setting.as_deref() == Some(setting)) {
+            Some((letter, _)) => format!("yes {letter}"),
+            None if cell.fits => "yes".to_owned(),
+            None => {
+                let says = |lack: &str| cell.reasons.iter().any(|reason| reason.offered == lack);
+                let numbers = (1..).zip(self.lacks(cell.model)).filter(|(_, lack)| says(lack));
+                let numbers: Vec<String> = numbers.map(|(number, _)| number.to_string()).collect();
+                format!("no {}", numbers.join(","))
+            }
+        }
+    }
+
+    /// A row for each objective and a column for each model.
+    fn grid(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let models = self.models();
+        let first = self.cells.iter().map(|cell| cell.objective.len()).max().unwrap_or(0);
+        let marks: Vec<String> = self.cells.iter().map(|cell| self.mark(cell)).collect();
+        let width = |column: usize| {
+            let marks = marks.iter().skip(column).step_by(models.len());
+            marks.map(String::len).chain([models[column].len()]).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..models.len()).map(width).collect();
+        write!(f, "{:first$}", "")?;
+        models.iter().zip(&widths).try_for_each(|(model, width)| write!(f, "  {model:>width$}"))?;
+        let rows = self.cells.chunks(models.len()).zip(marks.chunks(models.len()));
+        for (cells, marks) in rows {
+            write!(f, "\n{:first$}", cells[0].objective)?;
+            marks.iter().zip(&widths).try_for_each(|(mark, width)| write!(f, "  {mark:>width$}"))?;
+        }
+        Ok(())
+    }
+
+    /// What a model lacks, by number, and below each what for.
+    fn notes(&self, model: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n\n{model}")?;
+        for (number, lack) in (1..).zip(self.lacks(model)) {
+            write!(f, "\n{number:>3}  {lack}")?;
+            let asked: Vec<(&str, &str)> = self
+                .cells
+                .iter()
+                .filter(|cell| cell.model == model)
+                .flat_map(|cell| cell.reasons.iter().map(move |reason| (cell.objective, reason)))
+                .filter(|(_, reason)| reason.offered == lack)
+                .map(|(objective, reason)| (objective, reason.need.as_str()))
+                .collect();
+            for need in once_each(asked.iter().map(|(_, need)| *need)) {
+                let who = asked.iter().filter(|(_, other)| *other == need).map(|(objective, _)| *objective);
+                write!(f, "\n       {}: {need}", who.collect::<Vec<_>>().join(", "))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Default for Matrix {
@@ -79,42 +144,25 @@ impl Default for Matrix {
 }
 
 impl fmt::Display for Matrix {
-    /// A grid of `yes` and numbers, and below it what each number stands for.
+    /// The grid, and below it what its letters and numbers stand for.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let models: Vec<&str> = models::Config::all().iter().map(models::Config::name).collect();
-        let width = self.cells.iter().map(|cell| cell.objective.len()).max().unwrap_or(0);
-        // `no 999` is the widest of what stands in a cell.
-        let column = |model: &str| model.len().max(6);
-        write!(f, "{:width$}", "")?;
-        models.iter().try_for_each(|model| write!(f, "  {model:>0$}", column(model)))?;
-        let mut notes: Vec<&[Why]> = Vec::new();
-        for row in self.cells.chunks(models.len().max(1)) {
-            write!(f, "\n{:width$}", row.first().map_or("", |cell| cell.objective))?;
-            for cell in row {
-                let text = if cell.fits {
-                    "yes".to_owned()
-                } else {
-                    let known = notes.iter().position(|known| *known == cell.reasons);
-                    if known.is_none() {
-                        notes.push(&cell.reasons);
-                    }
-                    format!("no {}", 1 + known.unwrap_or(notes.len() - 1))
-                };
-                write!(f, "  {text:>0$}", column(cell.model))?;
-            }
+        self.grid(f)?;
+        write!(f, "\n\nA letter is a setting with which the objective fits, where it does not by default:")?;
+        for (letter, setting) in ('a'..).zip(self.settings()) {
+            write!(f, "\n  {letter}  {setting}")?;
         }
-        for (number, reasons) in (1..).zip(notes) {
-            writeln!(f)?;
-            for (lead, reason) in std::iter::once(format!("{number:>3}"))
-                .chain(std::iter::repeat("   ".to_owned()))
-                .zip(reasons)
-            {
-                write!(f, "\n{lead}  {}\n     {}", reason.wants, reason.offered)?;
-                if let Some(help) = &reason.help {
-                    write!(f, "\n     {help}")?;
-                }
-            }
-        }
-        Ok(())
+        write!(f, "\n\nA number is what the model lacks; below it stand the objectives and what they need:")?;
+        self.models().into_iter().try_for_each(|model| self.notes(model, f))
     }
+}
+
+/// Each word once, where it occurs first.
+fn once_each<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut each = Vec::new();
+    for word in words {
+        if !each.contains(&word) {
+            each.push(word);
+        }
+    }
+    each
 }

@@ -79,7 +79,7 @@ impl ModelConfig for Config {
         match ability {
             Ability::Generate => "albef fuses both ways only: every word sees the words after it",
             Ability::Answer => "albef answers questions with a decoder, which `answer: 6` gives it",
-            Ability::HidePatches => "albef has no vector that stands for hidden patches",
+            Ability::HidePatches => "albef has no mask token for patches",
             Ability::FuseImage => "albef fuses into the words; its image tokens never see them",
             _ => "albef reads pixels, not regions",
         }

@@ -122,7 +122,7 @@ impl ModelConfig for Config {
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
             Ability::Answer => "blip has no decoder that answers questions apart from captions",
-            Ability::HidePatches => "blip has no vector that stands for hidden patches",
+            Ability::HidePatches => "blip has no mask token for patches",
             Ability::FuseImage => "blip fuses into the words; its image tokens never see them",
             _ => "blip reads pixels, not regions",
         }

@@ -128,8 +128,8 @@ impl ModelConfig for Config {
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
             Ability::Answer => "blip2 has no decoder that answers questions apart from captions",
-            Ability::HidePatches => "blip2 has no vector that stands for hidden patches",
-            Ability::FuseImage => "blip2 leaves queries of an image, no tokens that stand for its patches",
+            Ability::HidePatches => "blip2 has no mask token for patches",
+            Ability::FuseImage => "blip2 sums an image up in queries, none of which stands for a patch",
             Ability::PredictRegions => "blip2 reads pixels, not regions",
             _ => LACKS_TEXT,
         }

@@ -97,15 +97,16 @@ impl Config {
 
 impl ModelConfig for Config {
     fn abilities(&self) -> Abilities {
-        [Ability::Embed, Ability::ImageTokens, Ability::TextTokens].into()
+        [Ability::Embed, Ability::ImageTokens].into()
     }
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
             Ability::Answer => "clip has no decoder that writes answers",
-            Ability::HidePatches => "clip has no vector that stands for hidden patches",
+            Ability::HidePatches => "clip has no mask token for patches",
             Ability::PredictWords => "clip has no word decoder",
             Ability::PredictRegions => "clip reads pixels, not regions",
+            Ability::TextTokens => "clip has no text encoder in which words see each other both ways",
             _ => "clip has no joint pass: its towers meet only in the similarity",
         }
     }
@@ -140,30 +141,36 @@ impl ModelConfig for Config {
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {
-        Ok(Box::new(Clip {
-            image: ImageTower::new(&vars.at("image"), self, inputs)?,
-            text: TextTower::new(&vars.at("text"), self, inputs)?,
-            scale: vars.bounded("scale", SCALE.ln(), f64::NEG_INFINITY, MOST.ln())?,
-        }))
+        Ok(Box::new(Clip::new(vars, self, inputs)?))
     }
 }
 
-struct Clip {
+pub(super) struct Clip {
     image: ImageTower,
     text: TextTower,
     /// The logarithm of what multiplies the similarities.
     scale: Tensor,
 }
 
+impl Clip {
+    pub(super) fn new(vars: &Vars, config: &Config, inputs: &Inputs) -> Result<Self> {
+        Ok(Self {
+            image: ImageTower::new(&vars.at("image"), config, inputs)?,
+            text: TextTower::new(&vars.at("text"), config, inputs)?,
+            scale: vars.bounded("scale", SCALE.ln(), f64::NEG_INFINITY, MOST.ln())?,
+        })
+    }
+
+    /// The words after the last layer, normalised, each of which has seen those before it alone.
+    pub(super) fn words(&self, text: &View<Text>) -> Result<Tokens> {
+        self.text.encode(text)
+    }
+}
+
 impl Model for Clip {
     /// The outcome of the last layer, the class token first; `ln_post` belongs to the embedding alone.
     fn image_tokens(&self, image: &View<Image>) -> Result<Tokens> {
         image.memo("image", |image| self.image.encode(image))
-    }
-
-    /// The outcome of the last layer, normalised.
-    fn text_tokens(&self, text: &View<Text>) -> Result<Tokens> {
-        text.memo("text", |text| self.text.encode(text))
     }
 
     fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {

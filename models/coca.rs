@@ -58,6 +58,8 @@ use text::{Multimodal, Unimodal};
 const EPS: f64 = 1e-5;
 const SCALE: f64 = 1.0 / 0.07;
 const MOST: f64 = 100.0;
+/// Why it lacks what takes words that see each other both ways.
+const ONE_WAY: &str = "coca reads from left to right only: no word sees the words after it";
 
 /// `coca: {image: {width: 128, depth: 4, heads: 4}, text: {..}, unimodal: 2, pool: {queries: 16}, patch: 8, embed: 128}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,17 +115,16 @@ impl Default for Config {
 
 impl ModelConfig for Config {
     fn abilities(&self) -> Abilities {
-        use Ability::{Embed, Generate, ImageTokens, PredictWords, TextTokens};
-        [ImageTokens, TextTokens, Embed, Generate, PredictWords].into()
+        [Ability::ImageTokens, Ability::Embed, Ability::Generate, Ability::PredictWords].into()
     }
 
     fn lacks(&self, ability: Ability) -> &'static str {
         match ability {
             Ability::Answer => "coca has no decoder that answers questions apart from captions",
-            Ability::HidePatches => "coca has no vector that stands for hidden patches",
+            Ability::HidePatches => "coca has no mask token for patches",
             Ability::FuseImage => "coca fuses into the words; its image tokens never see them",
             Ability::PredictRegions => "coca reads pixels, not regions",
-            _ => "coca fuses only left to right (generate)",
+            _ => ONE_WAY,
         }
     }
 
@@ -209,11 +210,6 @@ impl Model for Coca {
         self.image.tokens(image)
     }
 
-    /// The words after the unimodal half, as the multimodal half reads them; [CLS] is not among them.
-    fn text_tokens(&self, text: &View<Text>) -> Result<Tokens> {
-        self.text.words(text)
-    }
-
     fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {
         unit(&self.project_image.forward(&self.image.contrastive(image)?.hidden)?)
     }
@@ -229,7 +225,7 @@ impl Model for Coca {
     /// The pooled vector is that of the last word, the only one that has seen the whole text.
     fn fuse(&self, image: &View<Image>, text: &View<Text>, attend: Attend) -> Result<Fused> {
         if attend == Attend::Both {
-            bail!("coca fuses only left to right (generate)");
+            bail!("{ONE_WAY}");
         }
         let seen = Seen::new(image, |whole| self.image.captioning(whole))?;
         let words = self.text.words(text)?;

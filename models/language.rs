@@ -110,7 +110,7 @@ impl ModelConfig for Config {
     }
 
     fn lacks(&self, _: Ability) -> &'static str {
-        "language reads words from left to right and nothing else"
+        "language continues texts word by word and reads no image"
     }
 
     fn reads(&self) -> BTreeSet<Field> {

@@ -43,7 +43,7 @@ pub use view::{Attend, Fused, Image, Regions, Rows, Text, Tokens, View, take};
 pub enum Ability {
     /// [`Model::image_tokens`]
     ImageTokens,
-    /// [`Model::text_tokens`]
+    /// [`Model::text_tokens`], each word seeing those after it as well
     TextTokens,
     /// [`Model::embed_image`], [`Model::embed_text`], [`Model::similarity`]
     Embed,
@@ -82,12 +82,12 @@ impl Ability {
     pub fn wanted(self) -> &'static str {
         match self {
             Self::ImageTokens => "image tokens (image_tokens)",
-            Self::TextTokens => "text tokens (text_tokens)",
+            Self::TextTokens => "text tokens that see each other both ways (text_tokens)",
             Self::Embed => "image and text embedded apart, in one space (embed)",
             Self::Fuse => "a joint pass in which words see each other both ways (fuse)",
             Self::Generate => "a joint pass from left to right (generate)",
             Self::FuseImage => "image tokens that have seen the words (fuse_image)",
-            Self::HidePatches => "a vector that stands for hidden patches (hide_patches)",
+            Self::HidePatches => "a mask token in place of hidden patches (hide_patches)",
             Self::PredictWords => "a word decoder (predict_words)",
             Self::PredictRegions => "a region decoder (predict_regions)",
             Self::Answer => "a decoder of answers to a question (answer)",
@@ -167,7 +167,7 @@ pub trait Model {
     fn image_tokens(&self, _image: &View<Image>) -> Result<Tokens> {
         lacks(Ability::ImageTokens)
     }
-    /// Hidden states of the text alone (B,T,D).
+    /// Hidden states of the text alone (B,T,D), its words seeing each other both ways.
     ///
     /// # Errors
     /// When the model lacks [`Ability::TextTokens`].

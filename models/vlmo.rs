@@ -158,7 +158,7 @@ impl ModelConfig for Config {
         match ability {
             Ability::Answer => "vlmo has no decoder that writes answers",
             Ability::Generate => ONE_WAY,
-            Ability::HidePatches => "vlmo without `mask_token` has no vector that stands for hidden patches",
+            Ability::HidePatches => "vlmo without `mask_token` has no mask token for patches",
             _ => "vlmo reads pixels, not regions",
         }
     }

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::perceptron::{Between, Perceptron};
 use super::representation::Representation;
-use super::{Loss, Needs, Objective, ObjectiveConfig, Reading, Step};
+use super::{Loss, Needs, Objective, ObjectiveConfig, Otherwise, Reading, Step};
 use crate::kernels;
-use crate::models::{Ability, Dims, Field, Vars};
+use crate::models::{Dims, Field, Vars};
 
 /// `answer: {from: fused, loss: binary}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ impl Default for Config {
 
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
-        let (abilities, labels) = ([self.from.needs()].into(), [Field::Answer].into());
+        let (abilities, labels) = (self.from.needs(), [Field::Answer].into());
         Needs { abilities, labels, batch: 1, ..Needs::default() }
     }
 
@@ -58,8 +58,8 @@ impl ObjectiveConfig for Config {
         self.weight
     }
 
-    fn without(&self, ability: Ability) -> Option<&'static str> {
-        Representation::without(ability)
+    fn otherwise(&self) -> Vec<Otherwise> {
+        Representation::otherwise(|from| super::Config::Answer(Self { from, ..self.clone() }))
     }
 
     fn build(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {

@@ -21,9 +21,9 @@ use candle_core::{D, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::tokenizer::{self, Decoder, Encoder};
-use super::{Loss, Needs, Objective, ObjectiveConfig, Progress, Step, patches};
+use super::{Loss, Needs, Objective, ObjectiveConfig, Progress, Step, mim, patches};
 use crate::kernels;
-use crate::models::{Ability, Dims, Vars};
+use crate::models::{Dims, Vars};
 
 /// The last tau.
 const COLDEST: f64 = 1.0 / 16.0;
@@ -51,10 +51,11 @@ impl Default for Config {
 }
 
 impl ObjectiveConfig for Config {
-    /// The model only says how large a patch is, and that patches can be hidden from it later.
+    /// What `mim` needs, without a gradient: the model only says how large a patch is, and a tokenizer whose codes it cannot
+    /// be asked for would be trained for nothing.
     fn needs(&self) -> Needs {
-        let abilities = [Ability::HidePatches].into();
-        Needs { observed: [Ability::HidePatches].into(), abilities, batch: 1, ..Needs::default() }
+        let needs = mim::Config::default().needs();
+        Needs { observed: needs.abilities.clone(), ..needs }
     }
 
     fn weight(&self) -> f64 {

@@ -1,6 +1,6 @@
 //! Visual entailment: does the image entail the text, contradict it, or leave it open?
 //!
-//! ALBEF, Li et al., arXiv:2107.07651, section 4: cross-entropy of a head of two layers, as wide as the model and rectified
+//! ALBEF, Li et al., arXiv:2107.07651, section 5: cross-entropy of a head of two layers, as wide as the model and rectified
 //! between, on the representation of `[CLS]` after the joint pass.
 //!
 //! Deviation: the head reads the pooled vector, which for models with a pooler is a function of `[CLS]` and not `[CLS]`.
@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::perceptron::{Between, Perceptron};
 use super::representation::Representation;
-use super::{Loss, Needs, Objective, ObjectiveConfig, Reading, Step};
+use super::{Loss, Needs, Objective, ObjectiveConfig, Otherwise, Reading, Step};
 use crate::kernels;
-use crate::models::{Ability, Dims, Field, Vars};
+use crate::models::{Dims, Field, Vars};
 
 /// `entail: {from: fused}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ impl Default for Config {
 
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
-        let (abilities, labels) = ([self.from.needs()].into(), [Field::Entailment].into());
+        let (abilities, labels) = (self.from.needs(), [Field::Entailment].into());
         Needs { abilities, labels, batch: 1, ..Needs::default() }
     }
 
@@ -43,8 +43,8 @@ impl ObjectiveConfig for Config {
         self.weight
     }
 
-    fn without(&self, ability: Ability) -> Option<&'static str> {
-        Representation::without(ability)
+    fn otherwise(&self) -> Vec<Otherwise> {
+        Representation::otherwise(|from| super::Config::Entail(Self { from, ..self.clone() }))
     }
 
     fn build(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::negatives::Pool;
 use super::pairing::Pairing;
 pub use super::pairing::{Negatives, Replace};
-use super::{Loss, Needs, Objective, ObjectiveConfig, Step};
+use super::{Loss, Needs, Objective, ObjectiveConfig, Otherwise, Step};
 use crate::kernels;
 use crate::models::{Abilities, Ability, Dims, Init, Vars};
 
@@ -87,8 +87,9 @@ impl ObjectiveConfig for Config {
         faults
     }
 
-    fn without(&self, ability: Ability) -> Option<&'static str> {
-        (ability == Ability::Embed).then_some("`negatives: random` does without similarities")
+    fn otherwise(&self) -> Vec<Otherwise> {
+        let objective = super::Config::Itm(Self { negatives: Negatives::Random, ..self.clone() });
+        vec![Otherwise { setting: "negatives: random", does: "does without similarities", objective }]
     }
 
     fn build(&self, vars: &Vars, dims: &Dims) -> Result<Box<dyn Objective>> {

@@ -18,7 +18,7 @@ use super::tokenizer::{self, Encoder};
 use super::{Loss, Needs, Objective, ObjectiveConfig, Step, patches};
 use crate::kernels;
 use crate::models::nn::{Linear, deviation};
-use crate::models::{Ability, Dims, Init, Vars};
+use crate::models::{Ability, Dims, Field, Init, Vars};
 
 /// The objective whose parameters the tokenizer is.
 const TOKENIZER: &str = "dvae";
@@ -68,7 +68,8 @@ impl Default for Config {
 
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
-        Needs { abilities: [Ability::ImageTokens, Ability::HidePatches].into(), batch: 1, ..Needs::default() }
+        let abilities = [Ability::ImageTokens, Ability::HidePatches].into();
+        Needs { abilities, reads: [Field::Pixels].into(), batch: 1, ..Needs::default() }
     }
 
     fn weight(&self) -> f64 {

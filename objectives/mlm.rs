@@ -90,10 +90,6 @@ impl ObjectiveConfig for Config {
         self.weight
     }
 
-    fn without(&self, ability: Ability) -> Option<&'static str> {
-        (ability == Ability::Fuse).then_some("`context: none` does without an image")
-    }
-
     fn faults(&self) -> Vec<String> {
         let mut faults = distillation::faults(self.distill, self.ramp);
         faults.extend(masking::faults(self.probability));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use candle_core::Result;
 use serde::Serialize;
 
-use crate::models::{Abilities, Ability, Dims, Field, Vars};
+use crate::models::{Abilities, Dims, Field, Vars};
 use crate::registry::registry;
 use crate::source;
 
@@ -45,7 +45,7 @@ pub mod transport;
 pub mod wpa;
 pub mod wra;
 
-pub use fits::{Offer, Reason, fits, runs};
+pub use fits::{Offer, Otherwise, Reason, fits, otherwise, runs};
 pub use step::{Agreed, Batch, Loss, Progress, Reading, Step};
 
 /// What an objective cannot do without.
@@ -97,9 +97,9 @@ pub trait ObjectiveConfig {
     fn faults(&self) -> Vec<String> {
         Vec::new()
     }
-    /// The setting with which it does without an ability that it needs as it stands.
-    fn without(&self, _: Ability) -> Option<&'static str> {
-        None
+    /// Itself with other settings, for models that cannot do what it needs as it stands; the most telling one first.
+    fn otherwise(&self) -> Vec<Otherwise> {
+        Vec::new()
     }
     /// The objective below whose word its parameters lie, where that is another one, which has the same.
     fn shares(&self) -> Option<&'static str> {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Loss, Needs, Objective, ObjectiveConfig, Step, patches};
 use crate::kernels::{self, Activation};
 use crate::models::nn::{Linear, Spec, bert, deviation};
-use crate::models::{Ability, Attend, Dims, Fused, Init, Vars};
+use crate::models::{Ability, Attend, Dims, Field, Fused, Init, Vars};
 
 /// Values a channel can take.
 const LEVELS: usize = 256;
@@ -39,7 +39,8 @@ impl Default for Config {
 
 impl ObjectiveConfig for Config {
     fn needs(&self) -> Needs {
-        Needs { abilities: [Ability::FuseImage, Ability::HidePatches].into(), batch: 1, ..Needs::default() }
+        let abilities = [Ability::FuseImage, Ability::HidePatches].into();
+        Needs { abilities, reads: [Field::Pixels].into(), batch: 1, ..Needs::default() }
     }
 
     fn weight(&self) -> f64 {

@@ -171,7 +171,7 @@ impl Checker<'_> {
     /// Refuses an objective that the model cannot serve.
     fn legality(&mut self, objective: &objectives::Config, key: &str) {
         let model = &self.run.model;
-        let reasons = objectives::fits(objective, &**model);
+        let reasons = objectives::fits(objective, model.name(), &**model);
         if reasons.is_empty() {
             return;
         }
@@ -179,10 +179,10 @@ impl Checker<'_> {
         let all = objectives::Config::all();
         let fitting: Vec<&str> = all
             .iter()
-            .filter(|other| objectives::fits(other, &**model).is_empty())
+            .filter(|other| objectives::fits(other, model.name(), &**model).is_empty())
             .map(|other| other.name())
             .collect();
-        let fault = explained(fault, reasons);
+        let fault = explained(fault, objective.name(), reasons);
         let help = format!("objectives that fit {}: {}", model.name(), fitting.join(", "));
         self.refuse(key, fault.help(help));
     }
@@ -208,7 +208,7 @@ impl Checker<'_> {
                 let reasons = objectives::runs(objective, &offer);
                 if !reasons.is_empty() {
                     let fault = Fault::new(format!("`{}` cannot be part of this run", objective.name()));
-                    self.refuse(&format!("objectives.{}", objective.name()), explained(fault, reasons));
+                    self.refuse(&format!("objectives.{}", objective.name()), explained(fault, objective.name(), reasons));
                 }
             }
         }
@@ -412,9 +412,9 @@ fn parts(names: &[String]) -> String {
     format!("patterns that freeze a part: {}", patterns.join(", "))
 }
 
-fn explained(fault: Fault, reasons: Vec<Reason>) -> Fault {
+fn explained(fault: Fault, objective: &str, reasons: Vec<Reason>) -> Fault {
     reasons.into_iter().fold(fault, |fault, reason| {
-        let fault = fault.note(reason.wants).note(reason.offered);
+        let fault = fault.note(format!("{objective} needs {}", reason.need)).note(reason.offered);
         match reason.help {
             Some(help) => fault.help(help),
             None => fault,

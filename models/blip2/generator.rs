@@ -1,4 +1,4 @@
-//! The second stage of BLIP-2 (section 3.2): query outputs, mapped linearly, are a prefix of words to a frozen language
+//! The second stage of BLIP-2 (section 3.3): query outputs, mapped linearly, are a prefix of words to a frozen language
 //! model. The text branch of the Q-Former is gone.
 
 use candle_core::{Result, Tensor, bail};

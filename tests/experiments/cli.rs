@@ -226,7 +226,7 @@ fn list_names_every_part_and_what_it_does_differently() {
 fn the_matrix_gives_a_reason_for_every_no_within_a_hundred_columns() {
     let out = Said(vlp_in(root(), &["matrix"])).ends_with(0).out();
     assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
-    assert!(out.contains("itm needs a joint pass"), "{out}");
+    assert!(out.contains("itm, mlm: a joint pass in which words see each other both ways"), "{out}");
     let json = Said(vlp_in(root(), &["matrix", "--json"])).ends_with(0).out();
     let cells: Vec<serde_json::Value> = serde_json::from_str(&json).expect("JSON");
     for cell in &cells {
@@ -236,6 +236,9 @@ fn the_matrix_gives_a_reason_for_every_no_within_a_hundred_columns() {
     let mlm =
         cells.iter().find(|cell| cell["objective"] == "mlm" && cell["model"] == "clip").expect("a cell");
     assert_eq!(mlm["fits"], false);
+    let itm =
+        cells.iter().find(|cell| cell["objective"] == "itm" && cell["model"] == "vilt").expect("a cell");
+    assert_eq!(itm["setting"], "`negatives: random` does without similarities");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod file;
 mod inference;
 mod kills;
 mod learning;
+mod matrix;
 mod plans;
 mod probe;
 mod published;

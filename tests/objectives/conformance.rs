@@ -10,7 +10,7 @@ use vlp_bench::kernels::optim::{AdamW, adamw_};
 use vlp_bench::kernels::random::Key;
 use vlp_bench::models::store::Role;
 use vlp_bench::models::{self, Ability, Attend, Dims, Field, Image, Inputs, Model, Store, View};
-use vlp_bench::objectives::{self, Batch, Loss, Objective, Reading, Reason, Step, fits};
+use vlp_bench::objectives::{self, Batch, Loss, Objective, Reading, Reason, Step};
 use vlp_bench::token::Specials;
 
 use super::{at, flat, random_batch, scalar, with_tags};
@@ -28,8 +28,9 @@ const INPUTS: Inputs = Inputs {
 const PAIRS: usize = 6;
 
 /// Settings beside the defaults under which an objective takes another path.
-const VARIANTS: [&str; 18] = [
+const VARIANTS: [&str; 19] = [
     "answer: {loss: softmax}",
+    "answer: {from: causal}",
     "answer: {from: embeds}",
     "entail: {from: embeds}",
     "pair: {from: embeds}",
@@ -103,6 +104,11 @@ impl Subject {
     fn batch(config: &models::Config, pairs: usize, seed: u64) -> Batch {
         let batch = random_batch(&INPUTS, pairs, seed);
         if config.reads().contains(&Field::Tags) { with_tags(batch) } else { batch }
+    }
+
+    /// Why an objective cannot train the model.
+    fn refuses(&self, objective: &objectives::Config) -> Vec<Reason> {
+        objectives::fits(objective, self.config.name(), &*self.config)
     }
 
     fn build(&self, store: &Store) -> Box<dyn Model> {
@@ -290,7 +296,7 @@ fn legal_cells_reach_the_parameters_of_what_they_need_and_no_others() {
         let mut needed_by_any = Names::new();
         for objective in every_objective() {
             let word = objective.name();
-            if !fits(&objective, &*subject.config).is_empty() {
+            if !subject.refuses(&objective).is_empty() {
                 continue;
             }
             let trial = Trial::new(&subject, &objective, &subject.batch);
@@ -323,7 +329,7 @@ fn legal_cells_reach_the_parameters_of_what_they_need_and_no_others() {
 fn legal_cells_learn_a_fixed_batch() {
     for subject in Subject::all() {
         for objective in every_objective() {
-            if !fits(&objective, &*subject.config).is_empty() {
+            if !subject.refuses(&objective).is_empty() {
                 continue;
             }
             let mut trial = Trial::new(&subject, &objective, &subject.batch);
@@ -384,7 +390,7 @@ fn legal_cells_compute_on_a_gpu_what_they_compute_on_the_processor() {
             continue;
         }
         for objective in every_objective() {
-            if !fits(&objective, &*subject.config).is_empty() {
+            if !subject.refuses(&objective).is_empty() {
                 continue;
             }
             let cell = format!("{} x {}", subject.config.name(), objective.name());
@@ -414,7 +420,7 @@ fn legal_cells_are_safe_with_one_pair_and_with_two() {
     for subject in Subject::all() {
         for objective in every_objective() {
             for pairs in [1, 2] {
-                if !fits(&objective, &*subject.config).is_empty() {
+                if !subject.refuses(&objective).is_empty() {
                     continue;
                 }
                 let batch = Subject::batch(&subject.config, pairs, 6);
@@ -434,18 +440,17 @@ fn illegal_cells_are_refused_in_the_words_of_both_sides() {
             let needs = objective.needs().abilities;
             let lacking = needs.difference(&subject.config.abilities()).copied().collect::<Vec<_>>();
             let unread = objective.needs().reads.difference(&subject.config.reads()).count();
-            let reasons = fits(&objective, &*subject.config);
+            let reasons = subject.refuses(&objective);
+            let named = format!("{} ", subject.config.name());
+            assert!(reasons.iter().all(|reason| reason.offered.starts_with(&named)), "{reasons:?}");
             if unread > 0 {
                 assert_eq!(reasons.len(), unread);
-                let names = |reason: &Reason| reason.wants.contains("needs a model that reads");
-                assert!(reasons.iter().all(names), "{reasons:?}");
+                assert!(reasons.iter().all(|reason| reason.need.starts_with("a model that reads ")));
                 continue;
             }
             assert_eq!(reasons.len(), lacking.len());
             for (reason, ability) in reasons.iter().zip(lacking) {
-                assert_eq!(reason.wants, format!("{} needs {}", objective.name(), ability.wanted()));
-                assert_eq!(reason.offered, subject.config.lacks(ability));
-                assert!(reason.offered.starts_with(&format!("{} ", subject.config.name())), "{reason:?}");
+                assert_eq!((&*reason.need, &*reason.offered), (ability.wanted(), subject.config.lacks(ability)));
             }
         }
     }
