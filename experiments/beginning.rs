@@ -71,15 +71,8 @@ pub fn begin(arm: &Arm, seed: u64, inputs: &Inputs, options: &Options) -> Result
 /// When the configuration is not legal.
 pub fn parameters(run: &Run, inputs: &Inputs) -> candle_core::Result<Shapes> {
     let store = Store::outline(&[]);
-    open(run, inputs, &store)?;
+    run.open(&store, inputs)?;
     Ok(store.of(Role::Trainable).into_iter().map(|(name, entry)| (name, entry.shape)).collect())
-}
-
-/// Opens the parameters of a run's model and objectives in a store.
-fn open(run: &Run, inputs: &Inputs, store: &Store) -> candle_core::Result<()> {
-    run.model.build(&store.student(), inputs)?;
-    let dims = run.model.dims(inputs);
-    run.objectives.iter().try_for_each(|objective| objective.open(&store.student(), &dims).map(drop))
 }
 
 /// The parameters of a run whose data is still to be opened.
@@ -133,7 +126,7 @@ pub fn trained(
 /// When the values do not fit.
 pub fn filled(run: &Run, inputs: &Inputs, weights: Tensors, device: &Device) -> candle_core::Result<Store> {
     let store = Store::new(device, 0, &[]);
-    open(run, inputs, &store)?;
+    run.open(&store, inputs)?;
     let entries = store.entries();
     let own = weights.into_iter().filter(|(name, _)| entries.contains_key(name)).collect();
     store.overwrite(&own)?;

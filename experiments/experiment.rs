@@ -12,6 +12,8 @@ use super::evaluate;
 use super::fault::Fault;
 use super::file::node::Node;
 use super::stage::Values;
+use crate::models::{Inputs, Model, Store};
+use crate::objectives::Objective;
 use crate::{data, models, objectives};
 
 /// One question, the arms that answer it and the seeds that repeat it.
@@ -98,6 +100,23 @@ pub struct Run {
     pub evaluate: Vec<evaluate::Config>,
     /// Which step is reported.
     pub select: Select,
+}
+
+impl Run {
+    /// The student's model and the objectives, in their order, with their parameters opened in a store.
+    ///
+    /// # Errors
+    /// When one exists with another shape.
+    pub fn open(
+        &self,
+        store: &Store,
+        inputs: &Inputs,
+    ) -> candle_core::Result<(Box<dyn Model>, Vec<Box<dyn Objective>>)> {
+        let (vars, dims) = (store.student(), self.model.dims(inputs));
+        let model = self.model.build(&vars, inputs)?;
+        let objectives = self.objectives.iter().map(|objective| objective.open(&vars, &dims));
+        Ok((model, objectives.collect::<candle_core::Result<_>>()?))
+    }
 }
 
 /// The `train:` section.

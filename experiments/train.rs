@@ -62,14 +62,12 @@ impl Trainer {
         values: &BTreeMap<String, Tensor>,
     ) -> Result<Self> {
         let store = Store::new(device, seed, &run.train.freeze);
-        let student = run.model.build(&store.student(), inputs)?;
-        let dims = run.model.dims(inputs);
-        let mut objectives = Vec::new();
-        for config in &run.objectives {
+        let (student, objectives) = run.open(&store, inputs)?;
+        let asked = run.objectives.iter().zip(objectives).map(|(config, objective)| {
             let (name, weight) = (config.name(), config.weight());
-            let objective = config.open(&store.student(), &dims)?;
-            objectives.push(Asked { name, weight, objective });
-        }
+            Asked { name, weight, objective }
+        });
+        let objectives = asked.collect();
         store.overwrite(values)?;
         let wanted = run.objectives.iter().any(|config| config.needs().teacher);
         let teacher = match run.train.teacher.filter(|_| wanted) {

@@ -287,10 +287,7 @@ impl Checker<'_> {
     fn parameters(&mut self, inputs: &Inputs) -> candle_core::Result<()> {
         let run = self.run;
         let store = Store::outline(&run.train.freeze);
-        run.model.build(&store.student(), inputs)?;
-        for objective in &run.objectives {
-            objective.open(&store.student(), &run.model.dims(inputs))?;
-        }
+        run.open(&store, inputs)?;
         let names: Vec<String> = store.entries().into_keys().collect();
         for pattern in store.idle_patterns() {
             let number = run.train.freeze.iter().position(|known| *known == pattern).unwrap_or_default();
