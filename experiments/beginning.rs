@@ -1,6 +1,10 @@
 //! What a run begins with: its stages are trained where they are not done, and their values taken.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use candle_core::Device;
 
@@ -164,6 +168,40 @@ pub fn published(values: &Values, place: &str, run: &Run, inputs: &Inputs) -> Re
         Ok(opened.named().filter_map(|name| Some((name.clone(), all.get(&name)?.clone()))).collect())
     };
     read().map_err(refused)
+}
+
+/// The digest of [`published`]. It is part of the identity of every run of every seed, so what was read once is remembered as
+/// long as neither its files nor what is asked of them change.
+///
+/// # Errors
+/// As [`published`].
+pub fn published_digest(values: &Values, place: &str, run: &Run, inputs: &Inputs) -> Result<String> {
+    static KNOWN: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let asked = || {
+        let folder = Hub::from_env().open(&place.parse()?, Part::Weights)?;
+        let asked = (values, &run.model, inputs, stamps(&folder)?);
+        serde_json::to_string(&asked).map_err(candle_core::Error::msg)
+    };
+    let asked = asked().map_err(Failure::weights(Path::new(place)))?;
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(digest) = known.get(&asked) {
+        return Ok(digest.clone());
+    }
+    let digest = checkpoint::digest(&published(values, place, run, inputs)?)?;
+    known.insert(asked, digest.clone());
+    Ok(digest)
+}
+
+/// The name, the length and the time of the last change of each file in a folder, in order.
+fn stamps(folder: &Path) -> std::io::Result<Vec<(String, u64, SystemTime)>> {
+    let stamp = |entry: std::io::Result<fs::DirEntry>| {
+        let path = entry?.path();
+        let about = fs::metadata(&path)?;
+        Ok((path.display().to_string(), about.len(), about.modified()?))
+    };
+    let mut stamps = fs::read_dir(folder)?.map(stamp).collect::<std::io::Result<Vec<_>>>()?;
+    stamps.sort();
+    Ok(stamps)
 }
 
 fn shapes(tensors: &Tensors) -> Shapes {

@@ -196,24 +196,34 @@ pub fn load(path: &Path, run: &str, device: &Device) -> Result<Option<(State, Te
 /// # Errors
 /// When the directory holds no checkpoint, or a damaged one.
 pub fn selected(directory: &Path) -> Result<(State, Tensors)> {
+    let (path, state) = reported(directory)?;
+    let (state, store, _) = load(&path, &state.run, &Device::Cpu)?.ok_or_else(|| none(directory))?;
+    Ok((state, store))
+}
+
+/// The digest of what [`selected`] reads, as the header tells it: no tensor is read, and one that is damaged is refused when
+/// it is.
+///
+/// # Errors
+/// When the directory holds no checkpoint, or one with a damaged header.
+pub fn selected_digest(directory: &Path) -> Result<String> {
+    Ok(reported(directory)?.1.digest)
+}
+
+/// The file with what a run reports, and its state.
+fn reported(directory: &Path) -> Result<(PathBuf, State)> {
     let last = path(directory);
     let best = last.with_file_name("best.safetensors");
     for path in [best, last] {
-        if let Some(state) = peek(&path)?
-            && let Some((state, store, _)) = load(&path, &state.run, &Device::Cpu)?
-        {
-            return Ok((state, store));
+        if let Some(state) = peek(&path)? {
+            return Ok((path, state));
         }
     }
-    Err(Failure::Weights { path: directory.to_owned(), problem: "holds no checkpoint".to_owned() })
+    Err(none(directory))
 }
 
-/// The digest of what [`selected`] reads.
-///
-/// # Errors
-/// As [`selected`].
-pub fn selected_digest(directory: &Path) -> Result<String> {
-    Ok(selected(directory)?.0.digest)
+fn none(directory: &Path) -> Failure {
+    Failure::Weights { path: directory.to_owned(), problem: "holds no checkpoint".to_owned() }
 }
 
 fn damaged(path: &Path, fault: impl std::fmt::Display) -> Failure {

@@ -6,6 +6,7 @@ use std::path::Path;
 use candle_core::Device;
 use proptest::prelude::*;
 use vlp_bench::experiments::beginning::begin;
+use vlp_bench::experiments::directory::identity;
 use vlp_bench::experiments::feed::{Pairs, Words};
 use vlp_bench::experiments::plan::plan;
 use vlp_bench::experiments::record::Record;
@@ -224,6 +225,16 @@ fn published_weights_are_begun_with_by_their_own_model_whole_and_by_another_in_p
     let taken = begin(&read(&other).arms[0], 0, &inputs, &options).unwrap();
     assert!(taken.values.len() > 8 && taken.values.keys().all(|name| name.starts_with("image.")));
     assert_eq!((taken.from[0].name.as_str(), taken.from[0].taken), (&*place.to_string(), taken.values.len()));
+
+    let run = &same.arms[0].run;
+    let pairs = Pairs::open(&run.data, &words, 0).unwrap();
+    let identity = || identity(run, 0, &Device::Cpu, &pairs).unwrap();
+    let before = identity();
+    assert_eq!(identity(), before);
+    let others = Store::new(&Device::Cpu, 8, &[]);
+    run.model.build(&others.student(), &inputs).unwrap();
+    published::save(&run.model, &inputs, None, &others, folder.path()).unwrap();
+    assert_ne!(identity(), before, "the run begins with other values");
 
     let said = refused(&format!(
         "{}start: {{weights: {{path: {place}}}}}\n",
