@@ -18,9 +18,7 @@ use std::collections::BTreeSet;
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
-use super::nn::{
-    Linear, One, Packing, Patches, Seen, Spec, Tower, Vit, bert, dropout_faults, fan_in, first, unit, within,
-};
+use super::nn::{Linear, One, Packing, Seen, Spec, Tower, Vit, bert, fan_in, first, two_tower_faults, unit, within};
 use super::view::joint_noise;
 use super::{
     Abilities, Ability, Attend, Begun, Dims, Field, Fused, Image, Inputs, Model, ModelConfig, Text, Tokens,
@@ -90,8 +88,8 @@ impl ModelConfig for Config {
     }
 
     fn faults(&self, inputs: &Inputs) -> Vec<String> {
-        let mut faults = self.image.faults("image");
-        faults.extend(self.text.faults("text"));
+        let towers = [("image", &self.image), ("text", &self.text)];
+        let mut faults = two_tower_faults(towers, (inputs.size, self.patch), self.embed, self.dropout);
         let (fusion, depth) = (self.fusion, self.text.depth);
         if depth > 0 && !(1..depth).contains(&fusion) {
             faults.push(format!(
@@ -101,11 +99,6 @@ impl ModelConfig for Config {
         if self.answer == Some(0) {
             faults.push("answer is 0: a decoder of answers needs a layer".to_owned());
         }
-        faults.extend(Patches::faults(inputs.size, self.patch));
-        if self.embed == 0 {
-            faults.push("embed is 0: the shared space needs a width".to_owned());
-        }
-        faults.extend(dropout_faults(self.dropout));
         faults
     }
 

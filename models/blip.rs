@@ -23,10 +23,7 @@ use std::collections::BTreeSet;
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::nn::{
-    Linear, One, Packing, Past, Patches, Seen, Spec, Tower, Vit, bert, dropout_faults, fan_in, first, unit,
-    within,
-};
+use super::nn::{Linear, One, Packing, Past, Seen, Spec, Tower, Vit, bert, fan_in, first, two_tower_faults, unit, within};
 use super::view::joint_noise;
 use super::{
     Abilities, Ability, Attend, Begun, Decoding, Dims, Field, Fused, Image, Inputs, Logits, Model,
@@ -133,13 +130,8 @@ impl ModelConfig for Config {
     }
 
     fn faults(&self, inputs: &Inputs) -> Vec<String> {
-        let mut faults = self.image.faults("image");
-        faults.extend(self.text.faults("text"));
-        faults.extend(Patches::faults(inputs.size, self.patch));
-        if self.embed == 0 {
-            faults.push("embed is 0: the shared space needs a width".to_owned());
-        }
-        faults.extend(dropout_faults(self.dropout));
+        let towers = [("image", &self.image), ("text", &self.text)];
+        let mut faults = two_tower_faults(towers, (inputs.size, self.patch), self.embed, self.dropout);
         if !(self.image_eps > 0.0 && self.image_eps < 1.0) {
             faults.push(format!("image_eps {} is not above 0 and below 1", self.image_eps));
         }

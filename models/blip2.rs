@@ -26,7 +26,7 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::language;
-use super::nn::{Linear, Past, Patches, Spec, Tower, bert, dropout_faults, fan_in, first, unit};
+use super::nn::{Linear, Past, Spec, Tower, bert, fan_in, first, two_tower_faults, unit};
 use super::{
     Abilities, Ability, Attend, Begun, Decoding, Dims, Field, Fused, Image, Init, Inputs, Logits, Model,
     ModelConfig, Text, Tokens, Vars, View,
@@ -140,8 +140,8 @@ impl ModelConfig for Config {
     }
 
     fn faults(&self, inputs: &Inputs) -> Vec<String> {
-        let mut faults = self.image.faults("image");
-        faults.extend(self.qformer.faults("qformer"));
+        let towers = [("image", &self.image), ("qformer", &self.qformer)];
+        let mut faults = two_tower_faults(towers, (inputs.size, self.patch), self.embed, self.dropout);
         let (depth, layer) = (self.image.depth as isize, self.feature_layer);
         if depth > 0 && !(-depth..0).contains(&layer) {
             faults.push(format!(
@@ -156,11 +156,6 @@ impl ModelConfig for Config {
                 "cross_attention_frequency is 0: 1 stands for every layer, 2 for every second".to_owned(),
             );
         }
-        faults.extend(Patches::faults(inputs.size, self.patch));
-        if self.embed == 0 {
-            faults.push("embed is 0: the shared space needs a width".to_owned());
-        }
-        faults.extend(dropout_faults(self.dropout));
         faults.extend(
             self.language.iter().flat_map(|language| language.faults_behind(self.queries, inputs.words)),
         );

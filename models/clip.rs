@@ -21,9 +21,7 @@ use std::collections::BTreeSet;
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::nn::{
-    LayerNorm, Linear, One, PatchStart, Patches, PreNorm, Spec, Start, Tower, dropout_faults, fan_in, unit,
-};
+use super::nn::{LayerNorm, Linear, One, PatchStart, Patches, PreNorm, Spec, Start, Tower, fan_in, two_tower_faults, unit};
 use super::{
     Abilities, Ability, Dims, Field, Image, Init, Inputs, Model, ModelConfig, Text, Tokens, Vars, View,
 };
@@ -116,14 +114,8 @@ impl ModelConfig for Config {
     }
 
     fn faults(&self, inputs: &Inputs) -> Vec<String> {
-        let mut faults = self.image.faults("image");
-        faults.extend(self.text.faults("text"));
-        faults.extend(Patches::faults(inputs.size, self.patch));
-        if self.embed == 0 {
-            faults.push("embed is 0: the shared space needs a width".to_owned());
-        }
-        faults.extend(dropout_faults(self.dropout));
-        faults
+        let towers = [("image", &self.image), ("text", &self.text)];
+        two_tower_faults(towers, (inputs.size, self.patch), self.embed, self.dropout)
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {

@@ -43,7 +43,7 @@ use std::collections::BTreeSet;
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
-use super::nn::{Linear, One, Packing, Past, Patches, Seen, Tower, dropout_faults, unit};
+use super::nn::{Linear, One, Packing, Past, Seen, Tower, two_tower_faults, unit};
 use super::view::joint_noise;
 use super::{
     Abilities, Ability, Attend, Begun, Decoding, Dims, Field, Fused, Image, Init, Inputs, Logits, Model,
@@ -133,8 +133,8 @@ impl ModelConfig for Config {
     }
 
     fn faults(&self, inputs: &Inputs) -> Vec<String> {
-        let mut faults = self.image.faults("image");
-        faults.extend(self.text.faults("text"));
+        let towers = [("image", &self.image), ("text", &self.text)];
+        let mut faults = two_tower_faults(towers, (inputs.size, self.patch), self.embed, self.dropout);
         let (unimodal, depth) = (self.unimodal, self.text.depth);
         if depth > 0 && !(1..depth).contains(&unimodal) {
             faults.push(format!(
@@ -148,11 +148,6 @@ impl ModelConfig for Config {
         if self.classes > 1 && self.class_mask == ClassMask::Shifted {
             faults.push(format!("classes is {}: `class_mask: shifted` is made for one [CLS]", self.classes));
         }
-        faults.extend(Patches::faults(inputs.size, self.patch));
-        if self.embed == 0 {
-            faults.push("embed is 0: the shared space needs a width".to_owned());
-        }
-        faults.extend(dropout_faults(self.dropout));
         faults
     }
 

@@ -29,5 +29,5 @@ pub use past::{Past, Reading};
 pub use pre_norm::PreNorm;
 pub use prefixed::Prefixed;
 pub use seen::Seen;
-pub use tower::{Spec, Start, Tower};
+pub use tower::{Spec, Start, Tower, two_tower_faults};
 pub use vit::Vit;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::fan_in;
+use super::{Patches, dropout_faults, fan_in};
 use crate::kernels::Activation;
 use crate::models::Init;
 
@@ -51,6 +51,23 @@ impl Tower {
         let Self { width, heads, mlp, .. } = *self;
         Spec { width, heads, mlp: mlp.unwrap_or(4 * width), activation, eps, dropout }
     }
+}
+
+/// What is wrong with a model that reads an image in patches with one stack and text with another, and maps both into one
+/// space, one sentence a fault. `towers` go by their keys in the file; images have `size` pixels.
+pub fn two_tower_faults(
+    towers: [(&str, &Tower); 2],
+    (size, patch): (usize, usize),
+    embed: usize,
+    dropout: f64,
+) -> Vec<String> {
+    let mut faults: Vec<String> = towers.into_iter().flat_map(|(name, tower)| tower.faults(name)).collect();
+    faults.extend(Patches::faults(size, patch));
+    if embed == 0 {
+        faults.push("embed is 0: the shared space needs a width".to_owned());
+    }
+    faults.extend(dropout_faults(dropout));
+    faults
 }
 
 /// What the layers of one stack have in common.

@@ -325,12 +325,12 @@ fn every_fault_of_blip2_is_listed_at_once() {
     assert_eq!(
         faults("feature_layer: -5, queries: 0, cross_attention_frequency: 0, patch: 5, embed: 0, dropout: 1"),
         [
-            "feature_layer is -5: of 4 image layers the last is -1, the first -4",
-            "queries is 0: an image needs 1 to 64",
-            "cross_attention_frequency is 0: 1 stands for every layer, 2 for every second",
             "patch 5 does not divide images of 16 pixels",
             "embed is 0: the shared space needs a width",
             "dropout 1 is not in [0, 1)",
+            "feature_layer is -5: of 4 image layers the last is -1, the first -4",
+            "queries is 0: an image needs 1 to 64",
+            "cross_attention_frequency is 0: 1 stands for every layer, 2 for every second",
         ]
     );
     assert_eq!(faults("feature_layer: 0").len(), 1);
