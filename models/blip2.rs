@@ -168,8 +168,7 @@ impl ModelConfig for Config {
             Some(language) => (language.width(), 0, None),
         };
         // Image tokens are queries, which stand for no patch.
-        let Inputs { vocabulary, region_classes, answers, words, .. } = *inputs;
-        Dims { width, embed, queries, vocabulary, region_classes, answers, image: width, patch: 0, words }
+        Dims { embed, queries, image: width, ..Dims::new(width, inputs) }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

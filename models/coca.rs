@@ -152,17 +152,7 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims {
-            width: self.text.width,
-            embed: self.embed,
-            queries: None,
-            vocabulary: inputs.vocabulary,
-            region_classes: inputs.region_classes,
-            answers: inputs.answers,
-            image: self.image.width,
-            patch: self.patch,
-            words: inputs.words,
-        }
+        Dims { embed: self.embed, image: self.image.width, patch: self.patch, ..Dims::new(self.text.width, inputs) }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

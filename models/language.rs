@@ -122,17 +122,7 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims {
-            width: self.width(),
-            embed: 0,
-            queries: None,
-            vocabulary: inputs.vocabulary,
-            region_classes: inputs.region_classes,
-            answers: inputs.answers,
-            image: 0,
-            patch: 0,
-            words: inputs.words,
-        }
+        Dims::new(self.width(), inputs)
     }
 
     /// The parameters lie at `language`, as within a model that hands it a prefix.

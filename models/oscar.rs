@@ -99,17 +99,7 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims {
-            width: self.trunk.width,
-            embed: 0,
-            queries: None,
-            vocabulary: inputs.vocabulary,
-            region_classes: inputs.region_classes,
-            answers: inputs.answers,
-            image: 0,
-            patch: 0,
-            words: inputs.words,
-        }
+        Dims::new(self.trunk.width, inputs)
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

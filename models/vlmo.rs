@@ -194,17 +194,7 @@ impl ModelConfig for Config {
 
     fn dims(&self, inputs: &Inputs) -> Dims {
         let width = self.trunk.width;
-        Dims {
-            width,
-            embed: width,
-            queries: None,
-            vocabulary: inputs.vocabulary,
-            region_classes: inputs.region_classes,
-            answers: inputs.answers,
-            image: width,
-            patch: self.patch,
-            words: inputs.words,
-        }
+        Dims { embed: width, image: width, patch: self.patch, ..Dims::new(width, inputs) }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {
