@@ -3,25 +3,25 @@
 use candle_core::{DType, Result, Tensor, bail};
 
 use super::Packing;
+use super::joined::Joined;
 use crate::kernels::{self, Mask, Spans};
 use crate::models::Tokens;
 
 /// Where the visible tokens of two sequences stand in one: an example after the other, of each those of the first
 /// sequence and then those of the second; tokens that stand apart follow.
 pub struct Joint {
-    parts: [Part; 2],
+    joined: Joined,
+    padded: [Padded; 2],
     /// Which rows see each other.
     blocks: Spans,
     /// Of each example the block that begins with its first token.
     spans: Spans,
-    /// R.
-    rows: usize,
 }
 
-struct Part {
-    packing: Packing,
-    /// The rows of its tokens among all R, u32.
+/// The places of a sequence (B,T) to which its tokens return, in the order in which they are joined, u32.
+struct Padded {
     places: Tensor,
+    dims: [usize; 2],
 }
 
 impl Joint {
@@ -43,38 +43,40 @@ impl Joint {
         apart: impl Fn(usize, usize, usize) -> bool,
     ) -> Result<Self> {
         let device = first.hidden.device();
-        let packings = [packing(first)?, packing(second)?];
-        let [examples, others] = [0, 1].map(|part| packings[part].spans().ranges().len());
+        let ((examples, words, _), (others, regions, _)) = (first.hidden.dims3()?, second.hidden.dims3()?);
         if examples != others {
             bail!("{examples} examples joined with {others}");
         }
-        let padded = [packings[0].places()?, packings[1].places()?];
-        let mut places = [0, 1].map(|part| vec![0u32; padded[part].len()]);
-        let (mut lengths, mut firsts, mut rows) = (Vec::new(), Vec::new(), 0);
+        let (packings, lengths) = ([packing(first)?, packing(second)?], [words, regions]);
+        let places = [packings[0].places()?, packings[1].places()?];
+        let (mut rows, mut blocks, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
         for example in 0..examples {
-            firsts.push(lengths.len() as u32);
+            firsts.push(blocks.len() as u32);
             for own in [false, true] {
-                let start = rows;
+                let start = rows.len();
                 for part in 0..2 {
-                    for token in packings[part].spans().ranges()[example].clone() {
-                        if apart(part, example, padded[part][token] as usize) == own {
-                            places[part][token] = rows as u32;
-                            rows += 1;
-                        }
-                    }
+                    let tokens = packings[part].spans().ranges()[example].clone();
+                    let places = places[part][tokens].iter().map(|&place| place as usize);
+                    let chosen = places.filter(|&place| apart(part, example, place) == own);
+                    rows.extend(chosen.map(|place| (part, example * lengths[part] + place)));
                 }
-                if !own || rows > start {
-                    lengths.push(rows - start);
+                if !own || rows.len() > start {
+                    blocks.push(rows.len() - start);
                 }
             }
         }
-        let blocks = Spans::of(lengths);
-        let [first, second] = packings;
-        let [of_first, of_second] = places;
-        let part =
-            |packing, places| -> Result<_> { Ok(Part { packing, places: Tensor::new(places, device)? }) };
-        let parts = [part(first, of_first)?, part(second, of_second)?];
-        Ok(Self { parts, spans: blocks.take(&firsts)?, blocks, rows })
+        let blocks = Spans::of(blocks);
+        let padded = |own: usize| -> Result<Padded> {
+            let places: Vec<u32> =
+                rows.iter().filter(|(part, _)| *part == own).map(|&(_, row)| row as u32).collect();
+            Ok(Padded { places: Tensor::new(places, device)?, dims: [examples, lengths[own]] })
+        };
+        Ok(Self {
+            joined: Joined::new(&rows, examples * words, device)?,
+            padded: [padded(0)?, padded(1)?],
+            spans: blocks.take(&firsts)?,
+            blocks,
+        })
     }
 
     /// Of each example the rows that its first token sees, itself the first of them.
@@ -91,8 +93,8 @@ impl Joint {
     ///
     /// # Errors
     /// When a sequence has other tokens.
-    pub fn pack(&self, [first, second]: [&Tensor; 2]) -> Result<Tensor> {
-        kernels::add(&self.parts[0].place(first, self.rows)?, &self.parts[1].place(second, self.rows)?)
+    pub fn pack(&self, sequences: [&Tensor; 2]) -> Result<Tensor> {
+        self.joined.join(sequences)
     }
 
     /// (R,D) to (B,T,D) and (B,N,D), zero on padding.
@@ -100,18 +102,11 @@ impl Joint {
     /// # Errors
     /// When x has other rows.
     pub fn unpack(&self, x: &Tensor) -> Result<[Tensor; 2]> {
-        Ok([self.parts[0].take(x)?, self.parts[1].take(x)?])
-    }
-}
-
-impl Part {
-    /// The sequence at its places, zero at those of the other.
-    fn place(&self, sequence: &Tensor, rows: usize) -> Result<Tensor> {
-        kernels::spread_vectors(&self.packing.pack(sequence)?, &self.places, &[rows])
-    }
-
-    fn take(&self, x: &Tensor) -> Result<Tensor> {
-        self.packing.unpack(&kernels::gather_vectors(x, &self.places)?)
+        let part = |part: usize| {
+            let Padded { places, dims } = &self.padded[part];
+            kernels::spread_vectors(&self.joined.part(x, part)?, places, dims)
+        };
+        Ok([part(0)?, part(1)?])
     }
 }
 

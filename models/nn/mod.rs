@@ -8,6 +8,7 @@ pub mod bert;
 mod dropout;
 mod embed;
 mod joint;
+mod joined;
 mod joint_bert;
 mod linear;
 mod packed;
