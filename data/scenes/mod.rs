@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::pack::hexadecimal;
 use super::{Dataset, Error, Example, Field, Result, Split};
 use crate::kernels::random::Key;
 pub(super) use caption::plural;
@@ -304,7 +305,7 @@ impl Dataset for Scenes {
     fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(format!("scenes {VERSION} {} {:?}", self.split, self.config));
-        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&hash.finalize()[..8])
     }
 
     fn attribution(&self) -> Vec<String> {

@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::pack::hexadecimal;
 use super::scenes::{self, Look, Scene};
 use super::{Asked, Dataset, Error, Example, Field, Result, Split};
 use crate::kernels::random::Key;
@@ -318,7 +319,7 @@ impl Dataset for Tasks {
         let mut hash = Sha256::new();
         let versions = format!("{VERSION} of scenes {}", scenes::VERSION);
         hash.update(format!("{} {versions} {} {:?}", self.task.name(), self.split, self.config));
-        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&hash.finalize()[..8])
     }
 
     fn attribution(&self) -> Vec<String> {

@@ -158,7 +158,7 @@ fn unknown_keys(tree: &Node, faults: &mut Faults) {
 fn lay_over(tree: &mut Node, options: &Options, faults: &mut Faults) -> Result<()> {
     if let Some(name) = &options.profile {
         let text = Text { name: "command line".to_owned(), text: format!("--profile {name}") };
-        let place = read::whole(&Arc::new(text), 10);
+        let place = read::behind(&Arc::new(text), "--profile ".len());
         let profiles = tree.get("profiles").cloned().unwrap_or_default();
         let Some((_, profile)) = profiles.entry(name) else {
             let names = profiles.entries().iter().map(|(key, _)| key.name.as_str());
@@ -230,7 +230,7 @@ fn arms(ablation: &Ablation, faults: &mut Faults) -> Vec<Arm> {
     let mut found = ByArm::default();
     for planned in &ablation.arms {
         let mut below = Faults::default();
-        if let Some(run) = run(&planned.tree, &mut below).filter(|_| planned.whole) {
+        if let Some(run) = staged(&planned.tree, &mut below).filter(|_| planned.whole) {
             arms.push(Arm::new(&planned.name, planned.overrides(), run, planned.tree.clone()));
         }
         found.add(&planned.name, below);
@@ -239,14 +239,14 @@ fn arms(ablation: &Ablation, faults: &mut Faults) -> Vec<Arm> {
     arms
 }
 
-/// One arm's run with its stages, where they are legal.
-fn run(tree: &Node, faults: &mut Faults) -> Option<Run> {
-    let stages = stages::stages(tree, faults, whole);
-    whole(tree, &stages, faults)
+/// One arm's run with the stages that it needs, where they are legal.
+fn staged(tree: &Node, faults: &mut Faults) -> Option<Run> {
+    let stages = stages::stages(tree, faults, run);
+    run(tree, &stages, faults)
 }
 
-/// A run that may begin with earlier stages.
-fn whole(tree: &Node, earlier: &[Named], faults: &mut Faults) -> Option<Run> {
+/// The run that a tree describes, where it is legal; it may begin with earlier stages.
+fn run(tree: &Node, earlier: &[Named], faults: &mut Faults) -> Option<Run> {
     let start = stages::start(tree, earlier, faults);
     let data: Option<data::Config> = faults.take(required(tree, "data"));
     let rewrites = data.as_ref().and_then(|data| stages::rewrites(tree, data, earlier, faults));

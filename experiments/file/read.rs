@@ -111,11 +111,11 @@ pub fn flag(flag: &str) -> Result<(Key, Node), Fault> {
     const LEAD: &str = "--set ";
     let text = Arc::new(Text { name: "command line".to_owned(), text: format!("{LEAD}{flag}") });
     let Some((name, _)) = flag.split_once('=') else {
-        let fault = Fault::new(format!("`{flag}` sets nothing")).at(Some(&whole(&text, LEAD.len())));
+        let fault = Fault::new(format!("`{flag}` sets nothing")).at(Some(&behind(&text, LEAD.len())));
         return Err(fault.help("write `--set key=value`, e.g. `--set train.steps=100`"));
     };
     let width = name.chars().count();
-    let place = Place { width, ..whole(&text, LEAD.len()) };
+    let place = Place { width, ..behind(&text, LEAD.len()) };
     let value = Node::parse_from(&text, LEAD.len() + width + 1)?;
     Ok((Key { name: name.to_owned(), place: Some(place) }, value))
 }
@@ -133,7 +133,7 @@ pub fn seeds(typed: &str) -> Node {
         Node { kind, place: Some(place) }
     };
     let kind = Kind::List(typed.split(',').map(seed).collect());
-    Node { kind, place: Some(whole(&text, LEAD.len())) }
+    Node { kind, place: Some(behind(&text, LEAD.len())) }
 }
 
 /// The runs that `--only arm=itc --only seed=1` means.
@@ -145,7 +145,7 @@ pub fn only(flags: &[String], experiment: &Experiment) -> Result<Only, Fault> {
     let mut only = Only::default();
     for flag in flags {
         let text = Arc::new(Text { name: "command line".to_owned(), text: format!("{LEAD}{flag}") });
-        let refuse = |message: String| Fault::new(message).at(Some(&whole(&text, LEAD.len())));
+        let refuse = |message: String| Fault::new(message).at(Some(&behind(&text, LEAD.len())));
         match flag.split_once('=') {
             Some(("arm", name)) => {
                 let mut arms = experiment.arms.iter().map(|arm| arm.name.as_str());
@@ -170,8 +170,8 @@ pub fn only(flags: &[String], experiment: &Experiment) -> Result<Only, Fault> {
     Ok(only)
 }
 
-/// All of a text of one line after its first `lead` characters.
-pub fn whole(text: &Arc<Text>, lead: usize) -> Place {
+/// The place of everything behind the first `lead` characters of a text of one line.
+pub fn behind(text: &Arc<Text>, lead: usize) -> Place {
     let width = text.text.chars().count().saturating_sub(lead);
     Place { text: text.clone(), line: 1, column: lead + 1, width }
 }

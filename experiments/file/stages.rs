@@ -62,11 +62,11 @@ impl Named {
     }
 }
 
-/// Reads the stages of a file in their order; `whole` reads the run of a tree that may begin with earlier stages.
+/// Reads the stages of a file in their order; `run` reads that of a tree, which may begin with earlier stages.
 pub fn stages(
     tree: &Node,
     faults: &mut Faults,
-    whole: impl Fn(&Node, &[Named], &mut Faults) -> Option<Run>,
+    run: impl Fn(&Node, &[Named], &mut Faults) -> Option<Run>,
 ) -> Vec<Named> {
     let Some(node) = tree.get("stages") else { return Vec::new() };
     let mut stages: Vec<Named> = Vec::new();
@@ -98,7 +98,7 @@ pub fn stages(
             }
             None => {
                 let run = laid_over(tree, settings, &mut below)
-                    .and_then(|tree| whole(&tree, &stages, &mut below))
+                    .and_then(|tree| run(&tree, &stages, &mut below))
                     .filter(|_| below.is_empty());
                 Stage::Trains(run.map(Box::new))
             }
@@ -116,7 +116,7 @@ fn rewrite(node: &Node, earlier: &[Named], faults: &mut Faults) -> Option<Rewrit
         faults.push(fault.at(node.locate(key)).at(node.place.as_ref()));
     }
     let mut stages = BTreeMap::new();
-    let mut whole = true;
+    let mut legal = true;
     for (role, name) in settings.needs() {
         let trained = || earlier.iter().filter(|stage| stage.is_trained());
         let Some(stage) = trained().find(|stage| stage.name == name) else {
@@ -128,13 +128,13 @@ fn rewrite(node: &Node, earlier: &[Named], faults: &mut Faults) -> Option<Rewrit
         };
         let Some(run) = stage.run() else {
             faults.extend(stage.faults.clone());
-            whole = false;
+            legal = false;
             continue;
         };
         faults.extend(role.refuses(name, run).map(|fault| fault.at(node.locate(role.key()))));
         stages.insert(name.to_owned(), run.clone());
     }
-    whole.then_some(Rewrite { stages, settings })
+    legal.then_some(Rewrite { stages, settings })
 }
 
 /// The stages whose pairs a run learns from; nothing where one is wrong.
@@ -145,7 +145,7 @@ pub fn rewrites(
     faults: &mut Faults,
 ) -> Option<BTreeMap<String, Rewrite>> {
     let mut rewrites = BTreeMap::new();
-    let mut whole = true;
+    let mut legal = true;
     for made in data.train.stages() {
         let makes = || earlier.iter().filter(|stage| !stage.is_trained());
         match makes().find(|stage| stage.name == made.name) {
@@ -154,7 +154,7 @@ pub fn rewrites(
             }
             Some(stage) => {
                 faults.extend(stage.faults.clone());
-                whole = false;
+                legal = false;
             }
             None => {
                 let fault = Fault::new(format!("there is no earlier stage `{}` that makes pairs", made.name));
@@ -162,11 +162,11 @@ pub fn rewrites(
                 let help =
                     suggest_or(&made.name, names, "write `- NAME: {rewrite: {web: ..}}` below `stages`");
                 faults.push(fault.at(tree.locate("data.train.stage")).help(help));
-                whole = false;
+                legal = false;
             }
         }
     }
-    whole.then_some(rewrites)
+    legal.then_some(rewrites)
 }
 
 /// The settings of a stage over its base, over what it has of the file.
@@ -257,19 +257,19 @@ pub fn start(tree: &Node, earlier: &[Named], faults: &mut Faults) -> Option<Star
         Kind::List(entries) => entries.as_slice(),
         _ => std::slice::from_ref(node),
     };
-    let mut whole = true;
+    let mut legal = true;
     for entry in entries {
         match values(entry, earlier, faults) {
-            None => whole = false,
+            None => legal = false,
             Some(None) => {}
             Some(Some(values)) => {
-                whole &= stars(entry, &values, faults);
-                whole &= start.need(&values, earlier, faults);
+                legal &= stars(entry, &values, faults);
+                legal &= start.need(&values, earlier, faults);
                 start.values.push(values);
             }
         }
     }
-    whole.then_some(start)
+    legal.then_some(start)
 }
 
 impl Start {
