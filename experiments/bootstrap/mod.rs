@@ -171,8 +171,8 @@ impl Role {
     pub fn refuses(self, name: &str, run: &Run) -> Option<Fault> {
         let model = &run.model;
         let (verb, needed) = match self {
-            Self::Captioner => ("write", vec![Ability::Generate, Ability::PredictWords]),
-            Self::Filter => ("filter", vec![Ability::Fuse]),
+            Self::Captioner => ("write", Abilities::from([Ability::Generate, Ability::PredictWords])),
+            Self::Filter => ("filter", [Ability::Fuse].into()),
         };
         let refused = |why: String| Some(Fault::new(format!("stage `{name}` cannot {verb}: {why}")));
         if let Some(lacking) = needed.iter().find(|ability| !model.abilities().contains(ability)) {
@@ -185,11 +185,11 @@ impl Role {
                 model.name()
             ));
         }
-        let trained =
-            |is: &dyn Fn(&Abilities) -> bool| run.objectives.iter().any(|one| is(&one.needs().abilities));
+        let mut trained = run.objectives.iter();
         let (is_trained, objective) = match self {
-            Self::Captioner => (trained(&|needs| needs.contains(&Ability::Generate)), "lm"),
-            Self::Filter => (run.objectives.iter().any(|one| one.name() == "itm"), "itm"),
+            // Who reads a pass from left to right and names no word does not learn to write.
+            Self::Captioner => (trained.any(|one| one.needs().abilities.is_superset(&needed)), "lm"),
+            Self::Filter => (trained.any(|one| one.name() == "itm"), "itm"),
         };
         if is_trained {
             return None;
