@@ -10,6 +10,7 @@
 //! Deviation: with `from: embeds` a model that embeds image and text apart answers from `[u; v; u v]` of its unit vectors;
 //! no paper answers so.
 //! Deviation: the head is UNITER's for every model; ViLT's and VLMo's normalise before the GELU.
+//! Deviation: the answer is chosen from the list for every model; ALBEF, BLIP and BLIP-2 write it word by word.
 
 use candle_core::{D, Result, Tensor};
 use serde::{Deserialize, Serialize};
