@@ -83,7 +83,7 @@ impl Matrix {
     /// What stands in the grid for a cell: `yes`, `yes a` or `no 1,2`.
     fn mark(&self, cell: &Cell) -> String {
         let mut letters = ('a'..).zip(self.settings());
-        match letters.find(|(_, setting)| cell.setting.as_deref() == Some(setting)) {
+        match letters.find(|(_, setting)| cell.setting.as_deref() == Some(*setting)) {
             Some((letter, _)) => format!("yes {letter}"),
             None if cell.fits => "yes".to_owned(),
             None => {
@@ -106,11 +106,11 @@ impl Matrix {
         };
         let widths: Vec<usize> = (0..models.len()).map(width).collect();
         write!(f, "{:first$}", "")?;
-        models.iter().zip(&widths).try_for_each(|(model, width)| write!(f, "  {model:>width$}"))?;
+        models.iter().zip(&widths).try_for_each(|(model, &width)| write!(f, "  {model:>width$}"))?;
         let rows = self.cells.chunks(models.len()).zip(marks.chunks(models.len()));
         for (cells, marks) in rows {
             write!(f, "\n{:first$}", cells[0].objective)?;
-            marks.iter().zip(&widths).try_for_each(|(mark, width)| write!(f, "  {mark:>width$}"))?;
+            marks.iter().zip(&widths).try_for_each(|(mark, &width)| write!(f, "  {mark:>width$}"))?;
         }
         Ok(())
     }

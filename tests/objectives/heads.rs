@@ -1,11 +1,14 @@
 use candle_core::DType;
 use vlp_bench::experiments::evaluate;
-use vlp_bench::objectives::itm;
+use vlp_bench::models::{Attend, Inputs, Model, ModelConfig};
+use vlp_bench::objectives::representation::Representation;
+use vlp_bench::objectives::{Reading, itm};
 use vlp_bench::source::{description, deviations};
+use vlp_bench::token::Specials;
 use vlp_bench::{models, objectives};
 
 use super::tiny::DIMS;
-use super::{assert_close, normal, store};
+use super::{VOCABULARY, WORDS, assert_close, normal, random_batch, store};
 
 const HEAD: &str = "\
 //! Masked words: what stands
@@ -62,4 +65,24 @@ fn the_matching_head_of_average_outputs_says_what_the_heads_of_all_outputs_avera
     let pooled = head.scores(&outputs.mean(1).unwrap()).unwrap();
     let each = head.scores(&outputs.flatten(0, 1).unwrap()).unwrap().reshape((3, 4)).unwrap();
     assert_close(&pooled, &each.mean(1).unwrap(), 1e-5);
+}
+
+/// What CoCa (section 4.2) classifies of a pair, and what its decoder returns as pooled, is the outcome at the last word.
+#[test]
+fn a_head_on_a_pass_from_left_to_right_reads_the_last_word() {
+    let inputs = Inputs {
+        size: 16,
+        words: WORDS,
+        vocabulary: VOCABULARY,
+        specials: Specials::SHIPPED,
+        region_features: 0,
+        region_classes: 0,
+        answers: 0,
+    };
+    let batch = random_batch(&inputs, 5, 1);
+    let config: models::Config = serde_yaml::from_str("coca: {patch: 8}").unwrap();
+    let model = config.build(&store().student(), &inputs).unwrap();
+    let reading = Reading::new(model.as_ref(), &batch, None);
+    let pooled = model.fuse(&reading.image, &reading.text, Attend::Causal).unwrap().pooled;
+    assert_close(&Representation::Causal.read(&reading).unwrap(), &pooled, 0.0);
 }
