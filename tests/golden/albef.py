@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import normalize
 
+from drawn import fill, text
+
 # The code predates these: a decorator's keyword, and a table of download addresses that it never reads here.
 transformers.file_utils.add_code_sample_docstrings = lambda **_: lambda function: function
 timm.models.vision_transformer._cfg = lambda **_: {}
@@ -26,7 +28,6 @@ from models.vit import VisionTransformer  # noqa: E402
 from models.model_vqa import ALBEF  # noqa: E402
 from models.xbert import BertConfig, BertForMaskedLM, BertLMHeadModel, BertModel  # noqa: E402
 
-CLS, SEP = 2, 3
 VOCABULARY = 23
 CASES = {
     "wide_image": {
@@ -88,25 +89,6 @@ class Albef(nn.Module):
         }
 
 
-def fill(model):
-    """Weights large enough that every part matters to the outcome."""
-    for name, weight in model.named_parameters():
-        if name == "temp":
-            continue
-        if "norm" in name.lower() and name.endswith("weight"):
-            weight.data = 1 + 0.3 * torch.randn_like(weight)
-        else:
-            weight.data = 0.4 * torch.randn_like(weight)
-
-
-def text(lengths, places):
-    ids = torch.randint(4, VOCABULARY, (len(lengths), places))
-    ids[:, 0] = CLS
-    for row, length in zip(ids, lengths):
-        row[length - 1] = SEP
-    return ids, (torch.arange(places) < torch.tensor(lengths)[:, None]).long()
-
-
 torch.manual_seed(0)
 for case, sizes in CASES.items():
     keys = dict(
@@ -121,8 +103,8 @@ for case, sizes in CASES.items():
         vocab_size=VOCABULARY,
     )
     model = Albef(sizes["image"], BertConfig(**keys), sizes["embed"]).eval()
-    fill(model)
-    ids, mask = text(sizes["lengths"], sizes["words"])
+    fill(model, {"temp": None})
+    ids, mask = text(sizes["lengths"], sizes["words"], VOCABULARY)
     side = sizes["image"]["img_size"]
     inputs = dict(image=torch.randn(len(ids), 3, side, side), input_ids=ids, attention_mask=mask)
     with torch.no_grad():
@@ -202,9 +184,9 @@ keys = dict(
     vocab_size=VOCABULARY,
 )
 model = Answers(image, keys, 2).eval()
-fill(model)
-questions, question_mask = text([8, 3, 6], 8)
-answers, answer_mask = text([3, 5, 4, 3, 6, 2, 4], 6)
+fill(model, {"temp": None})
+questions, question_mask = text([8, 3, 6], 8, VOCABULARY)
+answers, answer_mask = text([3, 5, 4, 3, 6, 2, 4], 6, VOCABULARY)
 inputs = dict(image=torch.randn(3, 3, 8, 8), question_ids=questions, question_mask=question_mask)
 inputs |= dict(answer_ids=answers * answer_mask, answer_mask=answer_mask, k=torch.tensor([4]))
 with torch.no_grad():

@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipForImageTextRetrieval
 from torch.nn.functional import normalize
 
+from drawn import fill, text
+
 CLS, SEP = 2, 3
 VOCABULARY = 27
 DEC, ENC = VOCABULARY, VOCABULARY + 1
@@ -34,30 +36,13 @@ CASES = {
 }
 
 
-def fill(model):
-    """Weights large enough that every part matters to the outcome."""
-    for name, weight in model.named_parameters():
-        if "norm" in name.lower() and name.endswith("weight"):
-            weight.data = 1 + 0.3 * torch.randn_like(weight)
-        else:
-            weight.data = 0.4 * torch.randn_like(weight)
-
-
-def text(begin, lengths, places):
-    ids = torch.randint(4, VOCABULARY, (len(lengths), places))
-    ids[:, 0] = begin
-    for row, length in zip(ids, lengths):
-        row[length - 1] = SEP
-    return ids, (torch.arange(places) < torch.tensor(lengths)[:, None]).long()
-
-
 torch.manual_seed(0)
 for case, (kind, sizes, begin, lengths, with_head) in CASES.items():
     special = dict(vocab_size=VOCABULARY + 2, bos_token_id=DEC, sep_token_id=SEP, eos_token_id=SEP, pad_token_id=0)
     config = BlipConfig(**dict(sizes, text_config=dict(sizes["text_config"], **special)))
     model = kind._from_config(config, attn_implementation="eager").eval()
     fill(model)
-    ids, mask = text(begin, lengths, config.text_config.max_position_embeddings)
+    ids, mask = text(lengths, config.text_config.max_position_embeddings, VOCABULARY, begin)
     side = config.vision_config.image_size
     inputs = dict(pixel_values=torch.randn(len(ids), 3, side, side), input_ids=ids, attention_mask=mask)
     flags = {} if with_head is None else dict(use_itm_head=with_head)

@@ -34,6 +34,8 @@ from transformers import (
     T5Config,
 )
 
+from drawn import fill, visible
+
 FOLDER = pathlib.Path("blip2")
 
 
@@ -80,21 +82,9 @@ def qformer(width, depth, heads, mlp, image, frequency, vocabulary=29, places=9,
     )
 
 
-def fill(model):
-    """Weights large enough that every part matters to the outcome."""
-    for name, weight in model.named_parameters():
-        if "norm" in name.lower() and name.endswith("weight"):
-            weight.data = 1 + 0.3 * torch.randn_like(weight)
-        else:
-            weight.data = 0.4 * torch.randn_like(weight)
-
-
 def texts(lengths, vocabulary, side="right"):
-    width = max(lengths)
-    places = torch.arange(width)
-    ends = torch.tensor(lengths)[:, None]
-    mask = (places < ends if side == "right" else places >= width - ends).long()
-    return torch.randint(4, vocabulary, (len(lengths), width)) * mask, mask
+    mask = visible(lengths, side=side)
+    return torch.randint(4, vocabulary, mask.shape) * mask, mask
 
 
 def write(case, model, inputs, outputs):

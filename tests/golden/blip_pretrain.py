@@ -19,6 +19,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import normalize
 
+from drawn import fill, text
+
 # What the code imports and never calls here.
 timm.models.vision_transformer._cfg = lambda **_: {}
 for name, part in [
@@ -31,7 +33,7 @@ from models.blip_pretrain import tie_encoder_decoder_weights  # noqa: E402
 from models.med import BertConfig, BertLMHeadModel, BertModel  # noqa: E402
 from models.vit import VisionTransformer  # noqa: E402
 
-CLS, SEP = 2, 3
+SEP = 3
 VOCABULARY = 21
 DEC, ENC = VOCABULARY, VOCABULARY + 1
 WIDE_IMAGE = {
@@ -101,25 +103,6 @@ class Blip(nn.Module):
         }
 
 
-def fill(model):
-    """Weights large enough that every part matters to the outcome."""
-    for name, weight in model.named_parameters():
-        if name == "temp":
-            continue
-        if "norm" in name.lower() and name.endswith("weight"):
-            weight.data = 1 + 0.3 * torch.randn_like(weight)
-        else:
-            weight.data = 0.4 * torch.randn_like(weight)
-
-
-def text(lengths, places):
-    ids = torch.randint(4, VOCABULARY, (len(lengths), places))
-    ids[:, 0] = CLS
-    for row, length in zip(ids, lengths):
-        row[length - 1] = SEP
-    return ids, (torch.arange(places) < torch.tensor(lengths)[:, None]).long()
-
-
 def settings(image, bert, embed, sharing):
     return {
         "architectures": ["BLIP_Pretrain"],
@@ -154,8 +137,8 @@ for sharing, (sizes, untied) in CASES.items():
     )
     bert = BertConfig(**keys, encoder_width=sizes["image"]["embed_dim"], add_cross_attention=True)
     model = Blip(sizes["image"], bert, sizes["embed"], untied).eval()
-    fill(model)
-    ids, mask = text(sizes["lengths"], sizes["words"])
+    fill(model, {"temp": None})
+    ids, mask = text(sizes["lengths"], sizes["words"], VOCABULARY)
     side = sizes["image"]["img_size"]
     inputs = dict(image=torch.randn(len(ids), 3, side, side), input_ids=ids, attention_mask=mask)
     with torch.no_grad():

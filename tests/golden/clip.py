@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel
 
+from drawn import fill, text
+
 CLS, SEP = 2, 3
 VOCABULARY = 23
 CASES = {
@@ -38,25 +40,6 @@ CASES = {
 }
 
 
-def fill(model):
-    """Weights large enough that every part matters to the outcome."""
-    for name, weight in model.named_parameters():
-        if name == "logit_scale":
-            weight.data.fill_(2.5)
-        elif "norm" in name and name.endswith("weight"):
-            weight.data = 1 + 0.3 * torch.randn_like(weight)
-        else:
-            weight.data = 0.4 * torch.randn_like(weight)
-
-
-def text(lengths, places, end):
-    ids = torch.randint(4, VOCABULARY - 1, (len(lengths), places))
-    ids[:, 0] = CLS
-    for row, length in zip(ids, lengths):
-        row[length - 1] = SEP if end == SEP else VOCABULARY - 1
-    return ids, (torch.arange(places) < torch.tensor(lengths)[:, None]).long()
-
-
 torch.manual_seed(0)
 for case, sizes in CASES.items():
     activation = "gelu" if case == "gelu" else "quick_gelu"
@@ -67,8 +50,9 @@ for case, sizes in CASES.items():
         projection_dim=sizes["embed"],
     )
     model = CLIPModel._from_config(config, attn_implementation="eager").eval()
-    fill(model)
-    ids, mask = text(sizes["lengths"], sizes["text"]["max_position_embeddings"], sizes["end"])
+    fill(model, {"logit_scale": 2.5})
+    end = SEP if sizes["end"] == SEP else VOCABULARY - 1
+    ids, mask = text(sizes["lengths"], sizes["text"]["max_position_embeddings"], VOCABULARY - 1, CLS, end)
     side = sizes["image"]["image_size"]
     inputs = dict(pixel_values=torch.randn(len(ids), 3, side, side), input_ids=ids, attention_mask=mask)
     with torch.no_grad():

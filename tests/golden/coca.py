@@ -19,6 +19,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
+from drawn import fill, visible
+
 VOCABULARY = 23
 
 
@@ -217,18 +219,7 @@ def length(ids):
 
 def texts(lengths, places):
     ids = torch.randint(1, VOCABULARY, (len(lengths), places))
-    return ids * (torch.arange(places) < torch.tensor(lengths)[:, None])
-
-
-def fill(model):
-    """Weights large enough that every part matters to the outcome."""
-    for name, weight in model.named_parameters():
-        if name == "logit_scale":
-            weight.data.fill_(2.5)
-        elif ".ln_" in name and name.endswith("weight"):
-            weight.data = 1 + 0.3 * torch.randn_like(weight)
-        else:
-            weight.data = 0.4 * torch.randn_like(weight)
+    return ids * visible(lengths, places)
 
 
 def theirs(config):
@@ -246,7 +237,7 @@ for case, (config, lengths) in CASES.items():
         model = PaperCoCa(config).eval()
     else:
         model = theirs(config).eval()
-    fill(model)
+    fill(model, {"logit_scale": 2.5})
     side, places = config["vision_cfg"]["image_size"], config["text_cfg"]["context_length"]
     ids = texts(lengths, places)
     if case == "shared":

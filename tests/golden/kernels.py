@@ -1,8 +1,7 @@
 """Values and gradients of PyTorch's own operations, one case for each kernel, in f64.
 
-Run in this folder: python -P kernels.py (-P because statistics.py here is not the standard library's). Made with torch
-2.15 and safetensors 0.8; writes kernels.safetensors. Each case holds its inputs, `y`, the cotangent `c` and the gradients
-`NAME.grad` of `(c * y).sum()`. IPOT is algorithm 1 of Xie et al. (arXiv:1802.04307) written out in matrix products, with
+Run in this folder: python kernels.py. Made with torch 2.15 and safetensors 0.8; writes kernels.safetensors. Each case holds
+its inputs, `y`, the cotangent `c` and the gradients `NAME.grad` of `(c * y).sum()`. IPOT is algorithm 1 of Xie et al. (arXiv:1802.04307) written out in matrix products, with
 masks as in UNITER (arXiv:1909.11740).
 """
 

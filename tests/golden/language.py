@@ -14,24 +14,23 @@ import torch
 from safetensors.torch import save_file
 from transformers import OPTConfig, OPTForCausalLM, T5Config, T5ForConditionalGeneration
 
+from drawn import fill_from, visible
+
 FOLDER = pathlib.Path("language")
 VOCABULARY = 31
 
 
-def fill(model, seed):
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
+def filled(model, seed):
+    fill_from(torch.Generator().manual_seed(seed), model, gain=0)
     return model.eval()
 
 
-def text(lengths, seed, side="right"):
+def words(lengths, seed, side="right"):
     """Random words; `side` is where padding lies."""
     generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(3, VOCABULARY, (len(lengths), max(lengths)), generator=generator)
-    places = torch.arange(max(lengths))
-    mask = torch.stack([places < length if side == "right" else places >= max(lengths) - length for length in lengths])
-    return torch.where(mask, ids, 1), mask.long()
+    mask = visible(lengths, side=side)
+    ids = torch.randint(3, VOCABULARY, mask.shape, generator=generator)
+    return torch.where(mask.bool(), ids, 1), mask
 
 
 def case(name, model, inputs, mask):
@@ -57,8 +56,8 @@ def opt(name, heads, layers, lengths, side, seed):
         max_position_embeddings=17,
         word_embed_proj_dim=12,
     )
-    ids, mask = text(lengths, seed, side)
-    case(name, fill(OPTForCausalLM(config), seed), {"input_ids": ids, "attention_mask": mask}, mask)
+    ids, mask = words(lengths, seed, side)
+    case(name, filled(OPTForCausalLM(config), seed), {"input_ids": ids, "attention_mask": mask}, mask)
 
 
 def t5(name, heads, width, layers, lengths, answers, seed):
@@ -79,14 +78,14 @@ def t5(name, heads, width, layers, lengths, answers, seed):
     model = T5ForConditionalGeneration(config)
     # Untied from the predictions, the word table is still one for encoder and decoder.
     model.encoder.embed_tokens = model.decoder.embed_tokens = model.shared
-    (ids, mask), (targets, predicting) = text(lengths, seed), text(answers, seed + 1)
+    (ids, mask), (targets, predicting) = words(lengths, seed), words(answers, seed + 1)
     inputs = {
         "input_ids": ids,
         "attention_mask": mask,
         "decoder_input_ids": targets,
         "decoder_attention_mask": predicting,
     }
-    case(name, fill(model, seed), inputs, predicting)
+    case(name, filled(model, seed), inputs, predicting)
 
 
 if __name__ == "__main__":

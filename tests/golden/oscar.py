@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from drawn import fill_from, visible
 
 # This file has the name of their package.
 sys.path = [place for place in sys.path if Path(place).resolve() != Path(__file__).parent]
@@ -93,12 +94,8 @@ FEATURES = 11
 CAPTION, TAGS, REGIONS = [4, 2, 3], [3, 5, 0], [4, 1, 3]
 
 
-def upto(lengths):
-    return (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
-
-
 def inputs(generator):
-    text, regions = upto([sum(lengths) for lengths in zip(CAPTION, TAGS)]), upto(REGIONS)
+    text, regions = visible([sum(lengths) for lengths in zip(CAPTION, TAGS)]), visible(REGIONS)
     tags = (torch.arange(text.shape[1]) >= torch.tensor(CAPTION)[:, None]).long() * text
     return {
         "input_ids": torch.randint(VOCABULARY, text.shape, generator=generator),
@@ -171,12 +168,8 @@ def main():
         for key, value in settings.items():
             setattr(config, key, value)
         model = BertImgForPreTraining(config).eval()
+        fill_from(generator, model)
         with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
-            for module in model.modules():
-                if isinstance(module, torch.nn.LayerNorm):
-                    module.weight += 1
             values = inputs(generator)
             results = outputs(model, values, case["attend"])
         folder = Path(__file__).parent / "oscar" / name

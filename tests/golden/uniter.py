@@ -24,6 +24,7 @@ apex = {name: types.ModuleType(name) for name in ("apex", "apex.normalization", 
 apex["apex.normalization.fused_layer_norm"].FusedLayerNorm = torch.nn.LayerNorm
 sys.modules.update(apex)
 
+from drawn import fill_from, visible  # noqa: E402
 from model.model import UniterConfig  # noqa: E402
 from model.pretrain import UniterForPretraining  # noqa: E402
 
@@ -48,10 +49,6 @@ CASES = {
 }
 
 
-def upto(lengths):
-    return (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
-
-
 def boxes(count, generator):
     corners = torch.rand(*count, 2, 2, generator=generator).sort(dim=-2).values
     sides = corners[..., 1, :] - corners[..., 0, :]
@@ -59,7 +56,7 @@ def boxes(count, generator):
 
 
 def inputs(case, generator):
-    words, regions = upto(case["words"]), upto(case["regions"])
+    words, regions = visible(case["words"]), visible(case["regions"])
     values = {
         "input_ids": torch.randint(VOCABULARY, words.shape, generator=generator),
         "attention_mask": words,
@@ -81,7 +78,7 @@ def gathered(words, regions):
     for row, seen in zip(index, places):
         there = seen.nonzero().flatten()
         row[: len(there)] = there
-    return upto(lengths), index
+    return visible(lengths), index
 
 
 def outputs(model, values):
@@ -124,12 +121,8 @@ def main():
         }
         sizes = {"img_dim": case["features"], "img_label_dim": case["classes"]}
         model = UniterForPretraining(UniterConfig.from_dict(settings), *sizes.values()).eval()
+        fill_from(generator, model)
         with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
-            for module in model.modules():
-                if isinstance(module, torch.nn.LayerNorm):
-                    module.weight += 1
             values = inputs(case, generator)
             results = outputs(model, values)
         folder = Path(__file__).parent / "uniter" / name

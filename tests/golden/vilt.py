@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import ViltConfig, ViltForImageAndTextRetrieval, ViltForMaskedLM, ViltModel
 
+from drawn import fill_from, visible
+
 VOCABULARY = 29
 # Sizes of images in pixels; None: every image fills its pixels, and there is no pixel mask.
 CASES = {
@@ -72,7 +74,7 @@ def inputs(case, generator):
     batch = len(lengths)
     values = {
         "input_ids": torch.randint(VOCABULARY, (batch, max(lengths)), generator=generator),
-        "attention_mask": (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long(),
+        "attention_mask": visible(lengths),
         "token_type_ids": torch.randint(2, (batch, max(lengths)), generator=generator),
         "pixel_values": torch.randn(batch, 3, height, width, generator=generator),
     }
@@ -113,12 +115,8 @@ def main():
             # The released code does not tie the word decoder. transformers does, whatever its configuration says.
             model.mlm_score.decoder.weight = torch.nn.Parameter(torch.empty(VOCABULARY, config.hidden_size))
             config.tie_word_embeddings = False
+        fill_from(generator, model)
         with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
-            for module in model.modules():
-                if isinstance(module, torch.nn.LayerNorm):
-                    module.weight += 1
             values = inputs(case, generator)
             results = outputs(model, case, values)
         folder = Path(__file__).parent / "vilt" / name

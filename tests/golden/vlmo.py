@@ -17,6 +17,8 @@ import types
 from functools import partial
 from pathlib import Path
 
+from drawn import fill, visible
+
 # This file and the folder that it writes are called as the package is.
 sys.path.remove(str(Path(__file__).parent.resolve()))
 
@@ -112,19 +114,6 @@ import vlmo.modules  # noqa: E402
 from vlmo.modules.vlmo_module import VLMo  # noqa: E402
 
 
-def fill(model):
-    """Weights large enough that every part matters to the outcome."""
-    for name, weight in model.named_parameters():
-        if "logit" in name:
-            weight.data.fill_(2.0 if name == "logit_scale" else 1.5)
-        elif "norm" in name.lower() and name.endswith("weight"):
-            weight.data = 1 + 0.3 * torch.randn_like(weight)
-        elif "gamma" in name:
-            weight.data = 0.5 + 0.3 * torch.randn_like(weight)
-        else:
-            weight.data = 0.4 * torch.randn_like(weight)
-
-
 def outputs(model, batch):
     mask = batch["text_masks"][..., None]
     out = {}
@@ -166,12 +155,12 @@ for case, sizes in CASES.items():
     }
     arch = dict(sizes["arch"])
     model = VLMo({**settings, "arch": arch, "model_arch": case, "load_path": "", "test_only": False}).eval()
-    fill(model)
+    fill(model, {"logit_scale": 2.0, "logit_vl_scale": 1.5})
     relative = arch.get("need_relative_position_embed", True)
     if relative:
         model.text_embeddings.position_embeddings.weight.data.zero_()
     ids = torch.randint(5, VOCABULARY, (len(lengths), length))
-    mask = (torch.arange(length) < torch.tensor(lengths)[:, None]).long()
+    mask = visible(lengths, length)
     pixels = torch.randn(len(lengths), 3, sizes["size"], sizes["size"])
     batch = {"image": [pixels], "text_ids": ids, "text_masks": mask, "text_labels": ids}
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}

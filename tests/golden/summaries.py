@@ -1,6 +1,7 @@
 """Reference numbers for reports/statistics.rs.
 
-Run: python tests/golden/statistics.py   (writes statistics.json beside itself)
+Run: python tests/golden/summaries.py   (writes statistics.json beside itself; a script of that name would stand in for the
+standard library's module)
 Made with Python 3.11, numpy 2.4, scipy 1.17, statsmodels 0.15.
 """
 
