@@ -19,10 +19,10 @@ pub mod models;
 pub mod nearest;
 /// What is asked of a model, and what the error is.
 pub mod objectives;
-/// What we conclude from the records of runs.
-pub mod reports;
 /// The lists of models, objectives and evaluations.
 mod registry;
+/// What we conclude from the records of runs.
+pub mod reports;
 /// What the head of a source file says about the part in it.
 pub mod source;
 /// The special tokens of every vocabulary.

@@ -23,7 +23,9 @@ use std::collections::BTreeSet;
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::nn::{Linear, One, Packing, Past, Seen, Spec, Tower, Vit, bert, fan_in, first, two_tower_faults, unit, within};
+use super::nn::{
+    Linear, One, Packing, Past, Seen, Spec, Tower, Vit, bert, fan_in, first, two_tower_faults, unit, within,
+};
 use super::view::joint_noise;
 use super::{
     Abilities, Ability, Attend, Begun, Decoding, Dims, Field, Fused, Image, Inputs, Logits, Model,
@@ -139,7 +141,12 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { embed: self.embed, image: self.image.width, patch: self.patch, ..Dims::new(self.text.width, inputs) }
+        Dims {
+            embed: self.embed,
+            image: self.image.width,
+            patch: self.patch,
+            ..Dims::new(self.text.width, inputs)
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

@@ -21,7 +21,9 @@ use std::collections::BTreeSet;
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::nn::{LayerNorm, Linear, One, PatchStart, Patches, PreNorm, Spec, Start, Tower, fan_in, two_tower_faults, unit};
+use super::nn::{
+    LayerNorm, Linear, One, PatchStart, Patches, PreNorm, Spec, Start, Tower, fan_in, two_tower_faults, unit,
+};
 use super::{
     Abilities, Ability, Dims, Field, Image, Init, Inputs, Model, ModelConfig, Text, Tokens, Vars, View,
 };
@@ -119,7 +121,12 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { embed: self.embed, image: self.image.width, patch: self.patch, ..Dims::new(self.text.width, inputs) }
+        Dims {
+            embed: self.embed,
+            image: self.image.width,
+            patch: self.patch,
+            ..Dims::new(self.text.width, inputs)
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

@@ -152,7 +152,12 @@ impl ModelConfig for Config {
     }
 
     fn dims(&self, inputs: &Inputs) -> Dims {
-        Dims { embed: self.embed, image: self.image.width, patch: self.patch, ..Dims::new(self.text.width, inputs) }
+        Dims {
+            embed: self.embed,
+            image: self.image.width,
+            patch: self.patch,
+            ..Dims::new(self.text.width, inputs)
+        }
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {

@@ -162,7 +162,17 @@ impl Dims {
     /// Of a model of so many hidden numbers: what the data decides, and nothing that only some models have.
     pub fn new(width: usize, inputs: &Inputs) -> Self {
         let Inputs { words, vocabulary, region_classes, answers, .. } = *inputs;
-        Self { width, embed: 0, queries: None, vocabulary, region_classes, answers, image: 0, patch: 0, words }
+        Self {
+            width,
+            embed: 0,
+            queries: None,
+            vocabulary,
+            region_classes,
+            answers,
+            image: 0,
+            patch: 0,
+            words,
+        }
     }
 }
 

@@ -83,7 +83,9 @@ impl ModelConfig for Config {
             Ability::Answer => "oscar has no decoder that writes answers",
             Ability::Generate => ONE_WAY,
             Ability::HidePatches => "oscar reads regions, not pixels",
-            Ability::PredictRegions => "oscar has no region decoder: its paper hides words and tags, never regions",
+            Ability::PredictRegions => {
+                "oscar has no region decoder: its paper hides words and tags, never regions"
+            }
             _ => "oscar encodes neither side alone: words, tags and regions meet in its first layer",
         }
     }

@@ -208,7 +208,10 @@ impl Checker<'_> {
                 let reasons = objectives::runs(objective, &offer);
                 if !reasons.is_empty() {
                     let fault = Fault::new(format!("`{}` cannot be part of this run", objective.name()));
-                    self.refuse(&format!("objectives.{}", objective.name()), explained(fault, objective.name(), reasons));
+                    self.refuse(
+                        &format!("objectives.{}", objective.name()),
+                        explained(fault, objective.name(), reasons),
+                    );
                 }
             }
         }

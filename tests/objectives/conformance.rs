@@ -261,7 +261,10 @@ fn a_model_computes_exactly_what_its_abilities_list_in_the_stated_shapes() {
         let name = subject.config.name();
         let model = subject.build(&Store::new(&Device::Cpu, 3, &[]));
         let Dims { width, embed, queries, vocabulary, .. } = subject.dims;
-        assert_eq!(vocabulary, INPUTS.vocabulary, "{name}: an objective would draw tokens that spell no word");
+        assert_eq!(
+            vocabulary, INPUTS.vocabulary,
+            "{name}: an objective would draw tokens that spell no word"
+        );
         let abilities = subject.config.abilities();
         for ability in Ability::ALL {
             let outputs = subject.compute(model.as_ref(), ability);
@@ -450,7 +453,10 @@ fn illegal_cells_are_refused_in_the_words_of_both_sides() {
             }
             assert_eq!(reasons.len(), lacking.len());
             for (reason, ability) in reasons.iter().zip(lacking) {
-                assert_eq!((&*reason.need, &*reason.offered), (ability.wanted(), subject.config.lacks(ability)));
+                assert_eq!(
+                    (&*reason.need, &*reason.offered),
+                    (ability.wanted(), subject.config.lacks(ability))
+                );
             }
         }
     }

@@ -1,6 +1,6 @@
 use candle_core::DType;
 use vlp_bench::experiments::evaluate;
-use vlp_bench::models::{Attend, Inputs, Model, ModelConfig};
+use vlp_bench::models::{Attend, Inputs};
 use vlp_bench::objectives::representation::Representation;
 use vlp_bench::objectives::{Reading, itm};
 use vlp_bench::source::{description, deviations};
