@@ -102,16 +102,15 @@ pub struct Run {
     pub select: Select,
 }
 
+/// A run's model and its objectives, in their order.
+pub type Opened = (Box<dyn Model>, Vec<Box<dyn Objective>>);
+
 impl Run {
-    /// The student's model and the objectives, in their order, with their parameters opened in a store.
+    /// The model that learns and what is asked of it, with their parameters opened in a store.
     ///
     /// # Errors
     /// When one exists with another shape.
-    pub fn open(
-        &self,
-        store: &Store,
-        inputs: &Inputs,
-    ) -> candle_core::Result<(Box<dyn Model>, Vec<Box<dyn Objective>>)> {
+    pub fn open(&self, store: &Store, inputs: &Inputs) -> candle_core::Result<Opened> {
         let (vars, dims) = (store.student(), self.model.dims(inputs));
         let model = self.model.build(&vars, inputs)?;
         let objectives = self.objectives.iter().map(|objective| objective.open(&vars, &dims));
