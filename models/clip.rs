@@ -130,36 +130,30 @@ impl ModelConfig for Config {
     }
 
     fn build(&self, vars: &Vars, inputs: &Inputs) -> Result<Box<dyn Model>> {
-        Ok(Box::new(Clip::new(vars, self, inputs)?))
+        Ok(Box::new(Clip {
+            image: ImageTower::new(&vars.at("image"), self, inputs)?,
+            text: TextTower::new(&vars.at("text"), self, inputs)?,
+            scale: vars.bounded("scale", SCALE.ln(), f64::NEG_INFINITY, MOST.ln())?,
+        }))
     }
 }
 
-pub(super) struct Clip {
+struct Clip {
     image: ImageTower,
     text: TextTower,
     /// The logarithm of what multiplies the similarities.
     scale: Tensor,
 }
 
-impl Clip {
-    pub(super) fn new(vars: &Vars, config: &Config, inputs: &Inputs) -> Result<Self> {
-        Ok(Self {
-            image: ImageTower::new(&vars.at("image"), config, inputs)?,
-            text: TextTower::new(&vars.at("text"), config, inputs)?,
-            scale: vars.bounded("scale", SCALE.ln(), f64::NEG_INFINITY, MOST.ln())?,
-        })
-    }
-
-    /// The words after the last layer, normalised, each of which has seen those before it alone.
-    pub(super) fn words(&self, text: &View<Text>) -> Result<Tokens> {
-        self.text.encode(text)
-    }
-}
-
 impl Model for Clip {
     /// The outcome of the last layer, the class token first; `ln_post` belongs to the embedding alone.
     fn image_tokens(&self, image: &View<Image>) -> Result<Tokens> {
         image.memo("image", |image| self.image.encode(image))
+    }
+
+    /// The outcome of the last layer, normalised.
+    fn text_tokens(&self, text: &View<Text>) -> Result<Tokens> {
+        text.memo("text", |text| self.text.encode(text))
     }
 
     fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {

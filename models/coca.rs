@@ -200,6 +200,11 @@ impl Model for Coca {
         self.image.tokens(image)
     }
 
+    /// The words after the unimodal half, as the multimodal half reads them; [CLS] is not among them.
+    fn text_tokens(&self, text: &View<Text>) -> Result<Tokens> {
+        self.text.words(text)
+    }
+
     fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {
         unit(&self.project_image.forward(&self.image.contrastive(image)?.hidden)?)
     }

@@ -43,7 +43,7 @@ pub use view::{Attend, Fused, Image, Regions, Rows, Text, Tokens, View, take};
 pub enum Ability {
     /// [`Model::image_tokens`]
     ImageTokens,
-    /// [`Model::text_tokens`], each word seeing those after it as well
+    /// [`Model::text_tokens`] of words that see each other both ways
     TextTokens,
     /// [`Model::embed_image`], [`Model::embed_text`], [`Model::similarity`]
     Embed,
@@ -185,10 +185,11 @@ pub trait Model {
     fn image_tokens(&self, _image: &View<Image>) -> Result<Tokens> {
         lacks(Ability::ImageTokens)
     }
-    /// Hidden states of the text alone (B,T,D), its words seeing each other both ways.
+    /// Hidden states of the text alone (B,T,D). A model whose words see those before them alone returns them, too, and lacks
+    /// [`Ability::TextTokens`] all the same.
     ///
     /// # Errors
-    /// When the model lacks [`Ability::TextTokens`].
+    /// When the model does not encode a text alone.
     fn text_tokens(&self, _text: &View<Text>) -> Result<Tokens> {
         lacks(Ability::TextTokens)
     }

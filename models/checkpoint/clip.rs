@@ -6,9 +6,9 @@ use serde_json::{Value as Json, json};
 
 use super::settings::activation_name;
 use super::{Class, Forward, Given, Layout, Outputs, Published, Settings};
-use crate::models::clip::{Clip, Config, TextEncoder};
+use crate::models::clip::{Config, TextEncoder};
 use crate::models::nn::Tower;
-use crate::models::{Inputs, Model, Text, Vars, View};
+use crate::models::{Inputs, Model, ModelConfig, Text, Vars, View};
 use crate::token::Specials;
 
 const EPS: f64 = 1e-5;
@@ -124,7 +124,7 @@ impl Published for Config {
 
     fn open(&self, inputs: &Inputs, theirs: &Settings, vars: &Vars) -> Result<Box<dyn Forward>> {
         let end = theirs.part("text_config")?.usize("eos_token_id", END)?;
-        Ok(Box::new(Opened { model: Clip::new(vars, self, inputs)?, end: end as u32 }))
+        Ok(Box::new(Clip { model: self.build(vars, inputs)?, end: end as u32 }))
     }
 }
 
@@ -139,13 +139,13 @@ fn layer(ours: &str, theirs: &str, layout: &mut Layout) {
     layout.linear(&format!("{ours}.mlp.down"), &format!("{theirs}.mlp.fc2"));
 }
 
-struct Opened {
-    model: Clip,
+struct Clip {
+    model: Box<dyn Model>,
     /// The entry that ends a text.
     end: u32,
 }
 
-impl Opened {
+impl Clip {
     /// The text up to its end, which sees nothing behind it. Configurations from before the end had an entry of its
     /// own say 2 and mean the greatest entry.
     fn whole(&self, text: &Text) -> Result<View<Text>> {
@@ -163,7 +163,7 @@ impl Opened {
     }
 }
 
-impl Forward for Opened {
+impl Forward for Clip {
     fn forward(&self, given: &Given) -> Result<Outputs> {
         let (image, text) = (given.image("pixel_values")?, given.text("input_ids", "attention_mask")?);
         let images = self.model.embed_image(&image)?;
@@ -175,7 +175,7 @@ impl Forward for Opened {
             ("image_embeds", images),
             ("text_embeds", texts),
             ("vision_model_output.last_hidden_state", self.model.image_tokens(&image)?.hidden),
-            ("text_model_output.last_hidden_state", self.model.words(&text)?.hidden),
+            ("text_model_output.last_hidden_state", self.model.text_tokens(&text)?.hidden),
         ];
         Ok(outputs.map(|(name, tensor)| (name.to_owned(), tensor)).into())
     }

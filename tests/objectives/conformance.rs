@@ -9,9 +9,9 @@ use vlp_bench::kernels::Tape;
 use vlp_bench::kernels::optim::{AdamW, adamw_};
 use vlp_bench::kernels::random::Key;
 use vlp_bench::models::store::Role;
-use vlp_bench::models::{self, Ability, Attend, Dims, Field, Image, Inputs, Model, Store, View};
+use vlp_bench::models::{self, Ability, Attend, Dims, Field, Image, Inputs, Model, Store, Text, View};
 use vlp_bench::objectives::{self, Batch, Loss, Objective, Reading, Reason, Step};
-use vlp_bench::token::Specials;
+use vlp_bench::token::{SEP, Specials, UNK};
 
 use super::{at, flat, random_batch, scalar, with_tags};
 use crate::places::{On, everywhere};
@@ -123,7 +123,7 @@ impl Subject {
         let hidden = Tensor::from_vec(hidden, shape, &Device::Cpu)?;
         Ok(match ability {
             Ability::ImageTokens => vec![model.image_tokens(&reading.image)?.hidden],
-            Ability::TextTokens => vec![model.text_tokens(&reading.text)?.hidden],
+            Ability::TextTokens => vec![self.read_both_ways(model, &reading)?],
             Ability::Embed => vec![reading.image_embeds()?, reading.text_embeds()?, reading.similarity()?],
             Ability::Fuse => vec![reading.fused()?.text.hidden.clone(), reading.fused()?.pooled.clone()],
             Ability::Generate => {
@@ -146,6 +146,22 @@ impl Subject {
                 vec![model.answer(&reading.image, &reading.text, &reading.text, &of)?.hidden]
             }
         })
+    }
+
+    /// The texts alone; an error where the first token is told nothing of the last.
+    fn read_both_ways(&self, model: &dyn Model, reading: &Reading) -> Result<Tensor> {
+        let hidden = model.text_tokens(&reading.text)?.hidden;
+        let mut ids = self.batch.text.ids.to_vec2::<u32>()?;
+        ids[0].iter_mut().filter(|id| **id == SEP).for_each(|id| *id = UNK);
+        let ids = Tensor::new(ids, &Device::Cpu)?;
+        let other = View::new(Text { ids, ..self.batch.text.clone() }, None);
+        let other = model.text_tokens(&other)?.hidden;
+        let first =
+            |hidden: &Tensor| Ok::<_, candle_core::Error>(flat(&hidden.narrow(0, 0, 1)?.narrow(1, 0, 1)?));
+        if first(&hidden)? == first(&other)? {
+            bail!("words see those before them alone");
+        }
+        Ok(hidden)
     }
 
     /// The image tokens after a joint pass that hides every other patch or region; without one they are as `tokens`.
