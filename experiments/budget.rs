@@ -45,9 +45,9 @@ impl Budget {
 }
 
 /// When work must be over.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Until {
-    at: Instant,
+    left: Arc<dyn Fn() -> Duration + Send + Sync>,
     pieces: Arc<BTreeMap<String, Pieces>>,
 }
 
@@ -63,7 +63,12 @@ pub struct Pieces {
 impl Until {
     /// Work that must be over at `at`; `pieces` has what was planned, by the identities of runs and rewritings.
     pub fn new(at: Instant, pieces: BTreeMap<String, Pieces>) -> Self {
-        Self { at, pieces: Arc::new(pieces) }
+        Self::by(move || at.saturating_duration_since(Instant::now()), pieces)
+    }
+
+    /// The same by a clock of its own, which says how much time is left.
+    pub fn by(left: impl Fn() -> Duration + Send + Sync + 'static, pieces: BTreeMap<String, Pieces>) -> Self {
+        Self { left: Arc::new(left), pieces: Arc::new(pieces) }
     }
 
     /// What was planned for a run or a rewriting; nothing if it was not.
@@ -73,13 +78,12 @@ impl Until {
 
     /// Whether a piece of so many seconds might not end in time.
     pub fn lacks(&self, seconds: f64) -> bool {
-        let left = self.at.saturating_duration_since(Instant::now());
+        let left = (self.left)();
         left.is_zero() || left.as_secs_f64() < CAUTION * seconds
     }
 }
 
 /// How long the pieces of a run take, and when it must be over.
-#[derive(Debug)]
 pub struct Pace {
     until: Option<Until>,
     /// The longest of each so far, or what was planned; in seconds.

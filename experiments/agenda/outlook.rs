@@ -8,7 +8,7 @@ use super::{Agenda, Entry, Refused};
 use crate::experiments::budget::Pieces;
 use crate::experiments::directory::Status;
 use crate::experiments::failure::Result;
-use crate::experiments::plan::{Cost, Estimates, Job, Memory, Probe, Probes, State, Work, jobs, key};
+use crate::experiments::plan::{Cost, Effort, Estimates, Job, Memory, Probe, Probes, State, Work, jobs, key};
 use crate::experiments::progress::{Progress, Show};
 use crate::experiments::run::Options;
 use crate::experiments::{directory, machine};
@@ -154,7 +154,7 @@ impl Outlook {
             let Some(((seed, _), key)) = states.first().zip(key.as_ref()) else { continue };
             let over = patience.is_some_and(|patience| Instant::now() >= patience);
             if !over && self.probes.get(key).is_none() {
-                if let Err(failure) = self.probes.of(job, *seed, &quiet) {
+                if let Err(failure) = self.probes.of(job, *seed, Effort::Brief, &quiet) {
                     self.failed.push(Refused { place: entry.experiment.file.clone(), failure });
                 }
                 tell();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::probe::{Probe, probe};
+use super::probe::{Effort, Probe, probe};
 use crate::experiments::directory::{self, Status};
 use crate::experiments::failure::Result;
 use crate::experiments::feed::Pairs;
@@ -56,11 +56,11 @@ impl Work<'_> {
     ///
     /// # Errors
     /// When it cannot be done.
-    pub fn probe(&self, seed: u64, options: &Options) -> Result<Probe> {
+    pub fn probe(&self, seed: u64, effort: Effort, options: &Options) -> Result<Probe> {
         match self {
             Self::Rewrite(rewrite) => bootstrap::probe(rewrite, seed, options),
             Self::Train(run) => {
-                probe(run, seed, &Pairs::open(&run.expected(), &options.words, seed)?, options)
+                probe(run, seed, &Pairs::open(&run.expected(), &options.words, seed)?, effort, options)
             }
         }
     }

@@ -15,7 +15,7 @@ use super::run::Options;
 use super::suite::Only;
 pub use estimates::Estimates;
 pub use jobs::{Job, State, Work, jobs};
-pub use probe::{Memory, Probe, Probes, key};
+pub use probe::{Effort, Memory, Probe, Probes, key};
 
 /// What one arm or stage takes.
 #[derive(Clone, Debug)]
@@ -104,7 +104,7 @@ pub fn plan(experiment: &Experiment, only: &Only, options: &Options) -> Result<P
     let (jobs, seeds) = jobs(experiment, only);
     for job in jobs {
         let Some(first) = seeds.first() else { continue };
-        let cost = Cost::new(&job, probes.of(&job, *first, options)?)?;
+        let cost = Cost::new(&job, probes.of(&job, *first, Effort::Thorough, options)?)?;
         for &seed in &seeds {
             let State { hash, status, step, .. } = job.state(experiment, seed, options)?;
             let seconds_left = cost.seconds_left(&status, step);

@@ -23,12 +23,30 @@ use crate::experiments::train::Trainer;
 use crate::experiments::{Run, Select, Train, checkpoint, machine};
 use crate::models::store::Role;
 
-/// Time spent on the updates of one configuration, beyond the first two.
-const PROBE: Duration = Duration::from_millis(1500);
-/// Updates of one configuration, beyond the first two.
+/// Updates that are timed at most.
 const UPDATES: u32 = 20;
 /// Pairs that are evaluated; the time of a whole split is extrapolated.
 const PAIRS: usize = 256;
+
+/// How long the updates of one configuration are timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// For one experiment.
+    Thorough,
+    /// For many.
+    Brief,
+}
+
+impl Effort {
+    fn time(self) -> Duration {
+        Duration::from_millis(if self == Self::Thorough { 1500 } else { 400 })
+    }
+
+    /// Updates that come before, in which memory is asked for the first time.
+    fn before(self) -> u32 {
+        if self == Self::Thorough { 2 } else { 1 }
+    }
+}
 
 /// What a configuration takes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,11 +131,11 @@ impl Probes {
     ///
     /// # Errors
     /// When the job cannot be done.
-    pub fn of(&mut self, job: &Job, seed: u64, options: &Options) -> Result<&Probe> {
+    pub fn of(&mut self, job: &Job, seed: u64, effort: Effort, options: &Options) -> Result<&Probe> {
         let key = key(job.work, options)?;
         if !self.0.contains_key(&key) {
             options.show.line(&format!("probing {}", job.label()));
-            self.0.insert(key.clone(), job.work.probe(seed, options)?);
+            self.0.insert(key.clone(), job.work.probe(seed, effort, options)?);
         }
         Ok(&self.0[&key])
     }
@@ -153,7 +171,7 @@ fn decisive(run: &Run) -> (Run, Vec<&Sources>) {
 }
 
 /// Finds out what a run takes.
-pub(super) fn probe(run: &Run, seed: u64, pairs: &Pairs, options: &Options) -> Result<Probe> {
+pub(super) fn probe(run: &Run, seed: u64, pairs: &Pairs, effort: Effort, options: &Options) -> Result<Probe> {
     let (device, before) = (&options.device, machine::peak_memory());
     let mut loader = pairs.loader(run.train.batch, seed, 0)?;
     let steps_per_epoch = loader.steps_per_epoch();
@@ -166,10 +184,9 @@ pub(super) fn probe(run: &Run, seed: u64, pairs: &Pairs, options: &Options) -> R
         trainer.update(&batch)?.get("loss").map(candle_core::Tensor::to_scalar::<f32>).transpose()?;
         Ok(())
     };
-    update()?;
-    update()?;
+    (0..effort.before()).try_for_each(|_| update())?;
     let (begun, mut made) = (Instant::now(), 0);
-    while made == 0 || (made < UPDATES && begun.elapsed() < PROBE) {
+    while made == 0 || (made < UPDATES && begun.elapsed() < effort.time()) {
         update()?;
         made += 1;
     }
