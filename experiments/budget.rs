@@ -12,9 +12,9 @@ use super::Train;
 /// By how much a piece may take longer than those before it.
 const CAUTION: f64 = 1.5;
 
-/// The part of a budget that is kept for the last report, and its bounds in seconds.
+/// The part of a budget that is kept for the last report while none was written, and its bounds in seconds.
 const RESERVE: f64 = 0.02;
-const RESERVES: [f64; 2] = [1.0, 60.0];
+const RESERVES: [f64; 2] = [3.0, 60.0];
 /// The part of a budget in which configurations may be probed.
 const PLANNING: f64 = 0.25;
 
@@ -36,11 +36,12 @@ impl Budget {
         self.begun + self.time.mul_f64(PLANNING)
     }
 
-    /// When runs must be over, so that a report can still be written; `pieces` as for [`Until::new`].
-    pub fn until(&self, pieces: BTreeMap<String, Pieces>) -> Until {
+    /// When runs must be over, so that a report can still be written: the longest so far took `report` seconds, none of no
+    /// report; `pieces` as for [`Until::new`].
+    pub fn until(&self, report: f64, pieces: BTreeMap<String, Pieces>) -> Until {
         let [least, most] = RESERVES;
-        let reserve = Duration::from_secs_f64((RESERVE * self.time.as_secs_f64()).clamp(least, most));
-        Until::new(self.begun + self.time.saturating_sub(reserve), pieces)
+        let reserve = (RESERVE * self.time.as_secs_f64()).clamp(least, most).max(CAUTION * report);
+        Until::new(self.begun + self.time.saturating_sub(Duration::from_secs_f64(reserve)), pieces)
     }
 }
 

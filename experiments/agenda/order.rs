@@ -46,10 +46,12 @@ pub fn order(outlook: &Outlook, worths: &[Worth]) -> Vec<usize> {
     let mut order: Vec<(usize, [f64; 4])> = Vec::new();
     for (number, (row, worth)) in outlook.rows.iter().zip(worths).enumerate() {
         if row.left() > 0 {
-            // A time of nothing would make a ratio of nothing: an update takes longer than this.
-            let hours = row.seconds_left().max(1e-3) / 3600.0;
-            let unknown = if row.unmeasured > 0 { 1.0 } else { 0.0 };
-            order.push((number, [unknown, -worth.published / hours, -worth.other / hours, hours]));
+            // Runs stand for hours where these are not known. No run takes less than a millisecond.
+            let (unknown, cost) = match row.unmeasured {
+                0 => (0.0, row.seconds_left().max(1e-3) / 3600.0),
+                _ => (1.0, row.left() as f64),
+            };
+            order.push((number, [unknown, -worth.published / cost, -worth.other / cost, cost]));
         }
     }
     order.sort_by(|(_, one), (_, other)| {

@@ -10,6 +10,12 @@ use crate::experiments::plan::{Memory, bytes};
 use crate::experiments::progress::duration;
 
 impl Outlook {
+    /// The time until everything is done, in words.
+    pub fn time(&self) -> String {
+        let least = if self.rows.iter().any(|row| row.unmeasured > 0) { "> " } else { "" };
+        format!("{least}{}", duration(self.seconds_left()))
+    }
+
     /// The same for programs.
     pub fn json(&self, refused: &[Refused]) -> Value {
         let memory = |memory: Option<Memory>| memory.map(|memory| memory.bytes);
@@ -39,14 +45,19 @@ impl Outlook {
 }
 
 impl Row {
+    /// The time until it is done, in words.
+    pub fn time(&self) -> String {
+        let least = if self.unmeasured > 0 { "> " } else { "" };
+        format!("{least}{}", duration(self.seconds_left()))
+    }
+
     /// Its cells of the table.
     fn cells(&self) -> [String; 6] {
-        let least = if self.unmeasured > 0 { "> " } else { "" };
         [
             self.name.clone(),
             format!("{}/{}", self.done(), self.runs()),
             self.seeds.len().to_string(),
-            format!("{least}{}", duration(self.seconds_left())),
+            self.time(),
             said(self.memory),
             bytes(self.disk()),
         ]
@@ -82,7 +93,7 @@ impl fmt::Display for Outlook {
         }
         let runs: usize = self.rows.iter().map(Row::runs).sum();
         write!(f, "{} experiments, {} of {runs} runs left: ", self.rows.len(), self.left())?;
-        write!(f, "{}, memory {}, ", duration(self.seconds_left()), said(self.memory()))?;
+        write!(f, "{}, memory {}, ", self.time(), said(self.memory()))?;
         let free = self.free.map_or_else(String::new, |free| format!(" ({} free)", bytes(free)));
         write!(f, "disk {}{free}", bytes(self.disk()))
     }

@@ -1,5 +1,6 @@
 //! Running the experiments of an agenda, one after another, until they are done or the time is over.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
@@ -25,8 +26,8 @@ pub struct Worked {
     pub waiting: usize,
     /// Runs that are left.
     pub left: usize,
-    /// Seconds that they will take.
-    pub seconds_left: f64,
+    /// The time that they will take, in words.
+    pub time_left: String,
     /// Seconds that everything took.
     pub seconds: f64,
     code: u8,
@@ -46,16 +47,17 @@ pub fn work(
     mut after: impl FnMut(&Entry, &Summary) -> Result<()>,
 ) -> Worked {
     let (begun, mut worked) = (Instant::now(), Worked::default());
-    let pieces = || outlook.items().map(|item| (item.hash.clone(), item.pieces)).collect();
-    let options = Options { until: budget.map(|budget| budget.until(pieces())), ..options.clone() };
-    let (all, mut tried) = (order(outlook, worths).len(), Vec::new());
+    let pieces: BTreeMap<_, _> = outlook.items().map(|item| (item.hash.clone(), item.pieces)).collect();
+    let (all, mut tried, mut report) = (order(outlook, worths).len(), Vec::new(), 0.0f64);
     while let Some(number) = order(outlook, worths).into_iter().find(|number| !tried.contains(number)) {
+        let until = budget.map(|budget| budget.until(report, pieces.clone()));
+        let options = Options { until, ..options.clone() };
         if options.until.as_ref().is_some_and(|until| until.lacks(0.0)) {
             break;
         }
         tried.push(number);
         let (entry, row) = (&agenda.entries[number], &outlook.rows[number]);
-        let (left, time) = (row.left(), duration(row.seconds_left()));
+        let (left, time) = (row.left(), row.time());
         let title = format!("[{}/{all}] {}", tried.len(), row.name);
         options.show.line(&format!("{title}: {left} runs left, {time}; {}", worths[number]));
         let own = Options { command: entry.command.clone(), ..options.clone() };
@@ -65,7 +67,10 @@ pub fn work(
         let told = ran.and_then(|summary| {
             worked.add(&summary);
             stopped = summary.stopped;
-            after(entry, &summary)
+            let reporting = Instant::now();
+            let told = after(entry, &summary);
+            report = report.max(reporting.elapsed().as_secs_f64());
+            told
         });
         for fault in [renewed, told].into_iter().filter_map(Result::err) {
             worked.code = worked.code.max(fault.exit_code());
@@ -78,7 +83,7 @@ pub fn work(
     }
     worked.waiting = outlook.rows.iter().filter(|row| row.left() > 0).count();
     worked.complete = outlook.rows.len() - worked.waiting;
-    (worked.left, worked.seconds_left) = (outlook.left(), outlook.seconds_left());
+    (worked.left, worked.time_left) = (outlook.left(), outlook.time());
     worked.seconds = begun.elapsed().as_secs_f64();
     worked
 }
@@ -105,10 +110,7 @@ impl fmt::Display for Worked {
         write!(f, ", {} experiments complete; left: ", self.complete)?;
         match self.left {
             0 => f.write_str("nothing"),
-            left => {
-                let (waiting, time) = (self.waiting, duration(self.seconds_left));
-                write!(f, "{left} runs of {waiting} experiments, {time}")
-            }
+            left => write!(f, "{left} runs of {} experiments, {}", self.waiting, self.time_left),
         }
     }
 }

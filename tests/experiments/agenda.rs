@@ -261,6 +261,20 @@ fn the_most_informative_experiment_comes_first_and_what_is_done_is_not_named() {
 }
 
 #[test]
+fn runs_stand_for_hours_where_there_was_no_time_to_measure() {
+    let claimed = claims(&["albef/table-1/distillation"]);
+    let folder = Folder::new(&[
+        ("long.yaml", &claimed.replace("seeds: [0, 1]", "seeds: [0, 1, 2]")),
+        ("short.yaml", &claimed),
+    ]);
+    let mut agenda = folder.agenda();
+    let outlook = agenda.outlook(&folder.options(), Some(Instant::now())).unwrap();
+    assert_eq!(outlook.rows.iter().map(|row| row.unmeasured).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(order(&outlook, &worths(&agenda, 1.0)), [1, 0]);
+    assert!(outlook.to_string().contains("> 0.0 s"), "{outlook}");
+}
+
+#[test]
 fn a_claim_can_still_be_settled_until_all_seeds_are_done() {
     let folder = Folder::new(&[("one.yaml", &claims(&[""]).replace("seeds: [0, 1]", "seeds: [0, 1, 2]"))]);
     let mut agenda = folder.agenda();
@@ -366,7 +380,11 @@ fn a_piece_is_begun_only_if_it_ends_in_time_with_some_to_spare() {
     assert!(!until.lacks(0.0) && !until.lacks(1800.0) && until.lacks(3000.0));
     assert!(Until::new(Instant::now(), BTreeMap::new()).lacks(0.0));
     let budget = Budget::new(Duration::from_secs(3600));
-    assert!(budget.until(BTreeMap::new()).lacks(2390.0), "a minute is kept for the report");
+    assert!(budget.until(0.0, BTreeMap::new()).lacks(2390.0), "a minute is kept for the report");
+    assert!(
+        budget.until(1200.0, BTreeMap::new()).lacks(1250.0),
+        "or what the last one took, with some to spare"
+    );
     assert!(budget.planning() < Instant::now() + Duration::from_secs(901));
 }
 
