@@ -90,7 +90,7 @@ fn made(arm: &Arm, name: &str, seed: u64, options: &Options) -> Result<(Tensors,
     let Some(stage) = arm.run.stages.get(name) else {
         return Err(arm.fault("start", format!("there is no stage `{name}`")).into());
     };
-    let (directory, from) = trained(arm, name, stage, seed, options)?;
+    let (directory, from) = trained(name, stage, seed, options)?;
     let (_, weights) = checkpoint::selected(&directory)?;
     Ok((weights, parameters_of(stage, &options.words, seed)?, from))
 }
@@ -98,14 +98,8 @@ fn made(arm: &Arm, name: &str, seed: u64, options: &Options) -> Result<(Tensors,
 /// The directory of a stage, which is trained where it is not done.
 ///
 /// # Errors
-/// When it fails.
-pub fn trained(
-    arm: &Arm,
-    name: &str,
-    stage: &Run,
-    seed: u64,
-    options: &Options,
-) -> Result<(PathBuf, StageRecord)> {
+/// When it fails, or its time is over.
+pub fn trained(name: &str, stage: &Run, seed: u64, options: &Options) -> Result<(PathBuf, StageRecord)> {
     let experiment = stage::experiment(name, stage, seed);
     let options = Options { stop_at: None, ..options.clone() };
     let attempted = run(&experiment, &experiment.arms[0], seed, &options)?;
@@ -117,7 +111,7 @@ pub fn trained(
             options.show.line(&format!("stage {name}, seed {seed}: {} steps in {time}", done.steps));
             done
         }
-        Outcome::Stopped => return Err(arm.fault("stages", format!("stage `{name}` did not end")).into()),
+        Outcome::Stopped => return Err(Failure::OutOfTime),
     };
     let from =
         StageRecord { name: name.to_owned(), hash, steps: done.steps, seconds: done.seconds, taken: 0 };

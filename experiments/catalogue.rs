@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::agenda::below;
 use super::failure::{Failure, Result};
 use super::file::{self, node::Node};
-use super::list::yaml_files;
 use super::record::PublishedEffect;
 use super::{Claim, Effect, published};
 
@@ -62,7 +62,7 @@ pub struct Rerun {
 /// If a file cannot be read, or claims what it cannot say.
 pub fn catalogue(folder: &Path) -> Result<Catalogue> {
     let mut claims: Vec<(String, Rerun)> = Vec::new();
-    for path in yaml_files(folder)? {
+    for path in below(folder)? {
         let tree = file::tree(&path)?;
         if tree.get("question").is_some() {
             claims.extend(reruns(&path, &tree)?);

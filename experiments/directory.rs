@@ -127,6 +127,17 @@ pub fn status(directory: &Path) -> Result<Status> {
     })
 }
 
+/// Bytes of all files below a directory; those that cannot be read count nothing.
+pub fn size(directory: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => size(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}
+
 /// Keeps other processes from training the same run; released when dropped, also by a kill.
 #[derive(Debug)]
 pub struct Lock {

@@ -1,7 +1,6 @@
 //! Whether this machine can run experiments, and gives the same bits every time: what `vlp doctor` looks at.
 
 use std::path::Path;
-use std::process::Command;
 
 use candle_core::Device;
 
@@ -87,15 +86,9 @@ fn packs() -> Result<String> {
     Ok(format!("{}, checksums right", found.collect::<Result<Vec<_>>>()?.join(", ")))
 }
 
-/// The space that is left where runs would be kept, as the system's own `df` counts it.
+/// The space that is left where runs would be kept.
 fn disk(out: &Path) -> String {
-    let there =
-        out.ancestors().find(|folder| folder.exists()).filter(|folder| !folder.as_os_str().is_empty());
-    let folder = there.unwrap_or(Path::new("."));
-    let said = Command::new("df").arg("-Pk").arg(folder).output().ok();
-    let text = said.map(|said| String::from_utf8_lossy(&said.stdout).into_owned()).unwrap_or_default();
-    let kibibytes = text.lines().nth(1).and_then(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok());
-    let left = kibibytes.map_or_else(|| "unknown".to_owned(), |kibibytes| bytes(kibibytes * 1024));
+    let left = machine::free(out).map_or_else(|| "unknown".to_owned(), bytes);
     format!("{left} free for {}", out.display())
 }
 

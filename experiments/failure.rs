@@ -77,6 +77,9 @@ pub enum Failure {
         /// The run's directory.
         path: PathBuf,
     },
+    /// Work that was broken off because its time was over; its state is saved.
+    #[error("the time was over before its end; run again to go on")]
+    OutOfTime,
     /// Records that cannot be understood.
     #[error("{}:{line}: {problem}", path.display())]
     Records {

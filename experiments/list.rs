@@ -1,11 +1,11 @@
 //! What there is to choose from, in the words of its own files.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::failure::{Failure, Result};
+use super::failure::Result;
 use super::file::{self, node::Node};
-use super::{bootstrap, evaluate, published};
+use super::{agenda, bootstrap, evaluate, published};
 use crate::data::Source;
 use crate::{data, models, objectives, source};
 
@@ -99,7 +99,7 @@ fn sources() -> Result<String> {
 /// The experiment files below `folder`: those that ask a question.
 fn experiments(folder: &Path) -> Result<String> {
     let mut lines = Vec::new();
-    for path in yaml_files(folder)? {
+    for path in agenda::below(folder)? {
         let tree = file::tree(&path)?;
         let Some(question) = tree.get("question") else { continue };
         let profiles = tree.get("profiles").map(Node::entries).unwrap_or_default();
@@ -109,23 +109,4 @@ fn experiments(folder: &Path) -> Result<String> {
         lines.push(format!("{}\n  {question}\n  profiles: {}", path.display(), names.join(", ")));
     }
     Ok(lines.join("\n"))
-}
-
-/// Every `.yaml` file below `folder`, in order, that is not part of the registry.
-pub(super) fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(Failure::storage(&folder))? {
-            let path = entry.map_err(Failure::storage(&folder))?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "yaml") {
-                files.push(path);
-            }
-        }
-    }
-    files.retain(|file| !file.starts_with(folder.join("published")));
-    files.sort();
-    Ok(files)
 }

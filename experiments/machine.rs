@@ -76,6 +76,16 @@ pub fn peak_memory() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
+/// Bytes that are left where `place` is or would be, as the system's own `df` counts them.
+pub fn free(place: &Path) -> Option<u64> {
+    let there =
+        place.ancestors().find(|folder| folder.exists()).filter(|folder| !folder.as_os_str().is_empty());
+    let said = Command::new("df").arg("-Pk").arg(there.unwrap_or(Path::new("."))).output().ok()?;
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    let kibibytes: u64 = text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
 /// What decides a run's bits beside its configuration: a hash of this program's own file. Whatever is built anew from
 /// changed sources, with other dependencies or another compiler is another program, whose runs are not yet done.
 pub fn program() -> &'static str {

@@ -1,7 +1,9 @@
 //! What is run: an experiment file becomes a legal [`Experiment`], its runs are trained, evaluated and recorded.
 
+pub mod agenda;
 pub mod beginning;
 pub mod bootstrap;
+pub mod budget;
 pub mod catalogue;
 pub mod checkpoint;
 pub mod combine;

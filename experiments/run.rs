@@ -9,6 +9,7 @@ use candle_core::Device;
 
 use super::beginning;
 use super::bootstrap;
+use super::budget::{Pace, Until};
 use super::checkpoint::{self, State};
 use super::directory::{self, Status};
 use super::evaluate::{Subject, examples::examples, gallery::Gallery};
@@ -39,6 +40,8 @@ pub struct Options {
     pub command: String,
     /// Ends the process's work on a run after this many updates, as if it were interrupted.
     pub stop_at: Option<u64>,
+    /// When this process's work must be over.
+    pub until: Option<Until>,
 }
 
 /// An attempt that met no fault.
@@ -59,7 +62,7 @@ pub enum Outcome {
     Known(Done),
     /// The run is done.
     Finished(Done),
-    /// The run stopped where it was told to; it can be taken up again.
+    /// The run, or a stage before it, stopped where it was told to or because its time was over; it can be taken up again.
     Stopped,
 }
 
@@ -75,9 +78,15 @@ pub fn run(experiment: &Experiment, arm: &Arm, seed: u64, options: &Options) -> 
     if let Status::Done(done) = directory::status(&directory)? {
         return Ok(Attempted { directory, hash, outcome: Outcome::Known(done) });
     }
-    let (data, rewritten) = bootstrap::resolve(arm, seed, options)?;
-    let pairs = if rewritten.is_empty() { pairs } else { Pairs::open(&data, &options.words, seed)? };
-    let mut attempt = Attempt::begin(experiment, arm, seed, options, (pairs, rewritten), &hash, &directory)?;
+    let begun = bootstrap::resolve(arm, seed, options).and_then(|(data, rewritten)| {
+        let pairs = if rewritten.is_empty() { pairs } else { Pairs::open(&data, &options.words, seed)? };
+        Attempt::begin(experiment, arm, seed, options, (pairs, rewritten), &hash, &directory)
+    });
+    let mut attempt = match begun {
+        Ok(attempt) => attempt,
+        Err(Failure::OutOfTime) => return Ok(Attempted { directory, hash, outcome: Outcome::Stopped }),
+        Err(fault) => return Err(fault),
+    };
     match attempt.finish() {
         Ok(outcome) => Ok(Attempted { directory, hash, outcome }),
         Err(fault) => {
@@ -107,6 +116,7 @@ struct Attempt<'a> {
     trained: f64,
     evaluated: f64,
     saved: (u64, Instant),
+    pace: Pace,
 }
 
 impl<'a> Attempt<'a> {
@@ -169,6 +179,7 @@ impl<'a> Attempt<'a> {
             trained: state.trained,
             evaluated: state.evaluated,
             saved: (state.step, Instant::now()),
+            pace: Pace::new(options.until.as_ref(), hash),
         })
     }
 
@@ -180,10 +191,15 @@ impl<'a> Attempt<'a> {
         let train = &self.run().train;
         let mut loader = self.pairs.loader(train.batch, self.seed, self.trainer.updates)?;
         while self.trainer.updates < train.steps {
+            if self.pace.lacks_time(train, self.trainer.updates) {
+                return self.pause();
+            }
             let begun = Instant::now();
             let batch = feed::batch(loader.next_batch()?, &self.pairs, &self.options.device)?;
             self.meter.add(self.trainer.update(&batch)?)?;
-            self.trained += begun.elapsed().as_secs_f64();
+            let seconds = begun.elapsed().as_secs_f64();
+            self.trained += seconds;
+            self.pace.updated(seconds);
             let step = self.trainer.updates;
             let last = step == train.steps;
             let loss = if last || step.is_multiple_of(train.log.max(1)) { Some(self.log()?) } else { None };
@@ -196,12 +212,23 @@ impl<'a> Attempt<'a> {
                 self.save()?;
             }
             if stop {
-                self.progress.end();
-                return Ok(Outcome::Stopped);
+                return self.pause();
             }
         }
         drop(loader);
+        if self.pace.lacks_time(train, self.trainer.updates) {
+            return self.pause();
+        }
         self.conclude().map(Outcome::Finished)
+    }
+
+    /// Leaves the run so that a later attempt goes on from here.
+    fn pause(&mut self) -> Result<Outcome> {
+        if self.trainer.updates > self.saved.0 {
+            self.save()?;
+        }
+        self.progress.end();
+        Ok(Outcome::Stopped)
     }
 
     /// Records the means since the last record; the mean loss.
@@ -235,9 +262,11 @@ impl<'a> Attempt<'a> {
     }
 
     fn save(&mut self) -> Result<()> {
+        let begun = Instant::now();
         let store = self.trainer.store.tensors();
         checkpoint::save(&checkpoint::path(self.directory), self.state()?, &store, self.trainer.moments())?;
         self.saved = (self.trainer.updates, Instant::now());
+        self.pace.saved(begun.elapsed().as_secs_f64());
         Ok(())
     }
 
@@ -326,7 +355,9 @@ impl<'a> Attempt<'a> {
                 self.journal.write(&Record::Example(example))?;
             }
         }
-        self.evaluated += begun.elapsed().as_secs_f64();
+        let seconds = begun.elapsed().as_secs_f64();
+        self.evaluated += seconds;
+        self.pace.evaluated(seconds);
         Ok(all)
     }
 }

@@ -33,7 +33,7 @@ impl Only {
 }
 
 /// What became of the runs of an experiment.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Summary {
     /// The directories of the runs that are done.
     pub done: Vec<PathBuf>,
@@ -41,6 +41,8 @@ pub struct Summary {
     pub known: usize,
     /// Arm, seed and fault of each run that failed.
     pub failed: Vec<(String, u64, Failure)>,
+    /// Whether the time was over before the last run was.
+    pub stopped: bool,
     /// Seconds that were planned for runs which are now done, and seconds that they took.
     pub planned: Option<(f64, f64)>,
 }
@@ -52,7 +54,8 @@ impl Summary {
     }
 }
 
-/// Runs every run that is meant, one after another; a fault in one does not keep the others from running.
+/// Runs every run that is meant, one after another; a fault in one does not keep the others from running, and the end of
+/// the time does.
 ///
 /// # Errors
 /// When no run can be written at all.
@@ -61,9 +64,19 @@ pub fn run_all(experiment: &Experiment, only: &Only, options: &Options) -> Resul
     let estimates = Estimates::read(&options.out, experiment);
     let mut summary = Summary::default();
     for (number, (arm, seed)) in runs.iter().enumerate() {
+        if options.until.as_ref().is_some_and(|until| until.lacks(0.0)) {
+            summary.stopped = true;
+            break;
+        }
         let title = format!("[{}/{}] {}, seed {seed}", number + 1, runs.len(), arm.name);
         match run(experiment, arm, *seed, options) {
-            Ok(Attempted { outcome: Outcome::Stopped, .. }) => {}
+            Ok(Attempted { outcome: Outcome::Stopped, .. }) => {
+                if options.until.is_some() {
+                    options.show.line(&format!("{title}: time is over, its state is saved"));
+                    summary.stopped = true;
+                    break;
+                }
+            }
             Ok(Attempted { outcome: Outcome::Known(_), directory, .. }) => {
                 options.show.line(&format!("{title}: done before"));
                 summary.known += 1;

@@ -23,6 +23,7 @@ mod results;
 pub mod statistics;
 pub mod tables;
 pub mod verdict;
+pub mod worth;
 
 pub use error::Error;
 pub use read::{End, Experiment, Found, Run, read};

@@ -11,12 +11,12 @@ use crate::data::made::{Packable, Stored};
 use crate::data::{self, Dataset, Split};
 use crate::experiments::beginning::trained;
 use crate::experiments::evaluate::examples::png;
-use crate::experiments::failure::Result;
-use crate::experiments::plan::Cost;
+use crate::experiments::failure::{Failure, Result};
+use crate::experiments::plan::{Memory, Probe};
 use crate::experiments::progress::duration;
 use crate::experiments::record::{Author, JudgedText, Rewritten, RewrittenPicture, TextCount};
 use crate::experiments::run::Options;
-use crate::experiments::{Arm, checkpoint, directory};
+use crate::experiments::{Arm, checkpoint, directory, machine};
 use crate::kernels;
 
 /// How many pictures of each outcome a report shows.
@@ -61,10 +61,14 @@ pub fn make(
             return Err(arm.fault("stages", format!("there is no stage `{stage}`")).into());
         };
         if !readers.contains_key(stage) {
-            let (directory, _) = trained(arm, stage, run, seed, options)?;
+            let (directory, _) = trained(stage, run, seed, options)?;
             let (_, weights) = checkpoint::selected(&directory)?;
             readers.insert(stage, Reader::new(run, weights, &options.words, &options.device, seed)?);
         }
+    }
+    // Nothing is kept of half a rewriting.
+    if options.until.as_ref().is_some_and(|until| until.lacks(until.pieces(&place.hash).whole)) {
+        return Err(Failure::OutOfTime);
     }
     let begun = Instant::now();
     let web = web(name, rewrite)?;
@@ -172,11 +176,20 @@ fn examples(web: &dyn Dataset, texts: &[Vec<JudgedText>]) -> Result<Vec<Rewritte
     Ok(examples)
 }
 
+/// How many pictures are rewritten.
+///
+/// # Errors
+/// When the web pairs cannot be opened.
+pub fn pictures(rewrite: &Rewrite) -> Result<u64> {
+    Ok(rewrite.settings.web.open(Split::Train)?.len() as u64)
+}
+
 /// What the rewriting takes, at most: untrained models write long texts. A step is a picture.
 ///
 /// # Errors
 /// As [`make`].
-pub fn probe(rewrite: &Rewrite, seed: u64, options: &Options) -> Result<Cost> {
+pub fn probe(rewrite: &Rewrite, seed: u64, options: &Options) -> Result<Probe> {
+    let before = machine::peak_memory();
     let mut readers = BTreeMap::new();
     for (stage, run) in &rewrite.stages {
         let reader = Reader::new(run, BTreeMap::new(), &options.words, &options.device, seed)?;
@@ -187,14 +200,14 @@ pub fn probe(rewrite: &Rewrite, seed: u64, options: &Options) -> Result<Cost> {
     let (begun, flops) = (Instant::now(), kernels::flops());
     texts(rewrite, &readers, &first, seed)?;
     let each = 1.0 / first.len().max(1) as f64;
-    Ok(Cost {
-        arm: String::new(),
+    Ok(Probe {
         parameters: 0,
         flops_per_step: each * (kernels::flops() - flops),
-        steps: web.len() as u64,
         step_seconds: each * begun.elapsed().as_secs_f64(),
+        opening_seconds: 0.0,
         evaluation_seconds: 0.0,
         // Before compression, if all pictures are as large as the first.
         disk: (first.get(0)?.picture.rgb.len() * web.len()) as u64,
+        memory: Memory::since(before),
     })
 }

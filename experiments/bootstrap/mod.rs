@@ -29,7 +29,7 @@ use crate::models::decoding::{Nucleus, Strategy};
 use crate::models::{Abilities, Ability};
 use crate::source;
 
-pub use make::{make, probe, resolve};
+pub use make::{make, pictures, probe, resolve};
 pub use place::{Place, identity, place};
 
 /// Pairs that are made of web pairs before a run, with the stages that make them.

@@ -6,6 +6,7 @@ mod check;
 mod decode;
 pub mod merge;
 pub mod node;
+mod options;
 mod read;
 mod references;
 mod stages;
@@ -25,6 +26,7 @@ use crate::data;
 use ablate::Ablation;
 pub use decode::decode;
 use node::{Key, Kind, Node};
+pub use options::{Options, spelt};
 pub use read::experiment_name;
 use stages::{Named, Start};
 
@@ -48,17 +50,6 @@ const KEYS: [&str; 15] = [
 ];
 /// The keys that decide a run; arms and profiles change these alone.
 const RUN_KEYS: [&str; 8] = ["stages", "start", "data", "model", "objectives", "train", "evaluate", "select"];
-
-/// What the command lays over the file.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// `--profile smoke`
-    pub profile: Option<String>,
-    /// `--set train.steps=10`
-    pub set: Vec<String>,
-    /// `--seeds 0,1,2`
-    pub seeds: Option<String>,
-}
 
 /// Reads an experiment file.
 ///

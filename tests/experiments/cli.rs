@@ -163,6 +163,47 @@ fn run_reports_and_a_second_run_has_nothing_to_do() {
 }
 
 #[test]
+fn a_folder_is_planned_a_row_an_experiment_and_its_faults_are_told() {
+    let place = Place::new();
+    let smaller = ["plan", ".", "--profile", "smaller", "--quiet"];
+    std::fs::write(place.path().join("other.yaml"), TINY.replace("batch: 8", "batch: 4")).expect("a file");
+    let out = place.vlp(&smaller).ends_with(0).out();
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines[0].starts_with("experiment ") && lines[1].starts_with("other "), "{out}");
+    assert!(lines[2].starts_with("tiny ") && lines[2].contains(" 0/4 "), "{out}");
+    assert!(lines[3].starts_with("2 experiments, 8 of 8 runs left: ") && lines.len() == 4, "{out}");
+    std::fs::write(place.path().join("wrong.yaml"), TINY.replace("batch: 8", "bach: 8")).expect("a file");
+    let said = place.vlp(&smaller);
+    assert!(said.ends_with(2).out().contains("8 of 8 runs left"), "{}", said.out());
+    assert!(said.error().contains("wrong.yaml is left out:\nerror: unknown key `bach`"), "{}", said.error());
+    let json = place.vlp(&["plan", "tiny.yaml", "--profile", "smaller", "--json"]).ends_with(0).out();
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&json["total"]["runs"], &json["experiments"][0]["name"]), (&4.into(), &"tiny".into()));
+}
+
+#[test]
+fn a_folder_is_run_within_a_budget_and_the_last_line_is_how_it_goes_on() {
+    let place = Place::new();
+    std::fs::write(place.path().join("other.yaml"), TINY.replace("claims:", "#").replace("  - {", "# "))
+        .expect("a file");
+    let said = place.vlp(&["run", ".", "--profile", "smaller", "--budget", "1s", "--no-report"]);
+    let out = said.ends_with(0).out();
+    let last = out.lines().last().unwrap_or_default();
+    let go_on = "; go on with: vlp run . --profile smaller --no-report --budget 1s";
+    assert!(last.contains("left: 8 runs of 2 experiments") && last.ends_with(go_on), "{out}");
+    let said = place.vlp(&["run", "tiny.yaml", "other.yaml", "--profile", "smaller", "--budget", "1h"]);
+    let out = said.ends_with(0).out();
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0], "tiny", "{out}");
+    assert!(lines[1].starts_with("4 runs done, 0 of them before, 0 failed; planned "), "{out}");
+    assert!(
+        out.contains("report: runs/tiny/smaller/report") && out.contains("report: runs/other/smaller/report")
+    );
+    assert!(lines.last().unwrap_or(&"").ends_with("2 experiments complete; left: nothing"), "{out}");
+    place.vlp(&["run", ".", "--budget", "4 hours"]).refused_with(&["`4 hours` is no time", "write e.g. 4h"]);
+}
+
+#[test]
 fn only_some_runs_can_be_meant() {
     let place = Place::new();
     let asked = [

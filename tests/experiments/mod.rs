@@ -1,5 +1,6 @@
 //! Experiment files, training, checkpoints, evaluation and records, on experiments of a second or two.
 
+mod agenda;
 mod capfilt;
 mod captioning;
 mod captions;
@@ -167,6 +168,7 @@ fn options(out: &Path) -> Options {
         show: Show::Nothing,
         command: "vlp run tiny.yaml".to_owned(),
         stop_at: None,
+        until: None,
     }
 }
 
