@@ -1,4 +1,5 @@
-//! `vlp embed`, `match`, `caption` and `retrieve`: what a trained model makes of pictures and texts.
+//! `vlp embed`, `match`, `caption` and `retrieve`: what a trained model makes of pictures and texts; `vlp score`: how
+//! good captions are.
 
 use std::path::PathBuf;
 
@@ -216,5 +217,26 @@ impl Retrieve {
         let asked = query.as_deref().map_or(Wanted::Image(&texts), Wanted::Text);
         let found = inference::retrieve(&shown.open()?, &mut pictures, &asked, *top)?;
         Ok(shown.answer(&found, Some(&pictures)))
+    }
+}
+
+/// What is scored.
+#[derive(Args)]
+pub struct Score {
+    /// COCO's file of annotations: {"annotations": [{"image_id": 1, "caption": "a cat"}, ..]}
+    references: PathBuf,
+    /// COCO's file of results: [{"image_id": 1, "caption": "a small cat"}, ..]
+    results: PathBuf,
+    /// As JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Score {
+    /// Prints the metrics of the results.
+    pub fn act(&self) -> Result<u8> {
+        let found = inference::score(&self.references, &self.results)?;
+        say(&if self.json { found.json().to_string() } else { found.table() });
+        Ok(0)
     }
 }

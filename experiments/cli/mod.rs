@@ -71,6 +71,8 @@ enum Verb {
     Caption(inference::Caption),
     /// Find the pictures that fit a text best, or the texts that fit a picture best
     Retrieve(inference::Retrieve),
+    /// Score captions in COCO's formats: BLEU, ROUGE-L, CIDEr-D
+    Score(inference::Score),
     /// Prove that a killed run goes on to bit-equal weights; the first seed of each arm, unless `--only` says more
     VerifyResume(meant::Meant),
 }
@@ -98,6 +100,7 @@ impl Command {
             Verb::Match(matching) => matching.act(),
             Verb::Caption(caption) => caption.act(),
             Verb::Retrieve(retrieve) => retrieve.act(),
+            Verb::Score(score) => score.act(),
             Verb::VerifyResume(meant) => verify::prove(meant, self.threads),
         }
     }
