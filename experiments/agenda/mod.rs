@@ -5,6 +5,7 @@
 mod find;
 mod order;
 mod outlook;
+mod row;
 mod table;
 mod work;
 
@@ -17,7 +18,8 @@ use super::{Experiment, file};
 
 pub use find::{below, files};
 pub use order::{Worth, order};
-pub use outlook::{Item, Outlook, Row};
+pub use outlook::Outlook;
+pub use row::{Item, Row};
 pub use work::{Worked, work};
 
 /// Experiments that are planned or run together.

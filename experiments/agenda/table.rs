@@ -4,8 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::Refused;
-use super::outlook::{Outlook, Row};
+use super::{Outlook, Refused, Row};
 use crate::experiments::plan::{Memory, bytes};
 use crate::experiments::progress::duration;
 
