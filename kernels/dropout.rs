@@ -141,6 +141,10 @@ impl Operation<1> for DropPath {
         "drop-path"
     }
 
+    fn cuda(&self) -> Option<&dyn Body<1>> {
+        Some(self)
+    }
+
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
         Ok((self.kept(x.dense()?), x.layout.shape().clone()))
     }
