@@ -183,7 +183,7 @@ impl Heads {
 
     /// With a bias, for operands of so many rows.
     fn biased(self, bias: Bias, operands: [&Tensor; 2]) -> Result<Self> {
-        let places = Places::new(bias, self.heads, [&self.queries, &self.keys], operands.map(rows))?;
+        let places = Places::new(bias, self.heads, &self.keys, operands.map(rows))?;
         Ok(Self { bias: Some(places), ..self })
     }
 
@@ -533,9 +533,8 @@ impl<const N: usize> Operation<N> for Heads {
         "attention"
     }
 
-    /// No kernel there adds a bias.
     fn cuda(&self) -> Option<&dyn Body<N>> {
-        self.bias.is_none().then_some(self as &dyn Body<N>)
+        Some(self)
     }
 
     fn forward<T: Real>(&self, inputs: [Operand<'_, T>; N]) -> Result<(Vec<T>, Shape)> {
