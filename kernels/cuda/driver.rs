@@ -96,6 +96,9 @@ pub(crate) fn forward_on<const N: usize>(
     }
 }
 
+/// 16 MiB, which the second-level cache of an H100 (50 MB) holds.
+const CHUNK: usize = 1 << 22;
+
 struct Gpu(CudaDevice);
 
 /// The PTX of each family by its name and architecture, compiled once in a process.
@@ -151,6 +154,10 @@ impl Machine for Gpu {
             Held::Device(Memory(slice)) => self.0.clone_dtoh(slice),
             Held::Host(_) => bail!("memory of another machine"),
         }
+    }
+
+    fn chunk(&self) -> usize {
+        CHUNK
     }
 
     fn clear(&self, at: Address, n: usize) -> Result<()> {

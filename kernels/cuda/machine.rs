@@ -134,6 +134,9 @@ pub(crate) trait Machine {
 
     fn download(&self, buffer: &Buffer) -> Result<Vec<f32>>;
 
+    /// Elements of a matrix that is computed piece by piece.
+    fn chunk(&self) -> usize;
+
     /// Writes zeros.
     fn clear(&self, at: Address, n: usize) -> Result<()>;
 
