@@ -218,13 +218,14 @@ fn need<'a>(name: &'a str, work: Work<'a>, arm: &'a str, jobs: &mut Vec<Job<'a>>
 /// Expands the grid, probes every arm and keeps the estimates for the comparison afterwards.
 ///
 /// # Errors
-/// When an arm cannot be trained or evaluated, or the estimates cannot be written.
+/// When an arm cannot be trained or evaluated on this device, or the estimates cannot be written.
 pub fn plan(experiment: &Experiment, only: &Only, options: &Options) -> Result<Plan> {
     let (mut costs, mut before, mut runs) = (Vec::new(), Vec::new(), Vec::new());
     let mut estimates = Estimates::read(&options.out, experiment);
     let meant = only.of(experiment);
     let mut seeds: Vec<u64> = meant.iter().map(|(_, seed)| *seed).collect();
     seeds.dedup();
+    meant.iter().try_for_each(|(arm, _)| machine::computes(arm, &options.device))?;
     let arms = experiment.arms.iter().filter(|arm| meant.iter().any(|(one, _)| one.name == arm.name));
     for job in jobs(arms) {
         let mut cost: Option<Cost> = None;
