@@ -376,7 +376,7 @@ impl<'a> Cell<'a> {
             let new = |subject: &&&Subject| {
                 let abilities = objective.needs().abilities;
                 let name = subject.config.name();
-                abilities.iter().fold(false, |new, &ability| asked.insert((name, ability)) || new)
+                abilities.iter().filter(|ability| asked.insert((name, **ability))).count() > 0
             };
             let mut chosen: Vec<&Subject> = fitting.iter().filter(new).copied().collect();
             if chosen.is_empty() {
