@@ -11,7 +11,6 @@ use candle_core::{D, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::bias::{Bias, Places};
-use super::cuda::Body;
 use super::mask::{Mask, Visible};
 use super::operation::{Operand, Operation, Slot, apply1, apply2, apply3};
 use super::product::{Matrix, count};
@@ -237,10 +236,6 @@ impl Heads {
 impl<const N: usize> Operation<N> for Heads {
     fn name(&self) -> &'static str {
         "attention"
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<N>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, inputs: [Operand<'_, T>; N]) -> Result<(Vec<T>, Shape)> {

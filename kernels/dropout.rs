@@ -5,7 +5,6 @@ use candle_core::{D, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::Spans;
-use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply1};
 use super::random::{Key, unit};
 use super::real::Real;
@@ -90,10 +89,6 @@ impl Operation<1> for Dropout {
         "dropout"
     }
 
-    fn cuda(&self) -> Option<&dyn Body<1>> {
-        Some(self)
-    }
-
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
         Ok((self.kept(x.dense()?), x.layout.shape().clone()))
     }
@@ -139,10 +134,6 @@ impl DropPath {
 impl Operation<1> for DropPath {
     fn name(&self) -> &'static str {
         "drop-path"
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<1>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {

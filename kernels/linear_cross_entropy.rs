@@ -13,7 +13,7 @@ use candle_core::{Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::IGNORE;
-use super::cuda::{Body, Buffer};
+use super::cuda::Buffer;
 use super::linear::add_bias;
 use super::logits::Logits;
 use super::online_softmax::Seen;
@@ -278,10 +278,6 @@ impl Operation<2> for Chunked {
         "linear-cross-entropy"
     }
 
-    fn cuda(&self) -> Option<&dyn Body<2>> {
-        Some(self)
-    }
-
     fn forward<T: Real>(&self, [x, weight]: [Operand<'_, T>; 2]) -> Result<(Vec<T>, Shape)> {
         self.run(Slices::of(x, weight, None)?)
     }
@@ -300,10 +296,6 @@ impl Operation<2> for Chunked {
 impl Operation<3> for Chunked {
     fn name(&self) -> &'static str {
         "linear-cross-entropy"
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<3>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, [x, weight, bias]: [Operand<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {

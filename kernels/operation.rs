@@ -67,8 +67,8 @@ impl<'a, T: Real> Slot<'a, T> {
     }
 }
 
-/// A differentiable function of N tensors.
-pub(crate) trait Operation<const N: usize>: Send + Sync + 'static {
+/// A differentiable function of N tensors, and its counterpart on a GPU.
+pub(crate) trait Operation<const N: usize>: Body<N> + Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     fn forward<T: Real>(&self, inputs: [Operand<'_, T>; N]) -> Result<(Vec<T>, Shape)>;
@@ -92,11 +92,6 @@ pub(crate) trait Operation<const N: usize>: Send + Sync + 'static {
     fn looked_up(&self, _table: &Tensor) -> Option<&[u32]> {
         None
     }
-
-    /// What computes the same on a GPU, if anything does.
-    fn cuda(&self) -> Option<&dyn Body<N>> {
-        None
-    }
 }
 
 fn forward<const N: usize, O: Operation<N>>(
@@ -107,7 +102,7 @@ fn forward<const N: usize, O: Operation<N>>(
         operation: &O,
         inputs: [(&CpuStorage, &Layout); N],
     ) -> Result<(CpuStorage, Shape)> {
-        let (data, shape) = operation.forward::<T>(operands(inputs)?)?;
+        let (data, shape) = Operation::forward::<T>(operation, operands(inputs)?)?;
         Ok((T::to_cpu_storage_owned(data), shape))
     }
     match inputs.first().map(|(storage, _)| storage) {
@@ -123,13 +118,6 @@ fn operands<'a, const N: usize, T: Real>(
     let operands =
         inputs.iter().map(|(storage, layout)| Operand::new(storage, layout)).collect::<Result<Vec<_>>>()?;
     operands.try_into().map_err(|_| candle_core::Error::Msg("wrong number of operands".into()))
-}
-
-fn body<const N: usize, O: Operation<N>>(operation: &O) -> Result<&dyn Body<N>> {
-    match operation.cuda() {
-        Some(body) => Ok(body),
-        None => bail!("{}: no CUDA kernel", operation.name()),
-    }
 }
 
 /// The operands by their addresses in a machine's memory.
@@ -154,7 +142,7 @@ fn compute<const N: usize, O: Operation<N>>(
         let (storage, shape) = forward(operation, stored(operation.name(), guards)?)?;
         return Ok((Storage::Cpu(storage), shape));
     };
-    let (buffer, shape) = body(operation)?.forward(&*machine, addressed(guards)?)?;
+    let (buffer, shape) = Body::forward(operation, &*machine, addressed(guards)?)?;
     Ok((machine.store(buffer)?, shape))
 }
 
@@ -173,7 +161,7 @@ fn backward_on<const N: usize, O: Operation<N>>(
     let into = buffers
         .each_ref()
         .map(|buffer| buffer.as_ref().map(|(buffer, adds)| cuda::Slot { at: buffer.at(), adds: *adds }));
-    body(operation)?.backward(machine, addressed(&guards)?, output.at, grad.at, into)
+    Body::backward(operation, machine, addressed(&guards)?, output.at, grad.at, into)
 }
 
 fn cpu<'a>(name: &str, storage: &'a StorageRef<'_>) -> Result<&'a CpuStorage> {
@@ -213,7 +201,7 @@ fn backward<const N: usize, O: Operation<N>, T: Real>(
     let into = buffers
         .each_mut()
         .map(|buffer| buffer.as_mut().map(|(data, write)| Slot { data: data.as_mut_slice(), write: *write }));
-    operation.backward(operands(stored(name, &guards)?)?, output, grad, into)
+    Operation::backward(operation, operands(stored(name, &guards)?)?, output, grad, into)
 }
 
 pub(crate) fn apply1<O: Operation<1>>(operation: O, x: &Tensor) -> Result<Tensor> {

@@ -112,7 +112,7 @@ impl<O: Operation<1>> CustomOp1 for Node<O> {
     }
 
     fn cuda_fwd(&self, s: &CudaStorage, l: &Layout) -> Result<(CudaStorage, Shape)> {
-        cuda::forward_on(self.0.name(), self.0.cuda(), [(s, l)])
+        cuda::forward_on(self.0.name(), &self.0, [(s, l)])
     }
 
     fn bwd(&self, x: &Tensor, output: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -143,7 +143,7 @@ impl<O: Operation<2>> CustomOp2 for Node<O> {
         s2: &CudaStorage,
         l2: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        cuda::forward_on(self.0.name(), self.0.cuda(), [(s1, l1), (s2, l2)])
+        cuda::forward_on(self.0.name(), &self.0, [(s1, l1), (s2, l2)])
     }
 
     fn bwd(
@@ -184,7 +184,7 @@ impl<O: Operation<3>> CustomOp3 for Node<O> {
         s3: &CudaStorage,
         l3: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        cuda::forward_on(self.0.name(), self.0.cuda(), [(s1, l1), (s2, l2), (s3, l3)])
+        cuda::forward_on(self.0.name(), &self.0, [(s1, l1), (s2, l2), (s3, l3)])
     }
 
     fn bwd(
