@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::{DType, Device, Tensor};
 use vlp_bench::experiments::directory::identity;
 use vlp_bench::experiments::feed::{self, Pairs};
+use vlp_bench::experiments::header::header;
 use vlp_bench::experiments::train::Trainer;
 use vlp_bench::experiments::{Run, Train, checkpoint};
 use vlp_bench::kernels::Precision;
+use vlp_bench::models::Store;
 use vlp_bench::models::store::Role;
 use vlp_bench::objectives::Batch;
 
-use super::{albef_run, clip_run, words};
+use super::{albef_run, clip_run, experiment, words};
 use crate::places::{On, everywhere};
 
 pub fn trainer(run: &Run) -> (Trainer, impl FnMut() -> Batch + use<>) {
@@ -95,15 +97,19 @@ fn multiplying_in(precision: Precision) -> Run {
 }
 
 #[test]
-fn the_precision_of_products_is_part_of_a_runs_identity_where_it_is_set() {
+fn the_precision_of_products_is_part_of_a_runs_identity_and_header_where_it_is_set() {
     let of = |precision| {
         let run = multiplying_in(precision);
         let pairs = Pairs::open(&run.data, &words(), 0).unwrap();
-        let written = serde_json::to_string(&run).unwrap();
-        (identity(&run, 0, &Device::Cpu, &pairs).unwrap(), written.contains("precision"))
+        let (experiment, store) = (experiment(run.clone()), Store::new(&Device::Cpu, 0, &[]));
+        let header = header(&experiment, &experiment.arms[0], 0, "", &pairs, (&store, 0.0), "").unwrap();
+        let differs = header.deviations.iter().filter(|line| line.starts_with("precision: ")).count();
+        let written = header.config["train"].get("precision").map(ToString::to_string);
+        (identity(&run, 0, &Device::Cpu, &pairs).unwrap(), written, differs)
     };
-    let ((plain, told), (rounded, tells)) = (of(Precision::F32), of(Precision::Bf16));
-    assert!(plain != rounded && !told && tells);
+    let ((plain, nothing, same), (rounded, written, differs)) = (of(Precision::F32), of(Precision::Bf16));
+    assert_ne!(plain, rounded);
+    assert_eq!((nothing, same, written.as_deref(), differs), (None, 0, Some("\"bf16\""), 2));
 }
 
 #[test]
