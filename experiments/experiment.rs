@@ -12,6 +12,7 @@ use super::evaluate;
 use super::fault::Fault;
 use super::file::node::Node;
 use super::stage::Values;
+use crate::kernels::Precision;
 use crate::models::{Inputs, Model, Store};
 use crate::objectives::Objective;
 use crate::{data, models, objectives};
@@ -149,6 +150,9 @@ pub struct Train {
     pub teacher: Option<Teacher>,
     /// Parameters that keep their values, by name; `*` stands for any run of characters.
     pub freeze: Vec<String>,
+    /// The numbers whose products an update computes: f32, or bf16 on a GPU. Evaluations compute in f32.
+    #[serde(skip_serializing_if = "is_default")]
+    pub precision: Precision,
     /// Whether what a layer computes on the way is computed again in the backward pass instead of kept: less memory for
     /// about a third more time, and the same results.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -177,12 +181,18 @@ impl Default for Train {
             combine: Combine::Sum,
             teacher: None,
             freeze: Vec::new(),
+            precision: Precision::F32,
             gradient_checkpointing: false,
             log: 20,
             evaluate_every: None,
             checkpoint: Checkpointing::default(),
         }
     }
+}
+
+/// What is not set leaves no trace in a run's identity, as before it could be set.
+fn is_default(precision: &Precision) -> bool {
+    *precision == Precision::default()
 }
 
 /// How the learning rate falls after its rise.

@@ -9,6 +9,7 @@ use super::published::{self, Rerun};
 use super::record::{ClaimRecord, DataRecord, ExperimentRecord, FORMAT, Header};
 use super::{Arm, Claim, Experiment, Run, Step, bootstrap};
 use crate::data::{Dataset, Split};
+use crate::kernels::Precision;
 use crate::models::{Store, store::Role};
 
 /// Writes the header of one run.
@@ -119,6 +120,9 @@ fn deviations(run: &Run) -> Vec<String> {
     let mut all = named(run.model.name(), run.model.deviations());
     for config in &run.objectives {
         all.extend(named(config.name(), config.deviations()));
+    }
+    if run.train.precision != Precision::F32 {
+        all.extend(named("precision", machine::deviations()));
     }
     if !run.rewrites.is_empty() {
         all.extend(named("rewrite", bootstrap::deviations()));

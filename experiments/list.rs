@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::failure::Result;
 use super::file::{self, node::Node};
-use super::{agenda, bootstrap, evaluate, published};
+use super::{agenda, bootstrap, evaluate, machine, published};
 use crate::data::Source;
 use crate::{data, models, objectives, source};
 
@@ -60,8 +60,8 @@ pub fn deviations() -> String {
     let data = DATA.into_iter().map(|(name, text)| (name, source::deviations(text)));
     let evaluations = evaluate::Config::all().into_iter().map(|one| (one.name(), one.deviations()));
     let mut text = String::new();
-    let rewriting = [("rewrite", bootstrap::deviations())];
-    for (name, lines) in models.chain(objectives).chain(data).chain(rewriting).chain(evaluations) {
+    let others = [("rewrite", bootstrap::deviations()), ("precision", machine::deviations())];
+    for (name, lines) in models.chain(objectives).chain(data).chain(others).chain(evaluations) {
         for line in lines {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{name}: {line}");

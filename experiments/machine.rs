@@ -10,8 +10,11 @@ use sha2::{Digest, Sha256};
 
 use super::failure::{Failure, Result};
 use super::record::Machine;
+use super::{Arm, Run};
 use crate::data::pack::hexadecimal;
+use crate::kernels::Precision;
 use crate::kernels::cuda::{self, Products};
+use crate::source;
 
 /// The device that `cpu`, `cuda`, `cuda:N` or `auto` names; `auto` is the first GPU that can be used, else the processor.
 /// After `cuda` or `cuda:N`, `+tf32` has products computed in TF32.
@@ -47,6 +50,28 @@ pub fn device_word(device: &Device) -> String {
         },
         candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
     }
+}
+
+/// Refuses an arm whose updates, or those of a stage before it, compute what `device` does not.
+///
+/// # Errors
+/// The precision that needs a GPU.
+pub fn computes(arm: &Arm, device: &Device) -> Result<()> {
+    fn rounds(run: &Run) -> bool {
+        let made = run.rewrites.values().flat_map(|rewrite| rewrite.stages.values());
+        run.train.precision == Precision::Bf16 || run.stages.values().chain(made).any(rounds)
+    }
+    if device.is_cpu() && rounds(&arm.run) {
+        let fault = arm
+            .fault("train.precision", "`train.precision: bf16` needs a GPU; the processor computes in f32");
+        return Err(fault.help("run with `--device cuda`, or leave the setting out").into());
+    }
+    Ok(())
+}
+
+/// What a precision below f32 does differently from the paper.
+pub fn deviations() -> Vec<String> {
+    source::deviations(include_str!("../kernels/precision.rs"))
 }
 
 /// What records say about this machine.

@@ -71,6 +71,7 @@ pub enum Outcome {
 /// # Errors
 /// When the run cannot begin or stops on a fault, which is then its last record; its directory is kept.
 pub fn run(experiment: &Experiment, arm: &Arm, seed: u64, options: &Options) -> Result<Attempted> {
+    machine::computes(arm, &options.device)?;
     let pairs = Pairs::open(&arm.run.expected(), &options.words, seed)?;
     let hash = directory::identity(&arm.run, seed, &options.device, &pairs)?;
     let directory = directory::place(&options.out, experiment, &arm.name, seed, &hash);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::failure::{Failure, Result};
+use super::machine;
 use super::plan::Estimates;
 use super::progress::duration;
 use super::run::{Attempted, Options, Outcome, run};
@@ -58,9 +59,10 @@ impl Summary {
 /// the time does.
 ///
 /// # Errors
-/// When no run can be written at all.
+/// When no run can be written at all, or one asks for what the device does not compute.
 pub fn run_all(experiment: &Experiment, only: &Only, options: &Options) -> Result<Summary> {
     let runs = only.of(experiment);
+    runs.iter().try_for_each(|(arm, _)| machine::computes(arm, &options.device))?;
     let estimates = Estimates::read(&options.out, experiment);
     let mut summary = Summary::default();
     for (number, (arm, seed)) in runs.iter().enumerate() {

@@ -103,6 +103,10 @@ impl Trainer {
     /// # Errors
     /// When a loss or the gradient is not finite; the weights are as before then.
     pub fn update(&mut self, batch: &Batch) -> Result<Figures> {
+        self.config.precision.during(|| self.step(batch))
+    }
+
+    fn step(&mut self, batch: &Batch) -> Result<Figures> {
         let tape = self.tape();
         let step = look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
         let drawn = self.drawn();

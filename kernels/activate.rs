@@ -5,7 +5,6 @@
 use candle_core::{Result, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply1};
 use super::real::Real;
 use super::rows::{for_pieces, scratch};
@@ -146,10 +145,6 @@ struct Activate(Activation);
 impl Operation<1> for Activate {
     fn name(&self) -> &'static str {
         "activate"
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<1>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {

@@ -8,6 +8,11 @@ use candle_core::{Result, Tensor, bail};
 use super::Spans;
 use super::real::Real;
 
+#[path = "cuda/bias.rs"]
+mod on_gpu;
+
+pub(crate) use on_gpu::{Shared, arguments};
+
 /// A sum for each pair of places in each head.
 #[derive(Clone, Copy)]
 pub struct Bias<'a> {
@@ -28,13 +33,15 @@ struct Run {
 pub(crate) struct Places {
     /// P and P'.
     dims: [usize; 2],
+    /// The place of each row of q, and of each of k.
     queries: Vec<u32>,
-    keys: Vec<Vec<Run>>,
+    keys: Vec<u32>,
+    runs: Vec<Vec<Run>>,
 }
 
 impl Places {
-    /// Of the rows that `queries` and `keys` say; q and k have so many rows.
-    pub fn new(bias: Bias, heads: usize, [queries, keys]: [&Spans; 2], rows: [usize; 2]) -> Result<Self> {
+    /// Of operands of so many rows; `keys` says which rows of k belong to which example.
+    pub fn new(bias: Bias, heads: usize, keys: &Spans, rows: [usize; 2]) -> Result<Self> {
         let dims = bias.scores.dims3()?;
         let [at, seen] = bias.places;
         if dims.0 != heads || [at.len(), seen.len()] != rows {
@@ -51,10 +58,8 @@ impl Places {
                 bail!("attention: place {place} of {most}");
             }
         }
-        let queries_of = |range: &std::ops::Range<usize>| at[range.clone()].iter().copied();
-        let queries = queries.ranges().iter().flat_map(queries_of).collect();
-        let keys = keys.ranges().iter().map(|range| runs(&seen[range.clone()])).collect();
-        Ok(Self { dims, queries, keys })
+        let runs = keys.ranges().iter().map(|range| runs(&seen[range.clone()])).collect();
+        Ok(Self { dims, queries: at.to_vec(), keys: seen.to_vec(), runs })
     }
 
     /// Elements of the bias of one head.
@@ -71,7 +76,7 @@ impl Places {
     #[inline(always)]
     pub fn add<T: Real>(&self, example: usize, row: usize, bias: &[T], scores: &mut [T]) {
         let bias = &bias[self.start(row)..][..self.dims[1]];
-        for &Run { key, place, length } in &self.keys[example] {
+        for &Run { key, place, length } in &self.runs[example] {
             let pairs = scores[key..key + length].iter_mut().zip(&bias[place..place + length]);
             pairs.for_each(|(score, &bias)| *score += bias);
         }
@@ -81,7 +86,7 @@ impl Places {
     #[inline(always)]
     pub fn gather<T: Real>(&self, example: usize, row: usize, slopes: &[T], sums: &mut [T]) {
         let sums = &mut sums[self.start(row)..][..self.dims[1]];
-        for &Run { key, place, length } in &self.keys[example] {
+        for &Run { key, place, length } in &self.runs[example] {
             let pairs = sums[place..place + length].iter_mut().zip(&slopes[key..key + length]);
             pairs.for_each(|(sum, &slope)| *sum += slope);
         }

@@ -6,7 +6,6 @@
 use candle_core::{Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply1, elements};
 use super::real::Real;
 use super::rows::{for_pieces, rows_per_piece};
@@ -66,10 +65,6 @@ struct Hard {
 impl Operation<1> for Hard {
     fn name(&self) -> &'static str {
         "cross-entropy"
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<1>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, [logits]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
@@ -146,10 +141,6 @@ impl Soft {
 impl Operation<1> for Soft {
     fn name(&self) -> &'static str {
         "soft-cross-entropy"
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<1>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, [logits]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {

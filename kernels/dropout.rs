@@ -5,7 +5,6 @@ use candle_core::{D, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::Spans;
-use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply1};
 use super::random::{Key, unit};
 use super::real::Real;
@@ -88,10 +87,6 @@ impl Dropout {
 impl Operation<1> for Dropout {
     fn name(&self) -> &'static str {
         "dropout"
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<1>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {

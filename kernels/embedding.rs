@@ -6,7 +6,6 @@
 use candle_core::{D, DType, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply1};
 use super::real::Real;
 use super::rows::{for_pieces, scratch};
@@ -80,10 +79,6 @@ impl Operation<1> for Select {
         self.name
     }
 
-    fn cuda(&self) -> Option<&dyn Body<1>> {
-        Some(self)
-    }
-
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
         let (x, width) = (x.dense()?, self.width);
         let mut out = scratch(self.rows.len() * width);
@@ -152,10 +147,6 @@ struct Spread {
 impl Operation<1> for Spread {
     fn name(&self) -> &'static str {
         "spread-vectors"
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<1>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {

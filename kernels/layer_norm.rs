@@ -6,7 +6,6 @@
 
 use candle_core::{Result, Shape, Tensor, bail};
 
-use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply3};
 use super::product::Write;
 use super::real::Real;
@@ -41,10 +40,6 @@ fn moments<T: Real>(row: &[T], eps: T) -> (T, T) {
 impl Operation<3> for LayerNorm {
     fn name(&self) -> &'static str {
         "layer-norm"
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<3>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, [x, gain, bias]: [Operand<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {

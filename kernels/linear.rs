@@ -6,7 +6,6 @@
 use candle_core::{Result, Shape, Tensor, bail};
 
 use super::Activation;
-use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply2, apply3};
 use super::product::{Matrix, Threads, Write, multiply};
 use super::real::Real;
@@ -147,10 +146,6 @@ impl Operation<2> for Linear {
         "linear"
     }
 
-    fn cuda(&self) -> Option<&dyn Body<2>> {
-        Some(self)
-    }
-
     fn forward<T: Real>(&self, [x, weight]: [Operand<'_, T>; 2]) -> Result<(Vec<T>, Shape)> {
         self.run(x, weight, None)
     }
@@ -169,10 +164,6 @@ impl Operation<2> for Linear {
 impl Operation<3> for Linear {
     fn name(&self) -> &'static str {
         "linear"
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<3>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, [x, weight, bias]: [Operand<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {

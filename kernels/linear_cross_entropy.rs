@@ -1,5 +1,5 @@
 //! Cross-entropy of a linear map towards many classes, computed in chunks of classes: no more logits are ever held than
-//! a cache holds.
+//! a cache holds, on a GPU too.
 //!
 //! With z = x W' + b and a target distribution t, a row costs `log sum exp(z) - sum_c t_c z_c`; both sums are added up
 //! while the chunks pass. What remains of the forward pass is the greatest logit and the sum of exponentials of each row;
@@ -13,6 +13,7 @@ use candle_core::{Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::IGNORE;
+use super::cuda::Buffer;
 use super::linear::add_bias;
 use super::logits::Logits;
 use super::online_softmax::Seen;
@@ -21,6 +22,9 @@ use super::product::{Matrix, Threads, Write, multiply};
 use super::real::Real;
 use super::rows::{column_sums, for_pieces, rows_per_piece, scratch};
 use super::simd::vectorised;
+
+#[path = "cuda/linear_cross_entropy.rs"]
+mod on_gpu;
 
 /// Logits in one chunk: 1 MiB, a second-level cache. From half to twice as many take the same time.
 const CHUNK: usize = 1 << 18;
@@ -46,9 +50,15 @@ pub(super) struct Chunked {
 
 /// What remains of the forward pass.
 pub(super) struct Passed {
-    rows: Vec<Seen>,
+    rows: Rows,
     /// How many counted rows have their target as the first of the greatest logits.
     pub right: usize,
+}
+
+/// What remains of every row, where it was computed.
+enum Rows {
+    Processor(Vec<Seen>),
+    Machine(Buffer),
 }
 
 /// [`Logits`] on slices.
@@ -110,7 +120,7 @@ impl<'a, T: Real> Slices<'a, T> {
 
 /// How many classes make a chunk of so many rows.
 fn chunk(rows: usize) -> usize {
-    (CHUNK / rows.max(1)).next_multiple_of(NARROWEST)
+    (CHUNK / rows.max(1)).max(1).next_multiple_of(NARROWEST)
 }
 
 impl Chunked {
@@ -139,7 +149,7 @@ impl Chunked {
             right += usize::from(row.greatest == target as usize);
         }
         // A second forward pass would find the same.
-        let _ = self.passed.set(Passed { rows, right });
+        let _ = self.passed.set(Passed { rows: Rows::Processor(rows), right });
         Ok((vec![T::from_f64(cost / self.count.max(1) as f64)], ().into()))
     }
 
@@ -179,7 +189,9 @@ impl Chunked {
         grad: &[T],
         [mut dx, mut dw, mut db]: [Option<Slot<'_, T>>; 3],
     ) -> Result<()> {
-        let (Some(&grad), Some(Passed { rows, .. })) = (grad.first(), self.passed.get()) else {
+        let (Some(&grad), Some(Passed { rows: Rows::Processor(rows), .. })) =
+            (grad.first(), self.passed.get())
+        else {
             bail!("the gradient of a cross-entropy that was not computed")
         };
         let scale = grad.to_f64() / self.count.max(1) as f64;

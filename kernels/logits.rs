@@ -3,11 +3,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{D, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use super::linear_cross_entropy::Chunked;
 use super::operation::{apply2, apply3};
-use super::{IGNORE, cross_entropy, cuda, gather_rows, linear, soft_cross_entropy, softmax};
+use super::{IGNORE, linear};
 
 /// `x W' + b`, one row of scores over C classes for each vector, not computed yet.
 #[derive(Clone, Debug)]
@@ -65,9 +65,6 @@ impl Logits {
         if ![smoothing, alpha].iter().all(|share| (0.0..=1.0).contains(share)) {
             bail!("cross-entropy: label smoothing {smoothing} or the share {alpha} is not in [0, 1]");
         }
-        if cuda::machine_of(&self.x.storage_and_layout().0)?.is_some() {
-            return self.at_once(&targets, smoothing, teacher);
-        }
         let teacher = teacher.map(|(teacher, _)| -> Result<_> {
             if teacher.sizes()? != [rows, classes] {
                 bail!("cross-entropy of {rows} rows of {classes}, and a teacher of {:?}", teacher.sizes()?);
@@ -107,23 +104,5 @@ impl Logits {
     fn each(&self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         let bias = self.bias.as_ref().map(&change).transpose()?;
         Ok(Self { x: change(&self.x)?, weight: change(&self.weight)?, bias })
-    }
-
-    /// The same from every logit of the counted rows, as a GPU computes it: it has no kernel for chunks.
-    fn at_once(&self, wanted: &[u32], smoothing: f64, teacher: Option<(&Self, f64)>) -> Result<CrossEntropy> {
-        let counted = (0u32..).zip(wanted.iter().copied()).filter(|&(_, target)| target != IGNORE);
-        let (rows, wanted): (Vec<u32>, Vec<u32>) = counted.unzip();
-        let device = self.x.device();
-        let (rows, targets) = (Tensor::new(rows, device)?, Tensor::new(wanted.as_slice(), device)?);
-        let logits = gather_rows(&self.dense()?, &rows)?;
-        let mut loss = cross_entropy(&logits, &targets, smoothing)?;
-        if let Some((teacher, alpha)) = teacher {
-            let believed = softmax(&gather_rows(&teacher.dense()?.detach(), &rows)?)?;
-            let soft = soft_cross_entropy(&logits, &believed)?;
-            loss = ((loss * (1.0 - alpha))? + (soft * alpha)?)?;
-        }
-        let found: Vec<u32> = logits.detach().argmax(D::Minus1)?.to_vec1()?;
-        let right = found.iter().zip(&wanted).filter(|(found, wanted)| found == wanted).count();
-        Ok(CrossEntropy { loss, accuracy: right as f64 / wanted.len().max(1) as f64 })
     }
 }

@@ -2,7 +2,6 @@
 
 use candle_core::{Result, Shape, Tensor, bail};
 
-use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply1};
 use super::real::Real;
 use super::rows::{for_pieces, scratch};
@@ -40,10 +39,6 @@ fn length<T: Real>(row: &[T]) -> T {
 impl Operation<1> for Normalize {
     fn name(&self) -> &'static str {
         "l2-normalize"
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<1>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {

@@ -3,7 +3,6 @@
 use candle_core::{Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply1};
 use super::product::Write;
 use super::real::Real;
@@ -64,10 +63,6 @@ impl Patchify {
 impl Operation<1> for Patchify {
     fn name(&self) -> &'static str {
         "patchify"
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<1>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, [pixels]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {

@@ -4,7 +4,6 @@
 use candle_core::{Result, Shape, Tensor, bail};
 
 use super::Dropout;
-use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply2, apply3};
 use super::product::Write;
 use super::real::Real;
@@ -130,10 +129,6 @@ impl Operation<2> for Residual {
         "residual"
     }
 
-    fn cuda(&self) -> Option<&dyn Body<2>> {
-        Some(self)
-    }
-
     fn forward<T: Real>(&self, [x, branch]: [Operand<'_, T>; 2]) -> Result<(Vec<T>, Shape)> {
         self.sum(x, branch, None)
     }
@@ -156,10 +151,6 @@ impl Operation<2> for Residual {
 impl Operation<3> for Residual {
     fn name(&self) -> &'static str {
         "residual"
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<3>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, [x, branch, bias]: [Operand<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {
@@ -186,10 +177,6 @@ struct AddTable;
 impl Operation<2> for AddTable {
     fn name(&self) -> &'static str {
         "add-table"
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<2>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, [x, table]: [Operand<'_, T>; 2]) -> Result<(Vec<T>, Shape)> {

@@ -2,7 +2,6 @@
 
 use candle_core::{Result, Shape, Tensor, bail};
 
-use super::cuda::Body;
 use super::operation::{Operand, Operation, Slot, apply1};
 use super::real::Real;
 use super::rows::{for_pieces, scratch};
@@ -70,10 +69,6 @@ pub(crate) fn log_sum_exp<T: Real>(row: &[T]) -> T {
 impl Operation<1> for Softmax {
     fn name(&self) -> &'static str {
         if self.logarithm { "log-softmax" } else { "softmax" }
-    }
-
-    fn cuda(&self) -> Option<&dyn Body<1>> {
-        Some(self)
     }
 
     fn forward<T: Real>(&self, [x]: [Operand<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {

@@ -95,12 +95,13 @@ pub struct Plan {
 /// Expands the grid, probes every arm and keeps the estimates for the comparison afterwards.
 ///
 /// # Errors
-/// When an arm cannot be trained or evaluated, or the estimates cannot be written.
+/// When an arm cannot be trained or evaluated on this device, or the estimates cannot be written.
 pub fn plan(experiment: &Experiment, only: &Only, options: &Options) -> Result<Plan> {
     let (mut costs, mut before, mut runs) = (Vec::new(), Vec::new(), Vec::new());
     let mut estimates = Estimates::read(&options.out, experiment);
     // Probes that were kept are passed over: whoever plans one experiment wants to know what it takes now.
     let mut probes = Probes::default();
+    only.of(experiment).iter().try_for_each(|(arm, _)| machine::computes(arm, &options.device))?;
     let (jobs, seeds) = jobs(experiment, only);
     for job in jobs {
         let Some(first) = seeds.first() else { continue };

@@ -43,7 +43,7 @@ pub(crate) fn address(_: &CudaStorage) -> Result<Address> {
 
 pub(crate) fn forward_on<const N: usize>(
     _: &str,
-    _: Option<&dyn Body<N>>,
+    _: &dyn Body<N>,
     _: [(&CudaStorage, &Layout); N],
 ) -> Result<(CudaStorage, Shape)> {
     bail!("{ABSENT}")

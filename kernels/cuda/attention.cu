@@ -6,26 +6,35 @@
 
 #define WARPS 4
 #define OTHERS 32
+#define NOWHERE 0xffffffffu
 
 struct Mask {
     const u32* hidden;
     const float* added;
     int causal, keys, by_example, by_query;
+    // The bias of one head, the places of one example's rows, and how many places keys have.
+    const float* bias;
+    const u32 *query_places, *key_places;
+    int others;
 };
 
 #define ROWS                                                                                                           \
     const float *q, const float *k, const float *v, int q_stride, int k_stride, int v_stride, int heads, int columns,  \
         float scale, const u32 *queries, const u32 *keys
-#define SEEN const u32 *hidden, const float *added, int causal, int mask_keys, int by_example, int by_query
-#define MASK                                                      \
-    Mask {                                                        \
-        hidden, added, causal, mask_keys, by_example, by_query    \
+#define SEEN                                                                                                           \
+    const u32 *hidden, const float *added, int causal, int mask_keys, int by_example, int by_query, const float *bias, \
+        const u32 *query_places, const u32 *key_places, int places, int others
+#define MASK                                                                                                           \
+    Mask {                                                                                                             \
+        hidden, added, causal, mask_keys, by_example, by_query, bias ? bias + (u64)head * places * others : bias,      \
+            query_places + start, key_places + key_start, others                                                       \
     }
 
-// A score as the mask leaves it; minus infinity beyond the last key.
+// A score with its bias, as the mask leaves it; minus infinity beyond the last key.
 __device__ inline float seen(float score, const Mask& mask, int example, int query, int queries, int key, int keys) {
     if (key >= keys || query >= queries || (mask.causal && key >= keys + query + 1 - queries)) return -INF;
     if (mask.hidden && mask.hidden[(u64)example * mask.keys + key]) return -INF;
+    if (mask.bias) score += mask.bias[(u64)mask.query_places[query] * mask.others + mask.key_places[key]];
     if (mask.added) score += mask.added[(u64)example * mask.by_example + (u64)query * mask.by_query + key];
     return score;
 }
@@ -236,8 +245,66 @@ __device__ void backward_keys(
     }
 }
 
+// Copies the rows of one head that stand at places first.. to shared memory, zeros where none does.
+template <int PITCH>
+__device__ inline void pick(
+    float* to, int count, const float* from, u64 stride, const u32* rows, int first, int places, int columns
+) {
+    for (int at = threadIdx.x; at < count * columns; at += blockDim.x) {
+        int place = first + at / columns, c = at % columns;
+        u32 row = place < places ? rows[place] : NOWHERE;
+        to[at / columns * PITCH + c] = row == NOWHERE ? 0.0f : from[row * stride + c];
+    }
+}
+
+// The gradient of the bias: the sum of the dS of each pair of places over all examples. A block owns some places of
+// queries and 32 of keys. In a layer of an example at most one row stands at a place, so that a lane adds to a sum of
+// its own: pairs (example, layer of queries, layer of keys), of_queries (layers, places), of_keys (layers, others).
+template <int W, int R>
+__device__ void backward_bias(
+    ROWS, SEEN, const u32* pairs, int count_pairs, const u32* of_queries, const u32* of_keys, const float* lse,
+    const float* delta, const float* grad, float* dbias, int adds, int total, int drop_stride, DROPOUT
+) {
+    __shared__ float qs[WARPS * R * W], gs[WARPS * R * W], ks[OTHERS * (W + 1)], vs[OTHERS * (W + 1)];
+    int head = blockIdx.y, first = blockIdx.x * WARPS * R, tile = blockIdx.z * OTHERS;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, width = heads * columns, column = head * columns;
+    float sum[R];
+    for (int r = 0; r < R; ++r) sum[r] = 0;
+    for (int pair = 0; pair < count_pairs; ++pair) {
+        int example = pairs[3 * pair], start = queries[2 * example], key_start = keys[2 * example];
+        int count = queries[2 * example + 1], key_count = keys[2 * example + 1];
+        const u32* own = of_queries + (u64)pairs[3 * pair + 1] * places;
+        const u32* other = of_keys + (u64)pairs[3 * pair + 2] * others;
+        __syncthreads();
+        pick<W>(qs, WARPS * R, q + column, q_stride, own, first, places, columns);
+        pick<W>(gs, WARPS * R, grad + column, width, own, first, places, columns);
+        pick<W + 1>(ks, OTHERS, k + column, k_stride, other, tile, others, columns);
+        pick<W + 1>(vs, OTHERS, v + column, v_stride, other, tile, others, columns);
+        __syncthreads();
+        u32 key = tile + lane < others ? other[tile + lane] : NOWHERE;
+        for (int r = 0; r < R; ++r) {
+            int row = warp * R + r;
+            u32 query = first + row < places ? own[first + row] : NOWHERE;
+            if (query == NOWHERE || key == NOWHERE) continue;
+            u64 at = (u64)head * total + query;
+            float score = scale * dot(qs + row * W, ks + lane * (W + 1), columns);
+            score = seen(score, MASK, example, query - start, count, key - key_start, key_count);
+            u64 element = ((u64)query * heads + head) * drop_stride + (key - key_start);
+            float slope = kept(dot(gs + row * W, vs + lane * (W + 1), columns), element, p, rest, k0, k1, s0, s1);
+            sum[r] += expf(score - lse[at]) * (slope - delta[at]);
+        }
+    }
+    for (int r = 0; r < R; ++r) {
+        int place = first + warp * R + r;
+        if (place < places && tile + lane < others) {
+            put(dbias, ((u64)head * places + place) * others + tile + lane, sum[r], adds);
+        }
+    }
+}
+
 #define GIVEN_ROWS q, k, v, q_stride, k_stride, v_stride, heads, columns, scale, queries, keys
-#define GIVEN_SEEN hidden, added, causal, mask_keys, by_example, by_query
+#define GIVEN_SEEN                                                                                                     \
+    hidden, added, causal, mask_keys, by_example, by_query, bias, query_places, key_places, places, others
 #define GIVEN_DROPOUT p, rest, k0, k1, s0, s1
 
 // The widest head that fits the shared memory of a block decides how many rows a warp owns.
@@ -260,6 +327,15 @@ __device__ void backward_keys(
         backward_keys<W, R>(                                                                                           \
             GIVEN_ROWS, GIVEN_SEEN, groups, bounds, members, lse, delta, grad, dk, dv, total, drop_stride,             \
             GIVEN_DROPOUT                                                                                              \
+        );                                                                                                             \
+    }                                                                                                                  \
+    extern "C" __global__ void attention_bias_##W(                                                                     \
+        ROWS, SEEN, const u32* pairs, int count_pairs, const u32* of_queries, const u32* of_keys, const float* lse,    \
+        const float* delta, const float* grad, float* dbias, int adds, int total, int drop_stride, DROPOUT             \
+    ) {                                                                                                                \
+        backward_bias<W, R>(                                                                                           \
+            GIVEN_ROWS, GIVEN_SEEN, pairs, count_pairs, of_queries, of_keys, lse, delta, grad, dbias, adds, total,     \
+            drop_stride, GIVEN_DROPOUT                                                                                 \
         );                                                                                                             \
     }
 KERNELS(64, 4)

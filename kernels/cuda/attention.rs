@@ -4,6 +4,7 @@ use candle_core::{Result, Shape, bail};
 
 use super::{Heads, Place};
 use crate::kernels::Spans;
+use crate::kernels::bias::{self, Places};
 use crate::kernels::cuda::body::dropout_arguments;
 use crate::kernels::cuda::machine::{Address, Arg, Buffer, Family, Machine, NULL, Words, after, family};
 use crate::kernels::cuda::{Body, Operand, Slot};
@@ -12,6 +13,8 @@ const FAMILY: Family = family!("attention");
 
 /// Threads of a block.
 const THREADS: u32 = 128;
+/// Rows of the other side that a block meets at a time.
+const OTHERS: usize = 32;
 
 /// What the kernels of one operation share, in the machine's memory.
 pub(super) struct Shared {
@@ -20,6 +23,7 @@ pub(super) struct Shared {
     keys: Words,
     hidden: Option<Words>,
     added: Option<Words>,
+    places: Option<bias::Shared>,
 }
 
 /// Beginning and length of each example.
@@ -36,6 +40,7 @@ impl Heads {
             keys: on.upload(&pairs(self.keys.ranges()))?,
             hidden: hidden.map(|words| on.upload(&words)).transpose()?,
             added: added.map(|words| on.upload(&words)).transpose()?,
+            places: self.bias.as_ref().map(|places| places.share(on)).transpose()?,
         })
     }
 
@@ -53,7 +58,8 @@ impl Heads {
         }
     }
 
-    /// Launches a kernel for each piece of rows of the longest of `spans`, each head and each of `examples`.
+    /// Launches a kernel for each piece of `longest` rows, each head and each of `examples`; the bias is the last of
+    /// `data` if there is one.
     fn launch(
         &self,
         on: &dyn Machine,
@@ -75,6 +81,8 @@ impl Heads {
             [&shared.hidden, &shared.added].map(|words| Arg::Long(words.as_ref().map_or(NULL, Words::at))),
         );
         all.extend(self.visible.arguments()?);
+        let places = self.bias.as_ref().zip(shared.places.as_ref());
+        all.extend(bias::arguments(places.map(|(places, shared)| (places, shared, data[data.len() - 1])))?);
         all.extend(more);
         all.extend([Arg::size(self.rows())?, Arg::size(self.keys.longest().next_multiple_of(4))?]);
         all.extend(dropout_arguments(self.dropout));
@@ -122,6 +130,23 @@ impl Heads {
             [ranges.at(), bounds.at(), members.at(), shared.lse.at(), delta, grad, dk, dv].map(Arg::Long);
         self.launch(on, "attention_keys", (Spans::longest(&self.keys), groups.len()), data, shared, &more)
     }
+
+    fn bias_backward(
+        &self,
+        on: &dyn Machine,
+        places: &Places,
+        data: &[Address],
+        shared: &Shared,
+        [delta, grad]: [Address; 2],
+        into: Slot,
+    ) -> Result<()> {
+        let gathered = places.gathered(on, [&self.queries, &self.keys])?;
+        let mut more = gathered.arguments()?.to_vec();
+        more.extend([shared.lse.at(), delta, grad].map(Arg::Long));
+        more.extend(into.arguments());
+        let [places, others] = places.dims();
+        self.launch(on, "attention_bias", (places, others.div_ceil(OTHERS)), data, shared, &more)
+    }
 }
 
 /// Where the first row of q, k or v begins.
@@ -153,12 +178,13 @@ impl<const N: usize> Body<N> for Heads {
         let Some(shared) = self.saved.get() else {
             bail!("attention: a backward pass before the forward one")
         };
-        let (data, rows) = (inputs.map(|input| input.at), self.rows());
+        let (data, rows, mut into) = (inputs.map(|input| input.at), self.rows(), into);
+        let bias = self.bias.as_ref().and_then(|places| Some((places, into[N - 1].take()?)));
         self.clear(on, &inputs.map(|input| input.count()), &into)?;
         let targets = into.map(|slot| slot.map_or(NULL, |slot| slot.at));
         let [dq, dk, dv] = self.places::<N>().map(|place| begin(place, &targets));
         let wanted = [dq, dk, dv].iter().filter(|&&at| at != NULL).count();
-        self.count(1 + usize::from(dq != NULL || dk != NULL) + wanted);
+        self.count(1 + usize::from(dq != NULL || dk != NULL || bias.is_some()) + wanted);
         let delta = on.scratch(self.heads * rows)?;
         let mut all = vec![Arg::size(rows)?, Arg::size(self.heads)?, Arg::size(self.columns())?];
         all.extend([output, grad, delta.at()].map(Arg::Long));
@@ -172,6 +198,9 @@ impl<const N: usize> Body<N> for Heads {
         if dk != NULL || dv != NULL {
             self.keys_backward(on, &data, shared, [delta.at(), grad, dk, dv])?;
         }
-        Ok(())
+        match bias {
+            Some((places, into)) => self.bias_backward(on, places, &data, shared, [delta.at(), grad], into),
+            None => Ok(()),
+        }
     }
 }

@@ -4,6 +4,9 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 #define INF __int_as_float(0x7f800000)
+// A target that is not counted.
+#define IGNORE 0xffffffffu
+#define COLUMNS(c) for (int c = threadIdx.x; c < width; c += blockDim.x)
 #define EACH(i, n) \
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (u64)gridDim.x * blockDim.x)
 

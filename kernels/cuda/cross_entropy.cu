@@ -1,7 +1,6 @@
 // Cross-entropy with hard and soft targets, a block for each row.
 
 #define CLASSES(c) for (int c = threadIdx.x; c < classes; c += blockDim.x)
-#define IGNORE 0xffffffffu
 
 __device__ inline void normaliser(int classes, const float* z, float* top, float* total) {
     float most = -INF, sum = 0;

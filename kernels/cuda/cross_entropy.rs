@@ -4,22 +4,10 @@ use candle_core::{Result, Shape};
 
 use super::{Hard, Soft};
 use crate::kernels::cuda::machine::{Address, Arg, Buffer, Family, Machine, family};
+use crate::kernels::cuda::sums::{mean_loss, share};
 use crate::kernels::cuda::{Body, Operand, Slot};
 
 const FAMILY: Family = family!("cross_entropy");
-
-/// The sum of the rows' losses over `count`, a scalar.
-fn mean(on: &dyn Machine, rows: usize, count: usize, losses: &Buffer) -> Result<(Buffer, Shape)> {
-    let out = on.scratch(1)?;
-    let all = [Arg::size(rows)?, share(count), Arg::Long(losses.at()), Arg::Long(out.at())];
-    on.launch(&FAMILY, "mean_loss", [1, 1, 1], 256, &all)?;
-    Ok((out, ().into()))
-}
-
-/// What one of `count` rows weighs.
-fn share(count: usize) -> Arg {
-    Arg::Real(1.0 / count.max(1) as f32)
-}
 
 impl Body<1> for Hard {
     fn forward(&self, on: &dyn Machine, [logits]: [Operand<'_>; 1]) -> Result<(Buffer, Shape)> {
@@ -29,7 +17,7 @@ impl Body<1> for Hard {
         let sizes = [Arg::size(self.classes)?, Arg::Real(self.smoothing as f32)];
         let all: Vec<Arg> = sizes.into_iter().chain(pointers).collect();
         on.rows(&FAMILY, "hard_loss", rows, &all)?;
-        mean(on, rows, self.count, &losses)
+        Ok((mean_loss(on, rows, self.count, &losses)?, ().into()))
     }
 
     fn backward(
@@ -58,7 +46,7 @@ impl Body<1> for Soft {
         let pointers = [targets.at, logits.at, losses.at()].map(Arg::Long);
         let all: Vec<Arg> = [Arg::size(self.classes)?].into_iter().chain(pointers).collect();
         on.rows(&FAMILY, "soft_loss", rows, &all)?;
-        mean(on, rows, rows, &losses)
+        Ok((mean_loss(on, rows, rows, &losses)?, ().into()))
     }
 
     fn backward(

@@ -12,7 +12,7 @@ use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, Device, Error, Layout, Result, Shape, Storage, bail};
 
 use super::body::{Body, Operand};
-use super::machine::{Address, Arg, Buffer, Family, Held, Machine, Matrix, Words, Write};
+use super::machine::{Address, Arg, Buffer, Factors, Family, Held, Machine, Matrix, Words, Write};
 use super::{Products, libraries, products};
 use crate::kernels::product::count;
 
@@ -78,10 +78,10 @@ pub(crate) fn scalar(storage: &CudaStorage) -> Result<CudaStorage> {
 /// Runs the body of an operation as candle asks for it.
 pub(crate) fn forward_on<const N: usize>(
     name: &str,
-    body: Option<&dyn Body<N>>,
+    body: &dyn Body<N>,
     inputs: [(&CudaStorage, &Layout); N],
 ) -> Result<(CudaStorage, Shape)> {
-    let (Some(body), Some((first, _))) = (body, inputs.first()) else { bail!("{name}: no CUDA kernel") };
+    let Some((first, _)) = inputs.first() else { bail!("{name}: no operand") };
     let gpu = Gpu(first.device().clone());
     let operands = inputs.map(|(storage, layout)| match layout.contiguous_offsets() {
         Some((start, _)) => Ok(Operand { at: super::machine::after(address(storage)?, start), layout }),
@@ -95,6 +95,9 @@ pub(crate) fn forward_on<const N: usize>(
         _ => bail!("{name}: memory of another machine"),
     }
 }
+
+/// 16 MiB, which the second-level cache of an H100 (50 MB) holds.
+const CHUNK: usize = 1 << 22;
 
 struct Gpu(CudaDevice);
 
@@ -153,6 +156,10 @@ impl Machine for Gpu {
         }
     }
 
+    fn chunk(&self) -> usize {
+        CHUNK
+    }
+
     fn clear(&self, at: Address, n: usize) -> Result<()> {
         let stream = self.0.cuda_stream();
         stream.context().bind_to_thread().w()?;
@@ -194,7 +201,7 @@ impl Machine for Gpu {
         Ok(())
     }
 
-    fn multiply(&self, out: Address, a: Matrix, b: Matrix, write: Write) -> Result<()> {
+    fn product(&self, out: Address, a: Matrix, b: Matrix, factors: Factors, write: Write) -> Result<()> {
         let int = |n: usize| i32::try_from(n).map_err(Error::wrap);
         let (m, n, k) = (a.rows, b.columns, a.columns);
         if b.rows != k {
@@ -209,15 +216,19 @@ impl Machine for Gpu {
         count(1, [m, n, k]);
         let (one, zero) = (1f32, 0f32);
         let beta = if write == Write::Add { &one } else { &zero };
-        let compute = match products() {
-            Products::F32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-            Products::Tf32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        let compute = match (factors, products()) {
+            (Factors::F32, Products::Tf32) => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+            _ => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
         };
         let side = |matrix: Matrix| match matrix.transposed {
             false => blas::cublasOperation_t::CUBLAS_OP_N,
             true => blas::cublasOperation_t::CUBLAS_OP_T,
         };
         let real = blas::cudaDataType_t::CUDA_R_32F;
+        let factor = match factors {
+            Factors::F32 => real,
+            Factors::Bf16 => blas::cudaDataType_t::CUDA_R_16BF,
+        };
         let handle = self.0.cublas_handle();
         self.0.cuda_stream().context().bind_to_thread().w()?;
         // cuBLAS counts columns first, so it is asked for out' = b' a', whose factors are what it takes ours for.
@@ -232,10 +243,10 @@ impl Machine for Gpu {
                 int(k)?,
                 std::ptr::from_ref(&one).cast(),
                 b.at as *const _,
-                real,
+                factor,
                 int(b.stride)?,
                 a.at as *const _,
-                real,
+                factor,
                 int(a.stride)?,
                 std::ptr::from_ref(beta).cast(),
                 out as *mut _,

@@ -33,6 +33,15 @@ extern "C" __global__ void activate_backward(u64 n, int kind, const float* x, co
     }
 }
 
+// The nearest bf16, ties to even; what is no number stays none.
+extern "C" __global__ void to_bf16(u64 n, const float* x, unsigned short* y) {
+    EACH(i, n) {
+        u32 bits = __float_as_uint(x[i]);
+        bool number = (bits & 0x7fffffffu) <= 0x7f800000u;
+        y[i] = (unsigned short)((number ? bits + 0x7fffu + (bits >> 16 & 1u) : bits | 0x400000u) >> 16);
+    }
+}
+
 extern "C" __global__ void add_bias(u64 n, int width, const float* bias, float* y) {
     EACH(i, n) y[i] += bias[i % width];
 }

@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CudaStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 
 use super::{driver, rehearsal};
+use crate::kernels::Precision;
 pub(crate) use crate::kernels::product::Write;
 
 /// Where elements begin, in the memory of the machine.
@@ -116,7 +117,23 @@ impl Matrix {
     pub fn t(self) -> Self {
         Self { rows: self.columns, columns: self.rows, transposed: !self.transposed, ..self }
     }
+
+    /// Elements from the first to the last.
+    pub fn extent(self) -> usize {
+        let (rows, columns) =
+            if self.transposed { (self.columns, self.rows) } else { (self.rows, self.columns) };
+        if rows == 0 || columns == 0 { 0 } else { (rows - 1) * self.stride + columns }
+    }
 }
+
+/// What lies where the factors of a product are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Factors {
+    F32,
+    Bf16,
+}
+
+const LINEAR: Family = family!("linear");
 
 /// Threads of a block that works on a row.
 pub(crate) const ROW: u32 = 128;
@@ -134,6 +151,9 @@ pub(crate) trait Machine {
 
     fn download(&self, buffer: &Buffer) -> Result<Vec<f32>>;
 
+    /// Elements of a matrix that is computed piece by piece.
+    fn chunk(&self) -> usize;
+
     /// Writes zeros.
     fn clear(&self, at: Address, n: usize) -> Result<()>;
 
@@ -146,8 +166,8 @@ pub(crate) trait Machine {
         arguments: &[Arg],
     ) -> Result<()>;
 
-    /// `out = a b` or `out += a b`, out dense.
-    fn multiply(&self, out: Address, a: Matrix, b: Matrix, write: Write) -> Result<()>;
+    /// `out = a b` or `out += a b`, out dense and f32.
+    fn product(&self, out: Address, a: Matrix, b: Matrix, factors: Factors, write: Write) -> Result<()>;
 
     /// A buffer as candle keeps it.
     fn store(&self, buffer: Buffer) -> Result<Storage>;
@@ -167,6 +187,24 @@ impl dyn Machine + '_ {
     /// Launches a block for each row.
     pub fn rows(&self, family: &Family, kernel: &str, rows: usize, arguments: &[Arg]) -> Result<()> {
         self.launch(family, kernel, [rows, 1, 1], ROW, arguments)
+    }
+
+    /// `out = a b` or `out += a b` of f32, out dense, in the precision of this thread.
+    pub fn multiply(&self, out: Address, a: Matrix, b: Matrix, write: Write) -> Result<()> {
+        if Precision::current() == Precision::F32 {
+            return self.product(out, a, b, Factors::F32, write);
+        }
+        let ((a, _held), (b, _also)) = (self.rounded(a)?, self.rounded(b)?);
+        self.product(out, a, b, Factors::Bf16, write)
+    }
+
+    /// A copy in bf16, and the memory that holds it.
+    fn rounded(&self, matrix: Matrix) -> Result<(Matrix, Buffer)> {
+        let n = matrix.extent();
+        // Two of them take the place of an f32.
+        let copy = self.scratch(n.div_ceil(2))?;
+        self.each(&LINEAR, "to_bf16", n, &[Arg::Long(matrix.at), Arg::Long(copy.at())])?;
+        Ok((Matrix { at: copy.at(), ..matrix }, copy))
     }
 
     /// Room for `n` zeros.

@@ -2,8 +2,8 @@
 //!
 //! A [`Body`] says what an operation launches, on addresses alone. What launches is a [`Machine`]: a GPU (feature `cuda`),
 //! for which NVRTC compiles the sources when they are first used, or a rehearsal, in which the same launchers run the same
-//! kernels on the processor, so that tests need no GPU. Everything is f32. No kernel uses atomics and every sum has a
-//! fixed order: equal operands give equal bits.
+//! kernels on the processor, so that tests need no GPU. Everything is f32 but the factors of products, which may be bf16
+//! (`kernels/precision.rs`). No kernel uses atomics and every sum has a fixed order: equal operands give equal bits.
 
 pub(crate) mod body;
 #[cfg_attr(not(feature = "cuda"), path = "absent.rs")]

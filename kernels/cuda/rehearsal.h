@@ -32,14 +32,37 @@ struct Fibre {
 static Fibre fibres[MOST];
 static char* stacks;
 static Barrier block, warps[MOST / 32];
-static float exchanged[MOST];
-static jmp_buf scheduler;
+static float exchanged[2][MOST];
+static bool second[MOST];
+static jmp_buf done;
 static void (*body)(void**);
 static void** given;
+// Threads of the block that have not come to its end, and how far it is from one to the next.
+static unsigned left, step;
 
+static void fibre();
+
+static void enter(unsigned t) {
+    threadIdx.x = t;
+    if (fibres[t].begun) _longjmp(fibres[t].at, 1);
+    fibres[t].begun = true;
+    ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = stacks + (size_t)t * STACK;
+    context.uc_stack.ss_size = STACK;
+    makecontext(&context, fibre, 0);
+    setcontext(&context);
+}
+
+// Lets the others run, one after another, until it is this thread's turn again.
 static void turn() {
-    unsigned self = threadIdx.x;
-    if (!_setjmp(fibres[self].at)) _longjmp(scheduler, 1);
+    unsigned t = threadIdx.x;
+    if (_setjmp(fibres[t].at)) return;
+    do {
+        t += step;
+        if (t >= blockDim.x) t -= blockDim.x;
+    } while (fibres[t].done);
+    enter(t);
 }
 
 static void meet(Barrier& barrier) {
@@ -61,12 +84,13 @@ static void leave(Barrier& barrier) {
 static void __syncthreads() { meet(block); }
 static void __syncwarp() { meet(warps[threadIdx.x / 32]); }
 
+// Two places take turns, so that a value is read before the next but one is written.
 static float __shfl_xor_sync(unsigned, float value, int other) {
-    exchanged[threadIdx.x] = value;
+    float* place = exchanged[second[threadIdx.x]];
+    second[threadIdx.x] = !second[threadIdx.x];
+    place[threadIdx.x] = value;
     __syncwarp();
-    float got = exchanged[threadIdx.x ^ other];
-    __syncwarp();
-    return got;
+    return place[threadIdx.x ^ other];
 }
 
 static float __int_as_float(int bits) {
@@ -75,39 +99,34 @@ static float __int_as_float(int bits) {
     return value;
 }
 
+static unsigned __float_as_uint(float value) {
+    unsigned bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
 // A fibre lives on from block to block, since making one takes longer than most threads run.
 static void fibre() {
     for (;;) {
         body(given);
-        fibres[threadIdx.x].done = true;
+        unsigned self = threadIdx.x;
+        fibres[self].done = true;
         leave(block);
-        leave(warps[threadIdx.x / 32]);
-        turn();
+        leave(warps[self / 32]);
+        if (--left > 0) turn();
+        else if (!_setjmp(fibres[self].at)) _longjmp(done, 1);
     }
 }
 
 static void run_block() {
-    unsigned count = blockDim.x, left = count;
+    unsigned count = blockDim.x;
+    left = count;
     block = Barrier{count, 0, 0};
     for (unsigned warp = 0; warp < count / 32; ++warp) warps[warp] = Barrier{32, 0, 0};
     for (unsigned t = 0; t < count; ++t) fibres[t].done = false;
     // Every other block takes its threads backwards: what depends on their order shows itself.
-    unsigned next = blockIdx.x % 2 ? count - 1 : 1;
-    for (volatile unsigned t = 0; left > 0; t = (t + next) % count) {
-        if (fibres[t].done) continue;
-        threadIdx.x = t;
-        if (!_setjmp(scheduler)) {
-            if (fibres[t].begun) _longjmp(fibres[t].at, 1);
-            fibres[t].begun = true;
-            ucontext_t context;
-            getcontext(&context);
-            context.uc_stack.ss_sp = stacks + (size_t)t * STACK;
-            context.uc_stack.ss_size = STACK;
-            makecontext(&context, fibre, 0);
-            setcontext(&context);
-        }
-        if (fibres[t].done) --left;
-    }
+    step = blockIdx.x % 2 ? count - 1 : 1;
+    if (!_setjmp(done)) enter(0);
 }
 
 template <auto F>

@@ -1,5 +1,6 @@
 //! Kernels run on the processor, from a library that a C++ compiler makes of their sources.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
@@ -7,9 +8,10 @@ use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{CpuStorage, Error, Result, Storage, bail};
+use half::bf16;
 use libloading::Library;
 
-use super::machine::{Address, Arg, Buffer, Family, Held, Machine, Matrix, Words, Write};
+use super::machine::{Address, Arg, Buffer, Factors, Family, Held, Machine, Matrix, Words, Write};
 use crate::kernels::product::{self, Threads, multiply};
 use crate::kernels::rows::scratch;
 
@@ -20,13 +22,14 @@ thread_local! {
 /// The library keeps the state of the block that runs in variables of its own.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-const FAMILIES: [&str; 10] = [
+const FAMILIES: [&str; 11] = [
     include_str!("attention.cu"),
     include_str!("cross_entropy.cu"),
     include_str!("embedding.cu"),
     include_str!("ipot.cu"),
     include_str!("layer_norm.cu"),
     include_str!("linear.cu"),
+    include_str!("linear_cross_entropy.cu"),
     include_str!("optim.cu"),
     include_str!("patchify.cu"),
     include_str!("residual.cu"),
@@ -81,31 +84,25 @@ struct Rehearsal(Rc<Library>);
 
 type Rehearse = unsafe extern "C" fn(*const c_char, *const c_uint, c_uint, *mut *mut c_void, c_int) -> c_int;
 
-/// The elements of a matrix of so many rows and columns.
-///
-/// # Safety
-/// They must be there, and written by nobody else meanwhile.
-// SAFETY: left to the caller, who knows what lies at the address.
-unsafe fn elements<'a>(at: Address, rows: usize, columns: usize, stride: usize) -> &'a [f32] {
-    if rows == 0 || columns == 0 {
-        return &[];
-    }
-    // SAFETY: the caller's.
-    unsafe { std::slice::from_raw_parts(at as *const f32, (rows - 1) * stride + columns) }
-}
-
 impl Matrix {
-    /// The matrix itself, on the processor.
+    /// Everything from its first element to its last.
     ///
     /// # Safety
-    /// As for [`elements`].
-    // SAFETY: left to the caller, too.
-    unsafe fn view<'a>(self) -> Result<product::Matrix<'a, f32>> {
+    /// The elements must be there, of this type, and written by nobody else meanwhile.
+    // SAFETY: left to the caller, who knows what lies at the address.
+    unsafe fn elements<'a, T>(self) -> &'a [T] {
+        match self.extent() {
+            0 => &[],
+            // SAFETY: the caller's.
+            extent => unsafe { std::slice::from_raw_parts(self.at as *const T, extent) },
+        }
+    }
+
+    /// The matrix itself, whose elements those are.
+    fn view(self, elements: &[f32]) -> Result<product::Matrix<'_, f32>> {
         let (rows, columns) =
             if self.transposed { (self.columns, self.rows) } else { (self.rows, self.columns) };
-        // SAFETY: the caller's.
-        let data = unsafe { elements(self.at, rows, columns, self.stride) };
-        let matrix = product::Matrix::new(data, rows, columns, self.stride)?;
+        let matrix = product::Matrix::new(elements, rows, columns, self.stride)?;
         Ok(if self.transposed { matrix.t() } else { matrix })
     }
 }
@@ -124,6 +121,11 @@ impl Machine for Rehearsal {
             Held::Host(data) => Ok(data.clone()),
             Held::Device(_) => bail!("memory of another machine"),
         }
+    }
+
+    /// So few that small tests have several chunks.
+    fn chunk(&self) -> usize {
+        1
     }
 
     fn clear(&self, at: Address, n: usize) -> Result<()> {
@@ -158,13 +160,18 @@ impl Machine for Rehearsal {
         }
     }
 
-    fn multiply(&self, out: Address, a: Matrix, b: Matrix, write: Write) -> Result<()> {
+    fn product(&self, out: Address, a: Matrix, b: Matrix, factors: Factors, write: Write) -> Result<()> {
         let (m, n) = (a.rows, b.columns);
-        // SAFETY: launchers multiply operands into buffers or slots of m x n elements, which nobody else holds.
-        unsafe {
-            let out = std::slice::from_raw_parts_mut(out as *mut f32, m * n);
-            multiply(out, n, 1.0, a.view()?, b.view()?, write, Threads::Pool)
-        }
+        // SAFETY: launchers multiply operands of the type they name into buffers or slots of m x n elements, which nobody
+        // else holds.
+        let (out, [left, right]) = unsafe {
+            let elements = |matrix: Matrix| match factors {
+                Factors::F32 => Cow::Borrowed(matrix.elements::<f32>()),
+                Factors::Bf16 => matrix.elements::<bf16>().iter().map(|x| x.to_f32()).collect(),
+            };
+            (std::slice::from_raw_parts_mut(out as *mut f32, m * n), [elements(a), elements(b)])
+        };
+        multiply(out, n, 1.0, a.view(&left)?, b.view(&right)?, write, Threads::Pool)
     }
 
     fn store(&self, buffer: Buffer) -> Result<Storage> {

@@ -13,6 +13,14 @@ extern "C" __global__ void drop(u64 n, const float* x, float* y, int adds, DROPO
     EACH(i, n) put(y, i, kept(x[i], i, p, rest, k0, k1, s0, s1), adds);
 }
 
+// Each row has its factor; what is dropped may be infinite.
+extern "C" __global__ void drop_rows(u64 n, u64 width, const float* factors, const float* x, float* y, int adds) {
+    EACH(i, n) {
+        float factor = factors[i / width];
+        put(y, i, factor == 0.0f ? 0.0f : x[i] * factor, adds);
+    }
+}
+
 extern "C" __global__ void add_table(u64 n, u64 size, const float* x, const float* table, float* y) {
     EACH(i, n) y[i] = x[i] + table[i % size];
 }

@@ -1,7 +1,5 @@
 // Softmax, its logarithm, and scaling to unit length, a block for each row.
 
-#define COLUMNS(c) for (int c = threadIdx.x; c < width; c += blockDim.x)
-
 __device__ inline void top_and_total(int width, const float* x, float* top, float* total) {
     float most = -INF, sum = 0;
     COLUMNS(c) most = fmaxf(most, x[c]);

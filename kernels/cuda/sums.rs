@@ -7,6 +7,7 @@ use candle_core::{Result, Storage};
 use super::body::{Operand, Slot, dropout_arguments};
 use super::machine::{Address, Arg, Buffer, Family, Machine, family};
 
+const CROSS_ENTROPY: Family = family!("cross_entropy");
 const LINEAR: Family = family!("linear");
 const RESIDUAL: Family = family!("residual");
 
@@ -48,6 +49,19 @@ pub(crate) fn column_total(
     let all =
         [Arg::size(parts)?, Arg::Long(stride as u64), Arg::Long(width as u64), Arg::Long(partial), out, adds];
     on.launch(&LINEAR, "column_total", [width.div_ceil(128), 1, 1], 128, &all)
+}
+
+/// The sum of the losses of so many rows over `count`, a scalar.
+pub(crate) fn mean_loss(on: &dyn Machine, rows: usize, count: usize, losses: &Buffer) -> Result<Buffer> {
+    let out = on.scratch(1)?;
+    let all = [Arg::size(rows)?, share(count), Arg::Long(losses.at()), Arg::Long(out.at())];
+    on.launch(&CROSS_ENTROPY, "mean_loss", [1, 1, 1], 256, &all)?;
+    Ok(out)
+}
+
+/// What one of `count` rows weighs.
+pub(crate) fn share(count: usize) -> Arg {
+    Arg::Real(1.0 / count.max(1) as f32)
 }
 
 /// Writes x into `into`, or adds it.

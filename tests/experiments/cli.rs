@@ -137,6 +137,21 @@ fn a_device_that_is_not_there_is_one_message() {
 }
 
 #[test]
+fn a_precision_that_the_processor_does_not_compute_in_is_one_message() {
+    let place = Place::new();
+    for verb in ["run", "plan"] {
+        let said = place.vlp(&[verb, "tiny.yaml", "--device", "cpu", "--set", "train.precision=bf16"]);
+        said.refused_with(&[
+            "error: `train.precision: bf16` needs a GPU; the processor computes in f32",
+            "1 | --set train.precision=bf16",
+            "help: run with `--device cuda`",
+        ]);
+        assert_eq!(said.error().matches("error").count(), 1, "{}", said.error());
+    }
+    place.vlp(&["check", "tiny.yaml", "--set", "train.precision=f16"]).refused_with(&["`f16`", "bf16"]);
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_refused() {
     let place = Place::new();
     let said = place.vlp(&["run", "tiny.yaml", "--out", "tiny.yaml/runs"]);

@@ -2,15 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use vlp_bench::experiments::directory::identity;
 use vlp_bench::experiments::feed::{self, Pairs};
+use vlp_bench::experiments::header::header;
 use vlp_bench::experiments::train::Trainer;
 use vlp_bench::experiments::{Run, Train, checkpoint};
+use vlp_bench::kernels::Precision;
+use vlp_bench::models::Store;
 use vlp_bench::models::store::Role;
 use vlp_bench::objectives::Batch;
 
-use super::{albef_run, clip_run, words};
+use super::{albef_run, clip_run, experiment, words};
+use crate::places::{On, everywhere};
 
 pub fn trainer(run: &Run) -> (Trainer, impl FnMut() -> Batch + use<>) {
     let pairs = Pairs::open(&run.data, &words(), 0).unwrap();
@@ -86,6 +90,47 @@ fn gradient_checkpointing_changes_no_bit() {
     let ((kept, once), (again, twice)) = (after(false), after(true));
     assert!(kept == again);
     assert!(twice > 1.15 * once && twice < 1.34 * once, "{once} {twice}");
+}
+
+fn multiplying_in(precision: Precision) -> Run {
+    Run { train: Train { precision, ..clip_run().train }, ..clip_run() }
+}
+
+#[test]
+fn the_precision_of_products_is_part_of_a_runs_identity_and_header_where_it_is_set() {
+    let of = |precision| {
+        let run = multiplying_in(precision);
+        let pairs = Pairs::open(&run.data, &words(), 0).unwrap();
+        let (experiment, store) = (experiment(run.clone()), Store::new(&Device::Cpu, 0, &[]));
+        let header = header(&experiment, &experiment.arms[0], 0, "", &pairs, (&store, 0.0), "").unwrap();
+        let differs = header.deviations.iter().filter(|line| line.starts_with("precision: ")).count();
+        let written = header.config["train"].get("precision").map(ToString::to_string);
+        (identity(&run, 0, &Device::Cpu, &pairs).unwrap(), written, differs)
+    };
+    let ((plain, nothing, same), (rounded, written, differs)) = (of(Precision::F32), of(Precision::Bf16));
+    assert_ne!(plain, rounded);
+    assert_eq!((nothing, same, written.as_deref(), differs), (None, 0, Some("\"bf16\""), 2));
+}
+
+#[test]
+fn an_update_on_a_gpu_multiplies_in_the_precision_of_its_run_and_stores_f32() {
+    let loss = |on: On<'_>, precision| {
+        let (run, device) = (multiplying_in(precision), on.device());
+        let pairs = Pairs::open(&run.data, &words(), 0).unwrap();
+        let batch = pairs.loader(8, 0, 0).unwrap().next_batch().unwrap();
+        let batch = feed::batch(batch, &pairs, &device).unwrap();
+        let mut trainer = Trainer::new(&run, &pairs.inputs, 6, 0, &device, &BTreeMap::new()).unwrap();
+        on.run(|| {
+            let loss = trainer.update(&batch).unwrap()["loss"].to_scalar::<f32>()?;
+            assert!(trainer.store.tensors().values().all(|value| value.dtype() == DType::F32));
+            Ok(loss)
+        })
+    };
+    everywhere(|on| {
+        let (plain, rounded) = (loss(on, Precision::F32), loss(on, Precision::Bf16));
+        // A factor of 8 bits is off by 2^-9 of itself on average.
+        assert!(plain != rounded && (plain - rounded).abs() < 0.02 * plain, "{plain} {rounded}");
+    });
 }
 
 #[test]

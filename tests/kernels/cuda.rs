@@ -2,15 +2,15 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use vlp_bench::kernels::optim::{AdamW, adamw_, follow_, sum_of_squares};
-use vlp_bench::kernels::{self, Activation, Dropout, Ipot, Mask, Spans, Tape, random::Key};
+use vlp_bench::kernels::{self, Activation, Bias, Dropout, Ipot, Mask, Spans, Tape, random::Key};
 
 use super::{assert_close, flat, normal};
 use crate::places::{On, everywhere};
 
-type Function<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
+pub type Function<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
 
 /// Value and gradients of f, used twice so that the second use adds to what the first has written.
-fn outcome(on: On<'_>, inputs: &[Tensor], f: Function<'_>) -> Vec<Tensor> {
+pub fn outcome(on: On<'_>, inputs: &[Tensor], f: Function<'_>) -> Vec<Tensor> {
     on.run(|| {
         let device = on.device();
         let vars =
@@ -28,21 +28,27 @@ fn outcome(on: On<'_>, inputs: &[Tensor], f: Function<'_>) -> Vec<Tensor> {
 }
 
 #[track_caller]
-fn agree(inputs: &[Tensor], f: Function<'_>) {
+pub fn agree(inputs: &[Tensor], f: Function<'_>) {
     let expected = outcome(On::Processor, inputs, f);
     everywhere(|on| {
-        for (got, expected) in outcome(on, inputs, f).iter().zip(&expected) {
+        let outcomes = outcome(on, inputs, f);
+        for (got, expected) in outcomes.iter().zip(&expected) {
             assert!(flat(got).iter().all(|x| x.is_finite()));
             assert_close(got, expected, 2e-5);
+        }
+        // A rehearsal has one order of its threads; a GPU shows here whether a sum depends on theirs.
+        if matches!(on, On::Gpu(_)) {
+            let again = outcome(on, inputs, f);
+            assert!(outcomes.iter().zip(&again).all(|(once, twice)| flat(once) == flat(twice)));
         }
     });
 }
 
-fn real(purpose: &str, shape: &[usize]) -> Tensor {
+pub fn real(purpose: &str, shape: &[usize]) -> Tensor {
     normal(purpose, shape, DType::F32).unwrap()
 }
 
-fn words(purpose: &str, n: usize, bound: u32) -> Tensor {
+pub fn words(purpose: &str, n: usize, bound: u32) -> Tensor {
     Tensor::new(Key::new(3, 0, purpose).below(n, bound), &Device::Cpu).unwrap()
 }
 
@@ -95,12 +101,17 @@ fn sums_on_a_gpu_are_those_of_the_processor() {
 }
 
 #[test]
-fn dropout_on_a_gpu_keeps_the_elements_that_the_processor_keeps_bit_by_bit() {
+fn dropout_on_a_gpu_keeps_what_the_processor_keeps_bit_by_bit() {
     let x = real("x", &[7, 331]);
-    let f: Function<'_> = &|t| kernels::dropout(&t[0], drops());
-    agree(std::slice::from_ref(&x), f);
-    let expected = flat(&outcome(On::Processor, std::slice::from_ref(&x), f)[0]);
-    everywhere(|on| assert_eq!(flat(&outcome(on, std::slice::from_ref(&x), f)[0]), expected));
+    let examples = Spans::of([2, 0, 1, 3, 1]);
+    let elements: Function<'_> = &|t| kernels::dropout(&t[0], drops());
+    let paths: Function<'_> = &|t| kernels::drop_path(&t[0], &examples, Dropout { p: 0.5, ..drops() });
+    for f in [elements, paths] {
+        agree(std::slice::from_ref(&x), f);
+        let expected = flat(&outcome(On::Processor, std::slice::from_ref(&x), f)[0]);
+        assert!(expected.contains(&0.0) && expected.iter().any(|&kept| kept != 0.0));
+        everywhere(|on| assert_eq!(flat(&outcome(on, std::slice::from_ref(&x), f)[0]), expected));
+    }
 }
 
 #[test]
@@ -189,6 +200,53 @@ fn sequences_without_padding_attend_on_a_gpu_as_on_the_processor() {
         agree(&[real("q", &[62, width]), real("kv", &[41, 2 * width])], &|t| {
             kernels::cross_attention(&t[0], &t[1], heads, &Mask::across(own.clone(), keys.clone()), dropout)
         });
+    }
+}
+
+#[test]
+fn pairs_of_places_have_a_bias_on_a_gpu_as_on_the_processor() {
+    let (heads, width, places, others) = (2, 14, 45, 37);
+    let own = Spans::of([3, 40, 1, 18]);
+    // Drawn at random, so that places repeat within an example, stand in any order, and some are nobody's.
+    let (at, seen) = (words("at", 62, 45), words("seen", 41, 37));
+    let (at, seen) = (at.to_vec1::<u32>().unwrap(), seen.to_vec1::<u32>().unwrap());
+    for (causal, dropout) in [(false, None), (true, Some(drops()))] {
+        agree(&[real("qkv", &[62, 3 * width]), real("bias", &[heads, places, places])], &|t| {
+            let bias = Bias { scores: &t[1], places: [&at, &at] };
+            kernels::biased_self_attention(&t[0], bias, heads, &Mask::itself(&own, causal), dropout)
+        });
+    }
+    let keys = Spans::of([4, 35, 2]).take(&[2, 0, 2, 0]).unwrap();
+    let inputs =
+        [real("q", &[62, width]), real("kv", &[41, 2 * width]), real("bias", &[heads, places, others])];
+    agree(&inputs, &|t| {
+        let bias = Bias { scores: &t[2], places: [&at, &seen] };
+        let mask = Mask::across(own.clone(), keys.clone());
+        kernels::biased_cross_attention(&t[0], &t[1], bias, heads, &mask, None)
+    });
+}
+
+#[test]
+fn a_bias_goes_with_every_mask_on_a_gpu_as_on_the_processor() {
+    let (b, queries, keys) = (2, 5, 37);
+    // Each place is taken by one row of each example.
+    let places = |rows: usize| (0..b as u32).flat_map(|_| (0..rows as u32).rev()).collect::<Vec<_>>();
+    let (at, seen) = (places(queries), places(keys));
+    let masks = [
+        Mask::None,
+        Mask::Causal,
+        Mask::CausalKeys(key_mask(b, keys)),
+        Mask::Additive(real("mask", &[b, queries, keys])),
+    ];
+    for (heads, columns) in [(2, 5), (1, 100)] {
+        let (q, kv) =
+            (real("q", &[b, queries, heads * columns]), real("kv", &[b, keys, 2 * heads * columns]));
+        for mask in &masks {
+            agree(&[q.clone(), kv.clone(), real("bias", &[heads, queries, keys])], &|t| {
+                let bias = Bias { scores: &t[2], places: [&at, &seen] };
+                kernels::biased_cross_attention(&t[0], &t[1], bias, heads, mask, Some(drops()))
+            });
+        }
     }
 }
 

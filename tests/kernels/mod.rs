@@ -2,6 +2,7 @@
 
 mod attention;
 mod cuda;
+mod cuda_products;
 mod golden;
 mod gradients;
 mod ipot;
