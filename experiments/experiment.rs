@@ -123,7 +123,7 @@ impl Run {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Train {
-    /// Updates.
+    /// Updates; with 0 what the run begins with is measured as it is.
     pub steps: u64,
     /// Pairs an update.
     pub batch: usize,

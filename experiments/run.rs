@@ -217,6 +217,10 @@ impl<'a> Attempt<'a> {
             }
         }
         drop(loader);
+        if train.steps == 0 {
+            // Nothing was saved on the way, and others may begin with this run.
+            self.save()?;
+        }
         if self.pace.lacks_time(train, self.trainer.updates) {
             return self.pause();
         }

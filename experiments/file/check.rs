@@ -78,11 +78,10 @@ impl Checker<'_> {
         let Train { steps, batch, rate, warmup, final_rate, weight_decay, betas, eps, clip, .. } =
             self.run.train;
         let share = |value: f64| (0.0..=1.0).contains(&value);
-        self.within(steps > 0, "train.steps", steps, "give at least 1 update");
         self.within(batch > 0, "train.batch", batch, "give at least 1 pair an update");
         self.within(rate > 0.0 && rate.is_finite(), "train.rate", rate, "give a rate above 0, e.g. 5e-4");
         self.within(
-            warmup >= 0.0 && warmup <= steps as f64,
+            warmup >= 0.0 && (warmup < 1.0 || warmup <= steps as f64),
             "train.warmup",
             warmup,
             "give a share of the steps below 1, or a number of updates up to `train.steps`",

@@ -1,5 +1,6 @@
 //! Stages: what is trained before a run is what the run begins with, and is trained once.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use vlp_bench::experiments::beginning::begin;
 use vlp_bench::experiments::directory::identity;
 use vlp_bench::experiments::feed::{Pairs, Words};
 use vlp_bench::experiments::plan::plan;
-use vlp_bench::experiments::record::Record;
+use vlp_bench::experiments::record::{Measured, Record};
 use vlp_bench::experiments::run::Options;
 use vlp_bench::experiments::suite::{Only, run_all};
 use vlp_bench::experiments::{Experiment, Origin, Values, checkpoint, file, journal};
@@ -137,6 +138,30 @@ fn a_run_that_is_done_can_be_begun_with_wherever_it_lies() {
         "{:?}",
         values.keys()
     );
+}
+
+/// What a run reports.
+fn reported(directory: &Path) -> BTreeMap<String, Measured> {
+    let records = journal::read(directory).unwrap();
+    let found = records.into_iter().find_map(|record| match record {
+        Record::Evaluation(evaluation) if evaluation.selected => Some(evaluation.values),
+        _ => None,
+    });
+    found.expect("a reported evaluation")
+}
+
+#[test]
+fn a_run_of_no_updates_measures_what_it_begins_with_and_can_be_begun_with() {
+    let out = tempfile::tempdir().unwrap();
+    let directory = finished(&read(FILE), out.path());
+    let from = |directory: &Path, steps: &str| {
+        let head = FILE.split("stages:").next().unwrap().replace("steps: 6", steps);
+        read(&format!("{head}start: {{run: {{path: {}}}}}\n", directory.display()))
+    };
+    let still = finished(&from(&directory, "steps: 0"), out.path());
+    assert_eq!(reported(&still), reported(&directory));
+    let again = finished(&from(&still, "steps: 0, warmup: 0"), out.path());
+    assert!(again != still && reported(&again) == reported(&directory));
 }
 
 #[test]
