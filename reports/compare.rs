@@ -33,14 +33,35 @@ pub fn unnamed(first: &Header, second: &Header) -> Vec<String> {
     let overrides = || first.overrides.keys().chain(second.overrides.keys());
     let begins = overrides().any(|key| related(key, "start") || key.ends_with(".start"));
     let has = |header: &Header, stage: &str| header.config.pointer(&format!("/stages/{stage}")).is_some();
+    let differing = settings(first, second);
+    let remade = differing.iter().any(|setting| setting.starts_with("rewrites."));
     let named = |setting: &String| {
+        // What a stage makes of pairs differs where the stage does, whose own settings are judged.
+        if remade && setting == "data.train" {
+            return true;
+        }
+        if let Some((name, rest)) = setting.strip_prefix("rewrites.").and_then(|below| below.split_once('.'))
+        {
+            let written = written(name, rest);
+            let known = inherited(rest).chain([written.as_str()]);
+            return known.into_iter().any(|setting| overrides().any(|key| related(key, setting)));
+        }
         // Who names where a run begins names the stages that it begins with; a stage within another lies below that.
         let stage = setting.strip_prefix("stages.").map(|rest| rest.split('.').next().unwrap_or(rest));
         begins && stage.is_some_and(|stage| has(first, stage) != has(second, stage))
             // A stage has what it does not say itself from the arm.
             || inherited(setting).any(|setting| overrides().any(|key| related(key, setting)))
     };
-    settings(first, second).into_iter().filter(|setting| !named(setting)).collect()
+    differing.into_iter().filter(|setting| !named(setting)).collect()
+}
+
+/// What a file writes to change a setting of the stage `name` that rewrites pairs: `stages.bootstrap.rewrite.threshold` for
+/// `settings.threshold`. Who names the captioner or the filter names the stages that train them.
+fn written(name: &str, setting: &str) -> String {
+    match setting.strip_prefix("settings.") {
+        Some(key) => format!("stages.{name}.rewrite.{key}"),
+        None => format!("stages.{name}.rewrite"),
+    }
 }
 
 /// A setting and, where it is one of a stage, the setting of the arm that the stage may have it from.

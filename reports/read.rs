@@ -11,7 +11,8 @@ use serde::Deserialize;
 
 use super::{Error, compare};
 use crate::experiments::record::{
-    Done, Evaluation, Example, ExperimentRecord, FORMAT, Failed, Header, Record, Rewritten, TrainFigures,
+    ClaimRecord, Done, Evaluation, Example, ExperimentRecord, FORMAT, Failed, Header, Record, Rewritten,
+    TrainFigures,
 };
 use crate::experiments::stage::STAGES;
 
@@ -250,7 +251,8 @@ fn gather(mut runs: Vec<Run>) -> Result<Experiment, Error> {
 }
 
 /// What the runs say about their experiment. An experiment file may gain arms, seeds and claims between its runs, so each
-/// list is the union; the rest comes from the run that knows most arms and seeds.
+/// list is the union; the rest comes from the run that knows most arms and seeds. A claim is one however many runs have
+/// it, although its effect may differ from the published one in more ways in some: in the number of pairs that a stage made.
 fn merged(runs: &[Run]) -> ExperimentRecord {
     let mut records: Vec<_> = runs.iter().map(|run| &run.header.experiment).collect();
     records.sort_by_key(|record| std::cmp::Reverse(record.arms.len() + record.seeds.len()));
@@ -259,7 +261,7 @@ fn merged(runs: &[Run]) -> ExperimentRecord {
         let other = &run.header.experiment;
         other.arms.iter().chain([&run.header.arm]).for_each(|arm| add(&mut about.arms, arm));
         other.seeds.iter().chain([&run.header.seed]).for_each(|seed| add(&mut about.seeds, seed));
-        other.claims.iter().for_each(|claim| add(&mut about.claims, claim));
+        other.claims.iter().for_each(|claim| add_claim(&mut about.claims, claim));
     }
     about.seeds.sort_unstable();
     about
@@ -269,6 +271,26 @@ fn add<T: PartialEq + Clone>(list: &mut Vec<T>, item: &T) {
     if !list.contains(item) {
         list.push(item.clone());
     }
+}
+
+fn add_claim(claims: &mut Vec<ClaimRecord>, claim: &ClaimRecord) {
+    let Some(known) = claims.iter_mut().find(|known| bare(known) == bare(claim)) else {
+        return claims.push(claim.clone());
+    };
+    if let (Some(known), Some(other)) = (&mut known.published, &claim.published) {
+        other.differences.iter().for_each(|difference| add(&mut known.differences, difference));
+        other.incomparable.iter().for_each(|fault| add(&mut known.incomparable, fault));
+    }
+}
+
+/// A claim without what depends on the run that has it.
+fn bare(claim: &ClaimRecord) -> ClaimRecord {
+    let mut claim = claim.clone();
+    if let Some(published) = &mut claim.published {
+        published.differences.clear();
+        published.incomparable.clear();
+    }
+    claim
 }
 
 fn position(arms: &[String], arm: &str) -> usize {

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use tempfile::tempdir;
+use vlp_bench::experiments::record::{PublishedEffect, Status};
 use vlp_bench::reports::{End, read};
 
-use super::{failed, header, study, write};
+use super::{failed, header, published, study, write};
 
 #[track_caller]
 fn refusal(paths: &[PathBuf]) -> String {
@@ -161,4 +162,21 @@ fn arms_and_seeds_that_were_added_later_belong_to_the_same_experiment() {
     let experiment = read(&[folder.path().to_owned()]).expect("runs").experiments.remove(0);
     assert_eq!(experiment.about.seeds, [0, 1, 2]);
     assert_eq!(experiment.missing, [("without".to_owned(), 2)]);
+}
+
+#[test]
+fn a_claim_is_one_however_its_runs_differ_from_the_paper() {
+    let folder = tempdir().expect("a folder");
+    let with = |pairs: &str| {
+        let mut study = study(1.0, 1);
+        let differences = vec![format!("14M training pairs there, {pairs} here")];
+        let published = PublishedEffect { differences, ..published(0.74, Status::Verified) };
+        study.about.claims[0].published = Some(published);
+        study
+    };
+    write(&folder.path().join("with-0"), &with("1,402").records("with", 0));
+    write(&folder.path().join("without-0"), &with("6,029").records("without", 0));
+    let experiment = read(&[folder.path().to_owned()]).expect("runs").experiments.remove(0);
+    let [claim] = experiment.about.claims.as_slice() else { panic!("one claim") };
+    assert_eq!(claim.published.as_ref().expect("published").differences.len(), 2);
 }

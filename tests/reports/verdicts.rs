@@ -154,6 +154,34 @@ fn arms_that_differ_in_what_they_do_not_name_are_not_comparable() {
 }
 
 #[test]
+fn who_names_how_pairs_are_rewritten_names_what_is_made_of_them() {
+    let (folder, study) = (tempdir().expect("a folder"), study(2.0, 3));
+    study.write(folder.path());
+    let made = |filter: serde_json::Value| {
+        let stages = if filter.is_null() { json!({}) } else { json!({"filter": {"train": {"steps": 150}}}) };
+        json!({"bootstrap": {"stages": stages, "settings": {"filter": filter}}})
+    };
+    let judged = |named: &str| {
+        for (arm, filter) in [("with", json!("filter")), ("without", json!(null))] {
+            for seed in 0..3 {
+                let mut records = study.records(arm, seed);
+                let header = header(&mut records);
+                header.config["rewrites"] = made(filter.clone());
+                header.data[0].fingerprint = arm.to_owned();
+                header.overrides.insert(named.to_owned(), json!(null));
+                write(&folder.path().join(format!("{arm}-{seed}")), &records);
+            }
+        }
+        judged_at(folder.path())
+    };
+    for named in ["stages.bootstrap.rewrite", "stages.bootstrap"] {
+        assert_eq!(judged(named).verdict, Verdict::SignOnly, "{named}");
+    }
+    let other = judged("stages.bootstrap.rewrite.threshold");
+    assert!(other.because.contains("rewrites.bootstrap.settings.filter"), "{}", other.because);
+}
+
+#[test]
 fn measuring_in_two_ways_is_not_comparable() {
     let (folder, study) = (tempdir().expect("a folder"), study(2.0, 2));
     study.write(folder.path());
