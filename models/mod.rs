@@ -134,6 +134,14 @@ pub struct Inputs {
     pub answers: usize,
 }
 
+impl Inputs {
+    /// Images of so many pixels a side and words of the shipped vocabulary's form, with neither regions nor answers.
+    pub fn pixels(size: usize, words: usize, vocabulary: usize) -> Self {
+        let specials = Specials::SHIPPED;
+        Self { size, words, vocabulary, specials, region_features: 0, region_classes: 0, answers: 0 }
+    }
+}
+
 /// The widths an objective's own parts must agree with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dims {

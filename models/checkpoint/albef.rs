@@ -12,7 +12,6 @@ use crate::models::albef::Config;
 use crate::models::decoding::answers::{log_likelihoods, rank};
 use crate::models::nn::{Linear, fan_in};
 use crate::models::{Attend, Inputs, Model, ModelConfig, Vars};
-use crate::token::Specials;
 
 /// The class that answers questions.
 const ANSWERS: &str = "ALBEF_VQA";
@@ -59,15 +58,11 @@ impl Published for Config {
             },
             dropout: theirs.f64("hidden_dropout_prob", 0.1)?,
         };
-        let inputs = Inputs {
-            size: theirs.usize("image_res", 256)?,
-            words: theirs.usize("max_position_embeddings", 512)?,
-            vocabulary: theirs.usize("vocab_size", 30_522)?,
-            specials: Specials::SHIPPED,
-            region_features: 0,
-            region_classes: 0,
-            answers: 0,
-        };
+        let inputs = Inputs::pixels(
+            theirs.usize("image_res", 256)?,
+            theirs.usize("max_position_embeddings", 512)?,
+            theirs.usize("vocab_size", 30_522)?,
+        );
         Ok((config, inputs))
     }
 

@@ -74,15 +74,11 @@ impl Published for Config {
             dropout,
             image_eps: vision.f64("layer_norm_eps", 1e-5)?,
         };
-        let inputs = Inputs {
-            size: vision.usize("image_size", 384)?,
-            words: text.usize("max_position_embeddings", 512)?,
+        let inputs = Inputs::pixels(
+            vision.usize("image_size", 384)?,
+            text.usize("max_position_embeddings", 512)?,
             vocabulary,
-            specials: Specials::SHIPPED,
-            region_features: 0,
-            region_classes: 0,
-            answers: 0,
-        };
+        );
         Ok((config, inputs))
     }
 

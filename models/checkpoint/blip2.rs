@@ -9,7 +9,6 @@ use crate::models::blip2::{Blip2, Config, Generator, QFormer, Vit};
 use crate::models::language::{self as languages, opt};
 use crate::models::nn::{Linear, Tower, bert, fan_in};
 use crate::models::{Inputs, Vars};
-use crate::token::Specials;
 
 mod forward;
 mod names;
@@ -187,15 +186,7 @@ fn inputs(size: usize, qformer: &Settings) -> Result<Inputs> {
     let Some(vocabulary) = qformer.usize("vocab_size", 30_523)?.checked_sub(1) else {
         refuse!("config.json: `vocab_size` is 0")
     };
-    Ok(Inputs {
-        size,
-        words,
-        vocabulary,
-        specials: Specials::SHIPPED,
-        region_features: 0,
-        region_classes: 0,
-        answers: 0,
-    })
+    Ok(Inputs::pixels(size, words, vocabulary))
 }
 
 /// A Q-Former whose queries and image features are given: the parts that it lacks are as small as can be. Without a text

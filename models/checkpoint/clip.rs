@@ -46,15 +46,11 @@ impl Published for Config {
             activation,
             dropout: 0.0,
         };
-        let inputs = Inputs {
-            size: vision.usize("image_size", 224)?,
-            words: text.usize("max_position_embeddings", 77)?,
-            vocabulary: text.usize("vocab_size", 49_408)?,
-            specials: Specials::SHIPPED,
-            region_features: 0,
-            region_classes: 0,
-            answers: 0,
-        };
+        let inputs = Inputs::pixels(
+            vision.usize("image_size", 224)?,
+            text.usize("max_position_embeddings", 77)?,
+            text.usize("vocab_size", 49_408)?,
+        );
         Ok((config, inputs))
     }
 

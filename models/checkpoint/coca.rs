@@ -20,7 +20,7 @@ use crate::kernels::Activation;
 use crate::models::coca::{Aggregate, ClassMask, Config, Encoder, Layers, Pool, Wiring};
 use crate::models::nn::Tower;
 use crate::models::{Attend, Init, Inputs, Model, ModelConfig, Text, Vars, View};
-use crate::token::{PAD, Specials};
+use crate::token::PAD;
 
 impl Published for Config {
     const CLASSES: &'static [Class] = &[Class {
@@ -62,15 +62,11 @@ impl Published for Config {
             // The reference's decoder has no other width.
             text.must_be("mlp_ratio", 4.0)?;
         }
-        let inputs = Inputs {
-            size: vision.usize("image_size", 224)?,
-            words: text.usize("context_length", 77)?,
-            vocabulary: text.usize("vocab_size", 49_408)?,
-            specials: Specials::SHIPPED,
-            region_features: 0,
-            region_classes: 0,
-            answers: 0,
-        };
+        let inputs = Inputs::pixels(
+            vision.usize("image_size", 224)?,
+            text.usize("context_length", 77)?,
+            text.usize("vocab_size", 49_408)?,
+        );
         Ok((config, inputs))
     }
 

@@ -7,7 +7,6 @@ use super::{Class, Forward, Given, Layout, Outputs, Published, Settings};
 use crate::models::language::{Config, Language, opt, t5};
 use crate::models::nn::{Packing, Tower};
 use crate::models::{Inputs, Vars};
-use crate::token::Specials;
 
 const OPT: Class =
     Class { name: "OPTForCausalLM", inputs: &["input_ids", "attention_mask"], outputs: &["logits"] };
@@ -22,18 +21,7 @@ impl Published for Config {
 
     fn read(theirs: &Settings) -> Result<(Self, Inputs)> {
         let (vocabulary, words) = inputs(theirs, 0)?;
-        Ok((
-            read(theirs)?,
-            Inputs {
-                size: 1,
-                words,
-                vocabulary,
-                specials: Specials::SHIPPED,
-                region_features: 0,
-                region_classes: 0,
-                answers: 0,
-            },
-        ))
+        Ok((read(theirs)?, Inputs::pixels(1, words, vocabulary)))
     }
 
     fn write(&self, inputs: &Inputs) -> Json {

@@ -10,7 +10,6 @@ use crate::kernels;
 use crate::models::nn::{Linear, Packing, Patches};
 use crate::models::vilt::{Config, EPS};
 use crate::models::{Attend, Fused, Image, Init, Inputs, Model, ModelConfig, Tokens, Vars, View};
-use crate::token::Specials;
 
 const BARE: &str = "ViltModel";
 const WORDS: &str = "ViltForMaskedLM";
@@ -43,15 +42,11 @@ impl Published for Config {
             tied: theirs.flag("tie_word_embeddings", true)?,
             dropout: theirs.f64("hidden_dropout_prob", 0.0)?,
         };
-        let inputs = Inputs {
-            size: theirs.usize("image_size", 384)?,
-            words: theirs.usize("max_position_embeddings", 40)?,
-            vocabulary: theirs.usize("vocab_size", 30_522)?,
-            specials: Specials::SHIPPED,
-            region_features: 0,
-            region_classes: 0,
-            answers: 0,
-        };
+        let inputs = Inputs::pixels(
+            theirs.usize("image_size", 384)?,
+            theirs.usize("max_position_embeddings", 40)?,
+            theirs.usize("vocab_size", 30_522)?,
+        );
         Ok((config, inputs))
     }
 

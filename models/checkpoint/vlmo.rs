@@ -14,7 +14,6 @@ use super::{Class, Forward, Given, Layout, Outputs, Published, Settings, bert, v
 use crate::models::nn::{Linear, Patches, fan_in};
 use crate::models::vlmo::{Attention, Config, Experts, Positions};
 use crate::models::{Attend, Inputs, Model, ModelConfig, Vars};
-use crate::token::Specials;
 
 impl Published for Config {
     const CLASSES: &'static [Class] = &[Class {
@@ -57,15 +56,11 @@ impl Published for Config {
             tied: theirs.flag("tied", false)?,
             mask_token: theirs.flag("mask_token", false)?,
         };
-        let inputs = Inputs {
-            size: theirs.usize("image_size", 224)?,
-            words: theirs.usize("max_text_len", 40)?,
-            vocabulary: theirs.usize("vocab_size", 30_522)?,
-            specials: Specials::SHIPPED,
-            region_features: 0,
-            region_classes: 0,
-            answers: 0,
-        };
+        let inputs = Inputs::pixels(
+            theirs.usize("image_size", 224)?,
+            theirs.usize("max_text_len", 40)?,
+            theirs.usize("vocab_size", 30_522)?,
+        );
         Ok((config, inputs))
     }
 
