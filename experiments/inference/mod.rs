@@ -30,13 +30,18 @@ pub trait Answer {
     fn json(&self) -> serde_json::Value;
 }
 
+/// The text of a file.
+fn text(file: &std::path::Path) -> Result<String> {
+    Ok(std::fs::read_to_string(file)
+        .map_err(|fault| Fault::new(format!("{}: cannot be read: {fault}", file.display())))?)
+}
+
 /// Lines of a file, without empty ones.
 ///
 /// # Errors
 /// When it cannot be read or has none.
 pub fn lines(file: &std::path::Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|fault| Fault::new(format!("{}: cannot be read: {fault}", file.display())))?;
+    let text = text(file)?;
     let lines: Vec<String> =
         text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     if lines.is_empty() {

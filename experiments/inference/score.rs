@@ -1,14 +1,13 @@
 //! `vlp score`: captions of any system, judged by the metrics of COCO captions.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
-use super::Answer;
+use super::{Answer, text};
 use crate::experiments::evaluate::caption::Judged;
 use crate::experiments::evaluate::caption::tokens::Tokenizer;
 use crate::experiments::evaluate::captioning;
@@ -77,10 +76,9 @@ pub fn score(references: &Path, results: &Path) -> Result<Scores> {
 }
 
 fn read<T: DeserializeOwned>(file: &Path) -> Result<T> {
-    let unreadable = |fault: String| Fault::new(format!("{}: {fault}", file.display()));
-    let text = fs::read_to_string(file).map_err(|fault| unreadable(format!("cannot be read: {fault}")))?;
-    Ok(serde_json::from_str(&text)
-        .map_err(|fault| unreadable(format!("is not one of COCO's files of captions: {fault}")))?)
+    Ok(serde_json::from_str(&text(file)?).map_err(|fault| {
+        Fault::new(format!("{}: is not one of COCO's files of captions: {fault}", file.display()))
+    })?)
 }
 
 impl Answer for Scores {
