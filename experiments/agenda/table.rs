@@ -11,8 +11,7 @@ use crate::experiments::progress::duration;
 impl Outlook {
     /// The time until everything is done, in words.
     pub fn time(&self) -> String {
-        let least = if self.rows.iter().any(|row| row.unmeasured > 0) { "> " } else { "" };
-        format!("{least}{}", duration(self.seconds_left()))
+        time(self.seconds_left(), self.rows.iter().any(|row| row.unmeasured > 0))
     }
 
     /// The same for programs.
@@ -46,8 +45,7 @@ impl Outlook {
 impl Row {
     /// The time until it is done, in words.
     pub fn time(&self) -> String {
-        let least = if self.unmeasured > 0 { "> " } else { "" };
-        format!("{least}{}", duration(self.seconds_left()))
+        time(self.seconds_left(), self.unmeasured > 0)
     }
 
     /// Its cells of the table.
@@ -61,6 +59,11 @@ impl Row {
             bytes(self.disk()),
         ]
     }
+}
+
+/// A time as people say it; a bound where some of it is not known.
+fn time(seconds: f64, bound: bool) -> String {
+    format!("{}{}", if bound { "> " } else { "" }, duration(seconds))
 }
 
 /// Memory as people say it.
