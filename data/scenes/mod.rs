@@ -29,6 +29,35 @@ pub(super) const VERSION: u32 = 1;
 /// Draws after which a split is taken to be empty; one in ten belongs to the rarest split.
 const ATTEMPTS: u64 = 2_000;
 
+/// What the class of a picture is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// The shape of its largest object; few updates at 32 pixels do not teach it.
+    #[default]
+    Shape,
+    /// The colour of its largest object, which is learnt first.
+    Colour,
+}
+
+impl Class {
+    /// The class of a picture whose largest object is this one.
+    fn of(self, object: &Object) -> &'static str {
+        match self {
+            Self::Shape => object.shape.word(),
+            Self::Colour => object.colour.word(),
+        }
+    }
+
+    /// Every class.
+    fn all(self) -> Vec<&'static str> {
+        match self {
+            Self::Shape => Shape::ALL.iter().map(|shape| shape.word()).collect(),
+            Self::Colour => Colour::ALL.iter().map(|colour| colour.word()).collect(),
+        }
+    }
+}
+
 /// `scenes: {pairs: 20000, noise: 0.4}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -41,6 +70,8 @@ pub struct Config {
     pub seed: u64,
     /// The least and the greatest number of objects, from 1 to 6.
     pub objects: [usize; 2],
+    /// What a zero-shot classifier names.
+    pub class: Class,
     /// How many captions each picture has.
     pub captions: usize,
     /// The share of captions that do not describe their picture.
@@ -60,6 +91,7 @@ impl Default for Config {
             size: 32,
             seed: 0,
             objects: [2, 3],
+            class: Class::default(),
             captions: 3,
             noise: Noise::default(),
             tag_noise: 0.0,
@@ -288,7 +320,7 @@ impl Dataset for Scenes {
         Ok(Example {
             id: format!("scenes/{}/{}/{index}", self.config.seed, self.split),
             captions: self.captions(&scene, index)?,
-            category: largest.map(|object| object.shape.word().to_owned()),
+            category: largest.map(|object| self.config.class.of(object).to_owned()),
             ..example
         })
     }
@@ -298,7 +330,7 @@ impl Dataset for Scenes {
     }
 
     fn classes(&self) -> Result<Vec<String>> {
-        let classes: BTreeSet<&str> = Shape::ALL.iter().map(|shape| shape.word()).collect();
+        let classes = BTreeSet::from_iter(self.config.class.all());
         Ok(classes.into_iter().map(str::to_owned).collect())
     }
 

@@ -292,6 +292,22 @@ fn tags_are_true_without_noise_and_wrong_at_the_chosen_rate_with_it() {
 }
 
 #[test]
+fn the_class_is_the_shape_or_the_colour_of_the_largest_object() {
+    let of = |class| opened(scenes::Config { pairs: 50, class, ..scenes::Config::default() }, Split::Test);
+    let (shapes, colours) = (of(scenes::Class::Shape), of(scenes::Class::Colour));
+    for index in 0..50 {
+        let scene = shapes.scene(index).expect("a scene");
+        let largest = scene.objects.iter().max_by(|a, b| a.radius.total_cmp(&b.radius)).expect("an object");
+        let class = |set: &scenes::Scenes| set.get(index).expect("a pair").category.expect("a class");
+        assert_eq!(class(&shapes), largest.shape.word());
+        assert_eq!(class(&colours), largest.colour.word());
+    }
+    assert_eq!(shapes.classes().expect("classes").len(), Shape::ALL.len());
+    assert!(colours.classes().expect("classes").contains(&"purple".to_owned()));
+    assert_ne!(shapes.fingerprint(), colours.fingerprint());
+}
+
+#[test]
 fn most_test_captions_name_one_picture() {
     let set = opened(scenes::Config { pairs: 1000, ..scenes::Config::default() }, Split::Test);
     let captions: HashSet<String> =
