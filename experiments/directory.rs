@@ -4,9 +4,11 @@
 //! `metrics.csv` and `checkpoint/`. The hash covers everything that decides the run's bits, so that another
 //! configuration, program or data set gets a directory of its own.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -138,17 +140,32 @@ pub fn size(directory: &Path) -> u64 {
     entries.flatten().map(size).sum()
 }
 
-/// Keeps other processes from training the same run; released when dropped, also by a kill.
+/// Keeps others from training the same run; released when dropped, also by a kill.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    claim: PathBuf,
+    /// Taken before the claim is given up.
+    file: Option<File>,
+}
+
+/// The directories that this process is at work in, and the news that one is left.
+static CLAIMED: (Mutex<BTreeSet<PathBuf>>, Condvar) = (Mutex::new(BTreeSet::new()), Condvar::new());
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        drop(self.file.take());
+        let (claimed, left) = &CLAIMED;
+        claimed.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.claim);
+        left.notify_all();
+    }
 }
 
 /// For how long a killed process may go on to hold its lock: one that was starting a program (`git`, for the header) has
 /// left a child behind that has every file open until it becomes that program.
 const LINGERING: Duration = Duration::from_secs(1);
 
-/// Makes the directory of a run and locks it.
+/// Makes the directory of a run and locks it, once no other run of this process is at work in it: runs side by side may
+/// begin with the same stage.
 ///
 /// # Errors
 /// When it cannot be written, or another process holds it.
@@ -158,12 +175,23 @@ pub fn enter(directory: &Path) -> Result<Lock> {
         move |source: io::Error| Failure::Unwritable { path, source }
     };
     fs::create_dir_all(directory).map_err(unwritable(directory))?;
+    let claim = directory.canonicalize().map_err(unwritable(directory))?;
+    let (claimed, left) = &CLAIMED;
+    let mut all = claimed.lock().unwrap_or_else(PoisonError::into_inner);
+    while !all.insert(claim.clone()) {
+        all = left.wait(all).unwrap_or_else(PoisonError::into_inner);
+    }
+    drop(all);
+    let mut lock = Lock { claim, file: None };
     let path = directory.join("lock");
     let file = File::create(&path).map_err(unwritable(&path))?;
     let patience = Instant::now() + LINGERING;
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(Lock { _file: file }),
+            Ok(()) => {
+                lock.file = Some(file);
+                return Ok(lock);
+            }
             Err(TryLockError::WouldBlock) if Instant::now() < patience => thread::sleep(LINGERING / 20),
             Err(TryLockError::WouldBlock) => return Err(Failure::Busy { path: directory.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(unwritable(&path)(source)),

@@ -12,8 +12,8 @@ use super::failure::{Failure, Result};
 use super::record::Machine;
 use super::{Arm, Run};
 use crate::data::pack::hexadecimal;
-use crate::kernels::Precision;
 use crate::kernels::cuda::{self, Products};
+use crate::kernels::{Precision, threads};
 use crate::source;
 
 /// The device that `cpu`, `cuda`, `cuda:N` or `auto` names; `auto` is the first GPU that can be used, else the processor.
@@ -83,6 +83,7 @@ pub fn describe(device: &Device) -> Machine {
             _ => cuda::about(device).unwrap_or_else(|_| "unknown".to_owned()),
         },
         threads: rayon::current_num_threads(),
+        side_by_side: Some(threads::side_by_side()).filter(|runs| *runs > 1),
         system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
     }
 }
@@ -93,7 +94,8 @@ fn processor() -> String {
     name.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned())
 }
 
-/// The greatest resident memory of this process in bytes, where the system tells.
+/// The greatest resident memory of this process in bytes, where the system tells; that of all its runs where several go
+/// side by side.
 pub fn peak_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -4,12 +4,16 @@
 //! output, so that a pipe receives results alone.
 
 use std::io::{IsTerminal, Write};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// Between two plain lines of one run.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// The bars of all runs that go side by side, one below the other.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +40,8 @@ impl Show {
     pub fn line(self, text: &str) {
         if self != Self::Nothing {
             // Whoever closed standard error does not want to hear of it.
-            drop(writeln!(std::io::stderr(), "{text}"));
+            let write = || drop(writeln!(std::io::stderr(), "{text}"));
+            if self == Self::Bar { BARS.suspend(write) } else { write() }
         }
     }
 }
@@ -55,7 +60,7 @@ pub struct Progress {
 impl Progress {
     /// A run called `title` of `steps` updates, of which `first` were made before.
     pub fn new(show: Show, title: &str, first: u64, steps: u64) -> Self {
-        let bar = if show == Show::Bar { ProgressBar::new(steps) } else { ProgressBar::hidden() };
+        let bar = if show == Show::Bar { BARS.add(ProgressBar::new(steps)) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}") {
             bar.set_style(style);
         }

@@ -215,6 +215,9 @@ pub struct Machine {
     pub processor: String,
     /// Threads that computed.
     pub threads: usize,
+    /// How many runs of the process went side by side, each on so many threads; none where this one was alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side_by_side: Option<usize>,
     /// Operating system and architecture.
     pub system: String,
 }

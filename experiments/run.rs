@@ -24,6 +24,7 @@ use super::record::{Done, Evaluation, Failed, Record, Rewritten, TrainFigures};
 use super::train::Trainer;
 use super::{Arm, Experiment, Run, Step};
 use crate::data::Split;
+use crate::kernels::threads;
 
 /// How runs are run; nothing here changes what they find.
 #[derive(Clone)]
@@ -36,6 +37,8 @@ pub struct Options {
     pub words: Words,
     /// How progress is shown.
     pub show: Show,
+    /// How many runs go side by side, each on its share of the threads.
+    pub jobs: usize,
     /// The command that reruns the experiment, for the records.
     pub command: String,
     /// Ends the process's work on a run after this many updates, as if it were interrupted.
@@ -315,7 +318,8 @@ impl<'a> Attempt<'a> {
             steps,
             seconds: self.trained + self.evaluated,
             pairs_per_second: pairs / self.trained.max(1e-9),
-            peak_memory: machine::peak_memory(),
+            // What others take at the same time is none of this run's.
+            peak_memory: machine::peak_memory().filter(|_| threads::side_by_side() == 1),
             weights,
         };
         self.journal.write(&Record::Done(done.clone()))?;

@@ -1,6 +1,10 @@
-//! How many threads compute, fixed once at the start of the process.
+//! How many threads compute, fixed once at the start of the process, and how they are shared out to work that goes side by
+//! side.
 
-use candle_core::{Result, bail};
+use std::cell::Cell;
+
+use candle_core::{Error, Result, bail};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::tape;
 
@@ -22,6 +26,63 @@ pub fn init(threads: usize) -> Result<()> {
         bail!("{threads} threads asked for, but the pool already runs with {running}");
     }
     Ok(())
+}
+
+/// Threads shared out to work that goes side by side. Small models leave half of many threads idle, so that two runs on a
+/// thread each are done sooner than one after the other on both.
+pub struct Lanes(Vec<ThreadPool>);
+
+thread_local! {
+    /// How many lanes there are beside the one that this thread belongs to, and that one.
+    static LANES: Cell<usize> = const { Cell::new(1) };
+}
+
+impl Lanes {
+    /// So many lanes, at least one, between which the threads of the pool are shared; each has one at least.
+    ///
+    /// # Errors
+    /// When the system refuses threads.
+    pub fn new(count: usize) -> Result<Self> {
+        let (threads, count) = (rayon::current_num_threads(), count.max(1));
+        let pool = |lane: usize| {
+            let own = threads / count + usize::from(lane < threads % count);
+            ThreadPoolBuilder::new().num_threads(own.max(1)).stack_size(STACK).build().map_err(Error::wrap)
+        };
+        // One lane is the pool that there is.
+        let pools = if count == 1 { 0..0 } else { 0..count };
+        pools.map(pool).collect::<Result<_>>().map(Self)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len().max(1)
+    }
+
+    /// Does the same work in every lane at once; what each of them gave.
+    pub fn work<R: Send>(&self, lane: impl Fn() -> R + Sync) -> Vec<R> {
+        let Self(pools) = self;
+        if pools.is_empty() {
+            return vec![lane()];
+        }
+        let lane = || {
+            LANES.set(pools.len());
+            lane()
+        };
+        let given = std::thread::scope(|scope| {
+            let lane = &lane;
+            let working: Vec<_> = pools.iter().map(|pool| scope.spawn(move || pool.install(lane))).collect();
+            working.into_iter().map(|working| working.join()).collect::<Vec<_>>()
+        });
+        given
+            .into_iter()
+            .map(|given| given.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    }
+}
+
+/// How many lanes work beside each other where this is asked; 1 outside of [`Lanes::work`].
+pub fn side_by_side() -> usize {
+    LANES.get()
 }
 
 /// Does `work` on a thread of the pool, where a kernel starts its share of a parallel sweep itself; on any other thread

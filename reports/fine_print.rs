@@ -302,9 +302,11 @@ fn data(results: &Results) -> Note {
 
 fn origin(results: &Results) -> Note {
     let machines = distinct(results, |run| {
-        let Machine { device, processor, threads, system } = &run.header.machine;
+        let Machine { device, processor, threads, side_by_side, system } = &run.header.machine;
         let threads = if *threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
-        vec![format!("Machine: {device}; {processor}; {threads}; {system}.")]
+        let beside =
+            side_by_side.map_or_else(String::new, |runs| format!(" a run, {runs} runs side by side"));
+        vec![format!("Machine: {device}; {processor}; {threads}{beside}; {system}.")]
     });
     let code = distinct(results, |run| vec![format!("Code: {}.", run.header.code)]);
     let commands = results.experiment.commands.clone();

@@ -8,7 +8,7 @@ use super::{Agenda, Entry, Item, Refused, Row};
 use crate::experiments::directory::Status;
 use crate::experiments::failure::Result;
 use crate::experiments::machine;
-use crate::experiments::plan::{Cost, Effort, Estimates, Job, Memory, Probes, State, jobs, key};
+use crate::experiments::plan::{Cost, Effort, Estimates, Job, Memory, Probes, State, elapsed, jobs, key};
 use crate::experiments::progress::{Progress, Show};
 use crate::experiments::run::Options;
 
@@ -22,6 +22,7 @@ pub struct Outlook {
     /// Bytes that are free where runs are kept, where the system tells.
     pub free: Option<u64>,
     probes: Probes,
+    jobs: usize,
 }
 
 /// A job of an experiment with what is known of it.
@@ -45,6 +46,7 @@ impl Agenda {
             failed: Vec::new(),
             probes: Probes::read(&options.out),
             free: machine::free(&options.out),
+            jobs: options.jobs,
         };
         let mut progress = Progress::new(options.show, "looking", 0, self.entries.len() as u64);
         let mut all = Vec::new();
@@ -139,6 +141,7 @@ impl Outlook {
             items: Vec::new(),
             memory: None,
             unmeasured: 0,
+            jobs: options.jobs,
         };
         let mut estimates = Estimates::read(&options.out, experiment);
         for Seen { job, states, key } in all {
@@ -193,7 +196,7 @@ impl Outlook {
 
     /// Seconds until everything is done.
     pub fn seconds_left(&self) -> f64 {
-        self.items().map(|item| item.seconds_left).sum()
+        elapsed(self.items().map(|item| item.seconds_left), self.jobs)
     }
 
     /// Runs that are not done.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::experiments::budget::Pieces;
 use crate::experiments::directory::{self, Status};
-use crate::experiments::plan::{Cost, Job, Memory, Probe, State, Work};
+use crate::experiments::plan::{Cost, Job, Memory, Probe, State, Work, elapsed};
 
 /// What one experiment takes, as if it were alone.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Row {
     pub memory: Option<Memory>,
     /// How many of its configurations could not be measured; what they take is not counted.
     pub unmeasured: usize,
+    /// How many runs go side by side.
+    pub jobs: usize,
 }
 
 /// One seed of an arm or of a stage.
@@ -102,7 +104,7 @@ impl Row {
 
     /// Seconds until it is done.
     pub fn seconds_left(&self) -> f64 {
-        self.items.iter().map(|item| item.seconds_left).sum()
+        elapsed(self.items.iter().map(|item| item.seconds_left), self.jobs)
     }
 
     /// Bytes on disk when it is done.

@@ -1,10 +1,12 @@
 //! Which runs a verb is about: experiment files, what is laid over them, and where their runs lie.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use vlp_bench::experiments::agenda::Agenda;
 use vlp_bench::experiments::failure::Result;
+use vlp_bench::experiments::fault::Fault;
 use vlp_bench::experiments::feed::Words;
 use vlp_bench::experiments::progress::Show;
 use vlp_bench::experiments::suite::Only;
@@ -73,6 +75,7 @@ impl How {
             words: Words::shipped()?,
             show: Show::fitting(self.quiet),
             command,
+            jobs: 1,
             stop_at: None,
             until: None,
         })
@@ -113,6 +116,9 @@ pub struct Several {
     changes: Changes,
     #[command(flatten)]
     how: How,
+    /// Runs side by side, each on its share of the threads; small models keep several threads busier so
+    #[arg(long, default_value = "1", value_name = "N")]
+    jobs: NonZeroUsize,
 }
 
 impl Several {
@@ -126,20 +132,33 @@ impl Several {
 
     /// Reads the one file, as [`How::open`].
     pub fn open(&self, file: &Path) -> Result<(Experiment, Only, run::Options)> {
-        self.how.open(file, &self.changes)
+        let (experiment, only, options) = self.how.open(file, &self.changes)?;
+        Ok((experiment, only, self.side_by_side(options)?))
     }
 
     /// Reads all of them; each entry has the command of its own that runs it.
     pub fn agenda(&self) -> Result<(Agenda, run::Options)> {
-        let options = self.how.options(String::new())?;
+        let options = self.side_by_side(self.how.options(String::new())?)?;
         let agenda = Agenda::open(&self.places, &self.changes.options(), &self.how.only, options.show);
         Ok((agenda, options))
+    }
+
+    fn side_by_side(&self, options: run::Options) -> Result<run::Options> {
+        let jobs = self.jobs.get();
+        if jobs > 1 && !options.device.is_cpu() {
+            let device = machine::device_word(&options.device);
+            let fault = Fault::new(format!("`--jobs {jobs}`: {device} computes one run after another"));
+            return Err(fault.help("leave `--jobs` out").into());
+        }
+        Ok(run::Options { jobs, ..options })
     }
 
     /// The command `vlp run` that means the same, with more flags at its end.
     pub fn command(&self, more: impl IntoIterator<Item = String>) -> String {
         let places = self.places.iter().map(|place| place.display().to_string());
         let words = ["vlp", "run"].map(str::to_owned).into_iter().chain(places);
-        file::spelt(words.chain(self.changes.options().flags()).chain(self.how.flags()).chain(more))
+        let jobs = (self.jobs.get() > 1).then(|| ["--jobs".to_owned(), self.jobs.to_string()]);
+        let flags = self.changes.options().flags().into_iter().chain(self.how.flags());
+        file::spelt(words.chain(flags).chain(jobs.into_iter().flatten()).chain(more))
     }
 }

@@ -9,6 +9,7 @@ use crate::experiments::feed::Pairs;
 use crate::experiments::run::Options;
 use crate::experiments::suite::Only;
 use crate::experiments::{Arm, Experiment, Rewrite, Run, bootstrap, checkpoint, stage};
+use crate::kernels::threads::Lanes;
 
 /// What is done once for each seed: an arm, or a stage that arms share.
 pub struct Job<'a> {
@@ -60,7 +61,10 @@ impl Work<'_> {
         match self {
             Self::Rewrite(rewrite) => bootstrap::probe(rewrite, seed, options),
             Self::Train(run) => {
-                probe(run, seed, &Pairs::open(&run.expected(), &options.words, seed)?, effort, options)
+                let pairs = Pairs::open(&run.expected(), &options.words, seed)?;
+                // What runs side by side take of each other is part of what they take.
+                let probes = Lanes::new(options.jobs)?.work(|| probe(run, seed, &pairs, effort, options));
+                probes.into_iter().collect::<Result<Vec<_>>>().map(Probe::mean)
             }
         }
     }

@@ -90,6 +90,18 @@ pub struct Plan {
     pub runs: Vec<Planned>,
     /// The greatest resident memory of the probe in bytes, where it can be known.
     pub memory: Option<u64>,
+    /// How many runs go side by side.
+    pub jobs: usize,
+}
+
+/// Seconds until everything is done that takes so many each, if `jobs` are at work and each takes the next when it is free.
+pub fn elapsed(seconds: impl IntoIterator<Item = f64>, jobs: usize) -> f64 {
+    let mut busy = vec![0.0; jobs.max(1)];
+    for seconds in seconds {
+        busy.sort_by(f64::total_cmp);
+        busy[0] += seconds;
+    }
+    busy.into_iter().fold(0.0, f64::max)
 }
 
 /// Expands the grid, probes every arm and keeps the estimates for the comparison afterwards.
@@ -119,13 +131,13 @@ pub fn plan(experiment: &Experiment, only: &Only, options: &Options) -> Result<P
     probes.write(&options.out)?;
     runs.sort_by_key(|run| seeds.iter().position(|seed| *seed == run.seed));
     let runs = before.into_iter().chain(runs).collect();
-    Ok(Plan { costs, runs, memory: machine::peak_memory() })
+    Ok(Plan { costs, runs, memory: machine::peak_memory(), jobs: options.jobs })
 }
 
 impl Plan {
     /// Seconds until every run is done.
     pub fn seconds_left(&self) -> f64 {
-        self.runs.iter().map(|run| run.seconds_left).sum()
+        elapsed(self.runs.iter().map(|run| run.seconds_left), self.jobs)
     }
 
     /// Bytes on disk of all runs.

@@ -67,6 +67,18 @@ pub struct Probe {
     pub memory: Option<Memory>,
 }
 
+impl Probe {
+    /// What the same work takes where it is done several times at once: the mean of the times, and the memory of all.
+    pub(super) fn mean(all: Vec<Self>) -> Self {
+        let mean = |of: fn(&Self) -> f64| all.iter().map(of).sum::<f64>() / all.len() as f64;
+        let (step_seconds, opening_seconds) = (mean(|one| one.step_seconds), mean(|one| one.opening_seconds));
+        let evaluation_seconds = mean(|one| one.evaluation_seconds);
+        let memory = all.iter().filter_map(|one| one.memory).reduce(Memory::or);
+        let Self { parameters, flops_per_step, disk, .. } = all[0];
+        Self { parameters, flops_per_step, step_seconds, opening_seconds, evaluation_seconds, disk, memory }
+    }
+}
+
 /// The greatest resident memory of a process that did some work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
@@ -152,7 +164,8 @@ pub fn key(work: Work, options: &Options) -> Result<String> {
     };
     let all = config.and_then(|config| {
         let words = options.words.encoder.fingerprint();
-        serde_json::to_string(&(config, words, machine::program(), machine::describe(&options.device)))
+        let machine = machine::describe(&options.device);
+        serde_json::to_string(&(config, words, machine::program(), machine, options.jobs))
     });
     let all =
         all.map_err(|fault| candle_core::Error::Msg(format!("a configuration cannot be written: {fault}")))?;

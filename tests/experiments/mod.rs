@@ -11,6 +11,7 @@ mod evaluate;
 mod file;
 mod inference;
 mod kills;
+mod lanes;
 mod learning;
 mod matrix;
 mod plans;
@@ -167,6 +168,7 @@ fn options(out: &Path) -> Options {
         words: words(),
         show: Show::Nothing,
         command: "vlp run tiny.yaml".to_owned(),
+        jobs: 1,
         stop_at: None,
         until: None,
     }

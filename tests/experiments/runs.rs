@@ -1,5 +1,7 @@
 //! A run from its first update to its last record, interrupted or not.
 
+use std::fs::File;
+
 use vlp_bench::data::Split;
 use vlp_bench::experiments::failure::Failure;
 use vlp_bench::experiments::record::{Evaluation, Record};
@@ -138,7 +140,9 @@ fn a_fault_in_one_run_does_not_keep_the_others_from_running() {
 #[test]
 fn two_processes_cannot_train_the_same_run() {
     let out = tempfile::tempdir().unwrap();
-    let lock = directory::enter(out.path()).unwrap();
+    // A lock on the file itself is what another process holds.
+    let lock = File::create(out.path().join("lock")).unwrap();
+    lock.lock().unwrap();
     let fault = directory::enter(out.path()).unwrap_err();
     assert!(matches!(fault, Failure::Busy { .. }) && fault.exit_code() == 1, "{fault}");
     drop(lock);

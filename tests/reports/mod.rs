@@ -135,6 +135,7 @@ impl Study {
                 device: "cpu".to_owned(),
                 processor: "Xeon".to_owned(),
                 threads: 2,
+                side_by_side: None,
                 system: "linux x86_64".to_owned(),
             },
             start: Vec::new(),
