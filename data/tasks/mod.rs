@@ -42,6 +42,8 @@ pub struct Config {
     pub seed: u64,
     /// The least and the greatest number of objects, from 2 to 6.
     pub objects: [usize; 2],
+    /// Only words of these kinds, of those that the task has; empty: of all.
+    pub kinds: Vec<String>,
     /// The share of tags that are wrong.
     pub tag_noise: f32,
     /// The standard deviation of the detector's error; features vary by about 1 between objects.
@@ -51,7 +53,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let scenes::Config { size, seed, tag_noise, detector_noise, .. } = scenes::Config::default();
-        Self { pairs: 10_000, size, seed, objects: [2, 4], tag_noise, detector_noise }
+        let kinds = Vec::new();
+        Self { pairs: 10_000, size, seed, objects: [2, 4], kinds, tag_noise, detector_noise }
     }
 }
 
@@ -138,13 +141,20 @@ impl Config {
                 "give the least and the greatest number of objects, between 2 and 6, e.g. [2, 4]",
             ));
         }
+        if let Some(kind) = self.kinds.iter().find(|kind| !task.kinds().contains(&kind.as_str())) {
+            let there = match task.kinds() {
+                [] => "leave it out: they are all of one kind".to_owned(),
+                kinds => format!("name some of {}", kinds.join(", ")),
+            };
+            return Err(Error::setting(format!("{}.kinds", task.name()), format!("has `{kind}`"), there));
+        }
         self.scenes().check(task.name())?;
         Ok(Tasks { config: self.clone(), task, split })
     }
 
     /// The scenes that are asked about.
     fn scenes(&self) -> scenes::Config {
-        let Self { pairs, size, seed, objects, tag_noise, detector_noise } = *self;
+        let Self { pairs, size, seed, objects, tag_noise, detector_noise, .. } = *self;
         scenes::Config { pairs, size, seed, objects, tag_noise, detector_noise, ..Default::default() }
     }
 }
@@ -155,6 +165,16 @@ pub struct Tasks {
     config: Config,
     task: Task,
     split: Split,
+}
+
+/// The first words of one of these kinds, of any kind if there are none.
+fn of_kind<T>(kinds: &[String], mut draw: impl FnMut() -> T, kind: impl Fn(&T) -> &'static str) -> T {
+    loop {
+        let words = draw();
+        if kinds.is_empty() || kinds.iter().any(|one| one == kind(&words)) {
+            return words;
+        }
+    }
 }
 
 /// What is behind an example.
@@ -198,7 +218,7 @@ impl Tasks {
     /// # Errors
     /// If the index is not below the number of examples.
     pub fn posed(&self, index: usize) -> Result<Posed> {
-        let Config { pairs, objects, .. } = self.config;
+        let Config { pairs, objects, ref kinds, .. } = self.config;
         if index >= pairs {
             return Err(Error::Index { dataset: self.name(), index, len: pairs });
         }
@@ -209,14 +229,15 @@ impl Tasks {
         let turn = |answers: usize| words.fold(1).permutation(answers)[member % answers] as usize;
         match self.task {
             Task::Questions => {
-                let question = Question::draw(stream);
+                let question = of_kind(kinds, || Question::draw(stream), Question::kind);
                 let answers = question.answers(most);
                 let answer = answers[turn(answers.len())];
                 let scene = self.search(index, |key| self.answering(key, (question, answer)))?;
                 Ok(Posed::Question(question, scene, answer))
             }
             Task::Statements => {
-                let (statement, truth) = (Statement::draw(most, stream), turn(2) == 1);
+                let statement = of_kind(kinds, || Statement::draw(most, stream), Statement::kind);
+                let truth = turn(2) == 1;
                 let scenes = self.search(index, |key| {
                     let plan = statement.plan(truth, most, &mut key.fold(0).stream());
                     let scenes = self.two(key, plan)?;
@@ -225,7 +246,7 @@ impl Tasks {
                 Ok(Posed::Statement(statement, scenes, truth))
             }
             Task::Hypotheses => {
-                let hypothesis = Hypothesis::draw(stream);
+                let hypothesis = of_kind(kinds, || Hypothesis::draw(stream), Hypothesis::kind);
                 let verdict = hypothesis::VERDICTS[turn(3)];
                 let scene = self.search(index, |key| {
                     let plan = hypothesis.plan(verdict, &mut key.fold(0).stream());

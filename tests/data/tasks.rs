@@ -297,8 +297,31 @@ fn questions_beside_captions_lose_what_captions_have_not() {
 }
 
 #[test]
+fn kinds_leave_only_words_of_these_kinds() {
+    let kinds = |task: Task, kinds: &[&str]| {
+        let kinds = kinds.iter().map(|kind| (*kind).to_owned()).collect();
+        Config { pairs: 40, kinds, ..Config::default() }.open(task, Split::Train).expect("opened")
+    };
+    let seen = |set: &Tasks| -> BTreeSet<String> {
+        let asked = (0..40).map(|index| set.get(index).expect("an example").asked.expect("asked"));
+        asked.map(|asked| asked.kind.to_owned()).collect()
+    };
+    assert_eq!(seen(&kinds(Task::Statements, &["both"])), BTreeSet::from(["both".to_owned()]));
+    assert_eq!(seen(&kinds(Task::Statements, &["both", "more"])).len(), 2);
+    // Still true of two and false of two.
+    let set = kinds(Task::Statements, &["apart"]);
+    let truths = (0..4).filter(|index| matches!(set.posed(*index), Ok(Posed::Statement(_, _, true)))).count();
+    assert_eq!(truths, 2);
+    for task in [Task::Questions, Task::Hypotheses] {
+        let first = task.kinds()[0];
+        assert_eq!(seen(&kinds(task, &[first])), BTreeSet::from([first.to_owned()]));
+    }
+}
+
+#[test]
 fn settings_outside_their_range_are_refused_under_the_name_of_the_source() {
     for (config, words) in [
+        (Config { kinds: vec!["bot".to_owned()], ..Config::default() }, "`hypotheses.kinds` has `bot`"),
         (Config { objects: [1, 3], ..Config::default() }, "`hypotheses.objects` is [1, 3]"),
         (Config { pairs: 0, ..Config::default() }, "`hypotheses.pairs` is 0"),
         (Config { tag_noise: 2.0, ..Config::default() }, "`hypotheses.tag_noise` is 2"),
