@@ -77,7 +77,9 @@ fn measured<'a>(ablation: &'a Ablation, results: &'a Results<'a>) -> impl Iterat
     results.effects.iter().filter_map(move |effect| {
         let (claim, judgement) = effect.claim.as_ref()?;
         let own = claim.published.as_ref()?.key == ablation.published.key;
-        own.then_some(Rerun::Measured(results, effect, judgement))
+        // Where one of the arms was left out nothing was rerun.
+        let compared = effect.paired.is_some() || judgement.verdict != Verdict::Inconclusive;
+        (own && compared).then_some(Rerun::Measured(results, effect, judgement))
     })
 }
 
@@ -104,9 +106,17 @@ pub fn summary(rows: &[Row]) -> Vec<(Option<Verdict>, String)> {
     parts
 }
 
-/// The ablations that an experiment claims, all papers in one table.
+/// The reruns that were measured, all papers in one table.
 pub fn rerun_table(rows: &[Row]) -> Table {
-    let claimed = rows.iter().filter(|row| !matches!(row.rerun, Rerun::Unclaimed));
+    claims_table(rows, |rerun| matches!(rerun, Rerun::Measured(..)))
+}
+
+/// The ablations that an experiment claims and nobody has run.
+pub fn waiting_table(rows: &[Row]) -> Table {
+    claims_table(rows, |rerun| matches!(rerun, Rerun::NotRun(..)))
+}
+
+fn claims_table(rows: &[Row], meant: impl Fn(&Rerun) -> bool) -> Table {
     let head = ["Ablation", "Published in", "Ours", "Published", "Verdict", "Cost", "Experiment"];
     let row = |row: &Row| {
         let mut cells = vec![Cell::Text(row.ablation.what.clone()), Cell::Text(place(row))];
@@ -118,7 +128,7 @@ pub fn rerun_table(rows: &[Row]) -> Table {
                   seeds. Published: the paper's difference in its own metric, at its own size."
             .to_owned(),
         head: head.map(str::to_owned).to_vec(),
-        rows: claimed.map(row).collect(),
+        rows: rows.iter().filter(|row| meant(&row.rerun)).map(row).collect(),
     }
 }
 

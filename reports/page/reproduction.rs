@@ -8,7 +8,7 @@ use crate::experiments::catalogue::{Catalogue, Paper};
 use crate::reports::Error;
 use crate::reports::answer::answer;
 use crate::reports::plots::{Figure, file_name};
-use crate::reports::reproduction::{Rerun, Row, link, paper_table, rerun_table, summary};
+use crate::reports::reproduction::{Rerun, Row, link, paper_table, rerun_table, summary, waiting_table};
 use crate::reports::results::Results;
 use crate::reports::tables::Cell;
 
@@ -49,7 +49,7 @@ pub fn reproduction(
                     h2 id="reruns" { "Rerun" }
                     @if let Some(figure) = forest { (drawn(figure)?) }
                     @if reruns.rows.is_empty() {
-                        p.notice { "No experiment claims a published effect yet." }
+                        p.notice { "No published effect was rerun yet." }
                     } @else {
                         (table(&reruns, true))
                     }
@@ -134,11 +134,16 @@ fn waiting(rows: &[Row]) -> Markup {
         .collect();
     commands.sort_unstable();
     commands.dedup();
+    let claims = waiting_table(rows);
     html! {
         @if !commands.is_empty() {
             section aria-labelledby="waiting" {
                 h2 id="waiting" { "Not run" }
                 p { "These commands run what is missing; " code { "vlp report --all" } " then puts it on this page." }
+                details {
+                    summary { (claims.rows.len()) " claims" }
+                    (table(&claims, true))
+                }
                 pre role="region" tabindex="0" aria-label="Commands" { code { (commands.join("\n")) } }
             }
         }

@@ -38,21 +38,26 @@ pub fn figure(rows: &[Ablation]) -> Option<Figure> {
         "Reruns of published ablations, arm minus arm, paired by seed. Marker and bar: mean and 95 % interval; small dots: \
          single seeds{diamond}."
     );
-    let words: Vec<String> = measured.iter().map(words).collect();
+    let words: Vec<String> = measured.iter().map(|one| words(one, &measured)).collect();
     let alt = format!("Forest plot of {} reruns. {}", words.len(), words.join(" "));
     let groups = groups(&measured);
     Some(Figure::new("forest".to_owned(), caption, alt, |width| draw(&groups, width)))
 }
 
-fn words(one: &Measured) -> String {
+fn words(one: &Measured, all: &[Measured]) -> String {
     let published = published(&one.row.ablation.published)
         .map_or_else(String::new, |value| format!(", published {}", published_number(value)));
     let (verdict, numbers) = (one.judgement.verdict.words(), numbers(one.paired));
-    format!("{} in {}: {numbers}{published}, {verdict}.", label(one), one.effect.metric)
+    format!("{} in {}: {numbers}{published}, {verdict}.", label(one, all), one.effect.metric)
 }
 
-fn label(one: &Measured) -> String {
-    format!("{}: {}", one.row.paper.key, one.row.ablation.what)
+/// What was ablated and, where it was rerun at several sizes, at which.
+fn label(one: &Measured, all: &[Measured]) -> String {
+    let name = |one: &Measured| (one.row.ablation.published.key.clone(), one.effect.metric.to_owned());
+    let again = all.iter().filter(|other| name(other) == name(one)).count() > 1;
+    let size = one.results.experiment.about.profile.as_ref().filter(|_| again);
+    let size = size.map_or_else(String::new, |size| format!(" ({size})"));
+    format!("{}: {}{size}", one.row.paper.key, one.row.ablation.what)
 }
 
 /// The reruns by metric: differences of different quantities have no common axis.
@@ -60,7 +65,7 @@ fn groups(measured: &[Measured]) -> Vec<Group> {
     let mut groups: Vec<(&str, Group)> = Vec::new();
     for one in measured {
         let row = Row {
-            label: label(one),
+            label: label(one, measured),
             sides: vec![one.judgement.verdict.words().to_owned(), numbers(one.paired)],
             look: RERUN,
             summary: one.paired.summary,

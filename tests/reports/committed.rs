@@ -1,35 +1,42 @@
-//! The reports that are part of the project: records in, the same files out, byte by byte.
+//! The page that is part of the project: records in, the same files out, byte by byte.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tempfile::tempdir;
-use vlp_bench::reports::report;
+use vlp_bench::experiments::catalogue::catalogue;
+use vlp_bench::reports::reproduction;
 
-fn folders() -> Vec<PathBuf> {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("reports/published");
-    let entries = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path());
-    // `performance` compares training steps with PyTorch's and holds no runs.
-    let holds_runs = |path: &PathBuf| path.is_dir() && !path.ends_with("performance");
-    let mut folders: Vec<PathBuf> = entries.filter(holds_runs).collect();
-    folders.sort();
-    assert!(!folders.is_empty());
-    folders
+/// Every file below a folder by its path there.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            all.extend(
+                files(&entry.path()).into_iter().map(|(rest, bytes)| (format!("{name}/{rest}"), bytes)),
+            );
+        } else {
+            all.insert(name, fs::read(entry.path()).unwrap());
+        }
+    }
+    all
 }
 
 #[test]
-fn every_published_report_is_what_its_records_give() {
-    for folder in folders() {
-        let out = tempdir().unwrap();
-        report(&[folder.join("runs")], out.path()).unwrap();
-        let mut names: Vec<_> =
-            fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        names.sort();
-        assert!(names.iter().any(|name| name == "report.html"));
-        for name in names {
-            let (new, old) = (out.path().join(&name), folder.join("report").join(&name));
-            let equal = fs::read(&new).unwrap() == fs::read(&old).unwrap_or_default();
-            assert!(equal, "{} is not what `vlp report` makes of the records beside it", old.display());
-        }
-    }
+fn the_published_page_is_what_its_records_give() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let published = root.join("reports/published");
+    let out = tempdir().unwrap();
+    let catalogue = catalogue(Path::new("experiments")).unwrap();
+    reproduction(&catalogue, &[published.join("runs")], out.path()).unwrap();
+    let (new, old) = (files(out.path()), files(&published.join("page")));
+    assert_eq!(new.keys().collect::<Vec<_>>(), old.keys().collect::<Vec<_>>());
+    let differs: Vec<&String> = new.keys().filter(|name| new[*name] != old[*name]).collect();
+    assert!(
+        new.contains_key("index.html") && differs.is_empty(),
+        "draw them anew with tools/publish: {differs:?}"
+    );
 }
