@@ -1,5 +1,6 @@
 //! Every published ablation beside the experiment files that rerun it, read without running anything.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::agenda::below;
@@ -13,6 +14,8 @@ use super::{Claim, Effect, published};
 pub struct Catalogue {
     /// In the order of their years.
     pub papers: Vec<Paper>,
+    /// How the settings of experiments were chosen, by their names.
+    pub chosen: BTreeMap<String, String>,
 }
 
 /// One paper.
@@ -62,10 +65,12 @@ pub struct Rerun {
 /// If a file cannot be read, or claims what it cannot say.
 pub fn catalogue(folder: &Path) -> Result<Catalogue> {
     let mut claims: Vec<(String, Rerun)> = Vec::new();
+    let mut chosen = BTreeMap::new();
     for path in below(folder)? {
         let tree = file::tree(&path)?;
         if tree.get("question").is_some() {
             claims.extend(reruns(&path, &tree)?);
+            chosen.extend(text(&tree, "chosen").map(|how| (file::experiment_name(&path), how)));
         }
     }
     let keys = published::keys()?;
@@ -98,7 +103,11 @@ pub fn catalogue(folder: &Path) -> Result<Catalogue> {
             ablations,
         }
     });
-    Ok(Catalogue { papers: papers.collect() })
+    Ok(Catalogue { papers: papers.collect(), chosen })
+}
+
+fn text(tree: &Node, key: &str) -> Option<String> {
+    tree.get(key).and_then(|node| node.to_json().as_str().map(str::to_owned))
 }
 
 /// The claims of one file about published effects, by their keys.
@@ -107,13 +116,12 @@ fn reruns(path: &Path, tree: &Node) -> Result<Vec<(String, Rerun)>> {
         Some(claims) => file::decode(claims).map_err(Failure::Refused)?,
         None => Vec::new(),
     };
-    let text = |key: &str| tree.get(key).and_then(|node| node.to_json().as_str().map(str::to_owned));
     let profile = tree.get("profiles").and_then(|profiles| profiles.get("cpu"));
     let size = if profile.is_some() { " --profile cpu" } else { "" };
     let rerun = |claim: Claim| {
         let rerun = Rerun {
             experiment: file::experiment_name(path),
-            question: text("question").unwrap_or_default(),
+            question: text(tree, "question").unwrap_or_default(),
             effect: claim.effect,
             command: format!("vlp run {}{size}", path.display()),
         };

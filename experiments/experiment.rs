@@ -26,6 +26,8 @@ pub struct Experiment {
     pub file: PathBuf,
     /// What is asked, in one sentence; printed above every table.
     pub question: String,
+    /// How its settings were chosen, in sentences: by which arm, on which pairs.
+    pub chosen: Option<String>,
     /// The published table that it reruns.
     pub paper: Option<PaperReference>,
     /// The size chosen by `--profile`.

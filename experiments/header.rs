@@ -61,6 +61,7 @@ fn experiment_record(
     Ok(ExperimentRecord {
         name: experiment.name.clone(),
         question: experiment.question.clone(),
+        chosen: experiment.chosen.clone(),
         paper: experiment.paper.clone(),
         profile: experiment.profile.clone(),
         control: experiment.control.clone(),

@@ -99,6 +99,9 @@ pub struct ExperimentRecord {
     pub name: String,
     /// What is asked.
     pub question: String,
+    /// How its settings were chosen, where the file says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<String>,
     /// The published table that is rerun.
     pub paper: Option<PaperReference>,
     /// The size of the question.

@@ -22,6 +22,7 @@ pub fn experiment(name: &str, run: &Run, seed: u64) -> Experiment {
         name: STAGES.to_owned(),
         file: PathBuf::new(),
         question: format!("What later runs begin with: {name}"),
+        chosen: None,
         paper: None,
         profile: None,
         control: None,

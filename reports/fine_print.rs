@@ -153,6 +153,8 @@ fn runs(results: &Results) -> Note {
         let plural = if seeds.len() == 1 { "" } else { "s" };
         format!("Missing: {arm}, seed{plural} {}.", seeds.join(", "))
     }));
+    lines
+        .extend(experiment.about.chosen.as_ref().map(|chosen| format!("How settings were chosen: {chosen}")));
     Note::lines("Runs", lines)
 }
 

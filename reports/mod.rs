@@ -61,7 +61,11 @@ pub fn report(runs: &[PathBuf], out: &Path) -> Result<Written, Error> {
 /// # Errors
 /// As [`report`], but for there being no runs: then nothing was rerun yet.
 pub fn reproduction(catalogue: &Catalogue, runs: &[PathBuf], out: &Path) -> Result<Written, Error> {
-    let found = read(runs)?;
+    let mut found = read(runs)?;
+    for experiment in &mut found.experiments {
+        let about = &mut experiment.about;
+        about.chosen = about.chosen.take().or_else(|| catalogue.chosen.get(&about.name).cloned());
+    }
     let all: Vec<Results> = found.experiments.iter().map(Results::new).collect();
     let rows = reproduction::rows(catalogue, &all);
     let figure = plots::forest(&rows);

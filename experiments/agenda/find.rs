@@ -18,27 +18,27 @@ const OTHERS: [&str; 2] = ["presets", "published"];
 pub fn files(places: &[PathBuf]) -> (Vec<PathBuf>, Vec<Refused>) {
     let (mut files, mut refused): (Vec<PathBuf>, Vec<Refused>) = Default::default();
     let mut known: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut add = |file: PathBuf| {
+        let name = experiment_name(&file);
+        match known.get(&name) {
+            None => {
+                known.insert(name, file.clone());
+                files.push(file);
+                None
+            }
+            Some(first) if same(first, &file) => None,
+            Some(first) => Some(twice(&name, first, file)),
+        }
+    };
     for place in places {
         let found = if place.is_dir() { below(place) } else { Ok(vec![place.clone()]) };
-        let found = found.and_then(|found| match found.is_empty() {
-            true => Err(Fault::new(format!("no experiment file lies below {}", place.display())).into()),
-            false => Ok(found),
-        });
         match found {
-            Err(failure) => refused.push(Refused { place: place.clone(), failure }),
-            Ok(found) => {
-                for file in found {
-                    let name = experiment_name(&file);
-                    match known.get(&name) {
-                        None => {
-                            known.insert(name, file.clone());
-                            files.push(file);
-                        }
-                        Some(first) if same(first, &file) => {}
-                        Some(first) => refused.push(twice(&name, first, file)),
-                    }
-                }
+            Ok(found) if found.is_empty() => {
+                let fault = Fault::new(format!("no experiment file lies below {}", place.display()));
+                refused.push(Refused { place: place.clone(), failure: fault.into() });
             }
+            Ok(found) => refused.extend(found.into_iter().filter_map(&mut add)),
+            Err(failure) => refused.push(Refused { place: place.clone(), failure }),
         }
     }
     (files, refused)

@@ -31,8 +31,9 @@ pub use read::experiment_name;
 use stages::{Named, Start};
 
 /// The keys of an experiment file.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "question",
+    "chosen",
     "paper",
     "base",
     "stages",
@@ -189,6 +190,7 @@ fn suggest_or<'a>(typed: &str, known: impl Iterator<Item = &'a str> + Clone, non
 
 fn assemble(file: &Path, tree: &Node, options: &Options, faults: &mut Faults) -> Option<Experiment> {
     let question: Option<String> = faults.take(required(tree, "question"));
+    let chosen = faults.take(section(tree, "chosen"));
     let paper = faults.take(section(tree, "paper"));
     if let Some(Some(paper)) = &paper {
         faults.extend(references::paper(tree, paper));
@@ -206,6 +208,7 @@ fn assemble(file: &Path, tree: &Node, options: &Options, faults: &mut Faults) ->
         name: experiment_name(file),
         file: file.to_owned(),
         question: question?,
+        chosen: chosen?,
         paper: paper?,
         profile: options.profile.clone(),
         control: ablation.control,

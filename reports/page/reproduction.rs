@@ -115,6 +115,12 @@ fn experiments(all: &[Results]) -> Markup {
                             @if let Cell::Link { text, address } = link(results) { a href=(address) { (text) } }
                             p { (results.experiment.about.question) }
                             (lead(&answer(results)))
+                            @if let Some(chosen) = &results.experiment.about.chosen {
+                                details {
+                                    summary { "How its settings were chosen" }
+                                    p { (chosen) }
+                                }
+                            }
                         }
                     }
                 }

@@ -152,6 +152,7 @@ fn experiment(run: Run) -> Experiment {
         name: "tiny".to_owned(),
         file: "tiny.yaml".into(),
         question: "Does it learn?".to_owned(),
+        chosen: None,
         paper: None,
         profile: None,
         control: None,

@@ -42,6 +42,7 @@ pub fn study(effect: f64, seeds: u64) -> Study {
         about: ExperimentRecord {
             name: "albef/distillation-weight".to_owned(),
             question: "Does distilling from the momentum model help?".to_owned(),
+            chosen: Some("By the control, on seeds of its own.".to_owned()),
             profile: Some("cpu".to_owned()),
             control: Some("without".to_owned()),
             arms: ["without", "with"].map(str::to_owned).to_vec(),
