@@ -108,15 +108,17 @@ pub fn summary(rows: &[Row]) -> Vec<(Option<Verdict>, String)> {
 
 /// The reruns that were measured, all papers in one table.
 pub fn rerun_table(rows: &[Row]) -> Table {
-    claims_table(rows, |rerun| matches!(rerun, Rerun::Measured(..)))
+    let caption = "Ours: difference of the two arms paired by seed, mean and 95 % interval over seeds, and the number of \
+                   seeds. Published: the paper's difference in its own metric, at its own size.";
+    claims_table(caption, rows, |rerun| matches!(rerun, Rerun::Measured(..)))
 }
 
 /// The ablations that an experiment claims and nobody has run.
 pub fn waiting_table(rows: &[Row]) -> Table {
-    claims_table(rows, |rerun| matches!(rerun, Rerun::NotRun(..)))
+    claims_table("Claims of experiments that were not run", rows, |rerun| matches!(rerun, Rerun::NotRun(..)))
 }
 
-fn claims_table(rows: &[Row], meant: impl Fn(&Rerun) -> bool) -> Table {
+fn claims_table(caption: &str, rows: &[Row], meant: impl Fn(&Rerun) -> bool) -> Table {
     let head = ["Ablation", "Published in", "Ours", "Published", "Verdict", "Cost", "Experiment"];
     let row = |row: &Row| {
         let mut cells = vec![Cell::Text(row.ablation.what.clone()), Cell::Text(place(row))];
@@ -124,9 +126,7 @@ fn claims_table(rows: &[Row], meant: impl Fn(&Rerun) -> bool) -> Table {
         cells
     };
     Table {
-        caption: "Ours: difference of the two arms paired by seed, mean and 95 % interval over seeds, and the number of \
-                  seeds. Published: the paper's difference in its own metric, at its own size."
-            .to_owned(),
+        caption: caption.to_owned(),
         head: head.map(str::to_owned).to_vec(),
         rows: rows.iter().filter(|row| meant(&row.rerun)).map(row).collect(),
     }
