@@ -143,20 +143,35 @@ pub fn size(directory: &Path) -> u64 {
 /// Keeps others from training the same run; released when dropped, also by a kill.
 #[derive(Debug)]
 pub struct Lock {
-    claim: PathBuf,
-    /// Taken before the claim is given up.
-    file: Option<File>,
+    // Fields are dropped in this order: whoever waits for the claim finds the file free.
+    _file: File,
+    _claim: Claim,
 }
 
-/// The directories that this process is at work in, and the news that one is left.
+/// A directory that this process is at work in.
+#[derive(Debug)]
+struct Claim(PathBuf);
+
+/// All of them, and the news that one is given up.
 static CLAIMED: (Mutex<BTreeSet<PathBuf>>, Condvar) = (Mutex::new(BTreeSet::new()), Condvar::new());
 
-impl Drop for Lock {
+impl Claim {
+    /// Claims a directory once nobody else in this process does.
+    fn of(directory: PathBuf) -> Self {
+        let (claimed, given_up) = &CLAIMED;
+        let mut all = claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        while !all.insert(directory.clone()) {
+            all = given_up.wait(all).unwrap_or_else(PoisonError::into_inner);
+        }
+        Self(directory)
+    }
+}
+
+impl Drop for Claim {
     fn drop(&mut self) {
-        drop(self.file.take());
-        let (claimed, left) = &CLAIMED;
-        claimed.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.claim);
-        left.notify_all();
+        let (claimed, given_up) = &CLAIMED;
+        claimed.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+        given_up.notify_all();
     }
 }
 
@@ -175,23 +190,13 @@ pub fn enter(directory: &Path) -> Result<Lock> {
         move |source: io::Error| Failure::Unwritable { path, source }
     };
     fs::create_dir_all(directory).map_err(unwritable(directory))?;
-    let claim = directory.canonicalize().map_err(unwritable(directory))?;
-    let (claimed, left) = &CLAIMED;
-    let mut all = claimed.lock().unwrap_or_else(PoisonError::into_inner);
-    while !all.insert(claim.clone()) {
-        all = left.wait(all).unwrap_or_else(PoisonError::into_inner);
-    }
-    drop(all);
-    let mut lock = Lock { claim, file: None };
+    let claim = Claim::of(directory.canonicalize().map_err(unwritable(directory))?);
     let path = directory.join("lock");
     let file = File::create(&path).map_err(unwritable(&path))?;
     let patience = Instant::now() + LINGERING;
     loop {
         match file.try_lock() {
-            Ok(()) => {
-                lock.file = Some(file);
-                return Ok(lock);
-            }
+            Ok(()) => return Ok(Lock { _file: file, _claim: claim }),
             Err(TryLockError::WouldBlock) if Instant::now() < patience => thread::sleep(LINGERING / 20),
             Err(TryLockError::WouldBlock) => return Err(Failure::Busy { path: directory.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(unwritable(&path)(source)),
