@@ -40,7 +40,7 @@ pub struct Config {
     pub size: u32,
     /// Which scenes.
     pub seed: u64,
-    /// The least and the greatest number of objects, from 2 to 6.
+    /// The least and the greatest number of objects, from 2 to 6; statements, of two scenes, may have 1 at the least.
     pub objects: [usize; 2],
     /// Only words of these kinds, of those that the task has; empty: of all.
     pub kinds: Vec<String>,
@@ -96,6 +96,15 @@ impl Task {
         }
     }
 
+    /// The fewest objects that a scene may have: one alone leaves questions, hypotheses and expressions nothing to tell
+    /// apart; a statement has two scenes. Not all scenes may have one: of those the smaller splits have too few.
+    fn fewest(self) -> usize {
+        match self {
+            Self::Statements => 1,
+            Self::Questions | Self::Hypotheses | Self::Expressions => 2,
+        }
+    }
+
     /// Every kind of words, as metrics name them; none where the words are of one kind.
     pub fn kinds(self) -> &'static [&'static str] {
         match self {
@@ -134,11 +143,14 @@ impl Config {
     /// If a setting is outside its range.
     pub fn open(&self, task: Task, split: Split) -> Result<Tasks> {
         let [least, most] = self.objects;
-        if !(2 <= least && least <= most && most <= 6) {
+        let fewest = task.fewest();
+        if !(fewest <= least && least <= most && (2..=6).contains(&most)) {
             return Err(Error::setting(
                 format!("{}.objects", task.name()),
                 format!("is [{least}, {most}]"),
-                "give the least and the greatest number of objects, between 2 and 6, e.g. [2, 4]",
+                format!(
+                    "give the least number of objects, from {fewest}, and the greatest, from 2 to 6, e.g. [2, 4]"
+                ),
             ));
         }
         if let Some(kind) = self.kinds.iter().find(|kind| !task.kinds().contains(&kind.as_str())) {

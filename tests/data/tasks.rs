@@ -127,9 +127,16 @@ fn answers_are_right_to_who_reads_the_words_and_looks_at_the_scene() {
 
 #[test]
 fn statements_are_true_of_two_pairs_and_false_of_two() {
-    let set = opened(Task::Statements, Split::Train, 400);
+    let few = Config { pairs: 400, objects: [1, 2], ..Config::default() };
+    let few = few.open(Task::Statements, Split::Test).expect("a valid configuration");
+    for set in [opened(Task::Statements, Split::Train, 400), few] {
+        true_of_two_and_false_of_two(&set);
+    }
+}
+
+fn true_of_two_and_false_of_two(set: &Tasks) {
     let mut kinds = BTreeSet::new();
-    for group in 0..100 {
+    for group in 0..set.len() / 4 {
         let mut truths = Vec::new();
         let mut texts = BTreeSet::new();
         for index in 4 * group..4 * group + 4 {
@@ -323,10 +330,14 @@ fn settings_outside_their_range_are_refused_under_the_name_of_the_source() {
     for (config, words) in [
         (Config { kinds: vec!["bot".to_owned()], ..Config::default() }, "`hypotheses.kinds` has `bot`"),
         (Config { objects: [1, 3], ..Config::default() }, "`hypotheses.objects` is [1, 3]"),
+        (Config { objects: [2, 7], ..Config::default() }, "`hypotheses.objects` is [2, 7]"),
         (Config { pairs: 0, ..Config::default() }, "`hypotheses.pairs` is 0"),
         (Config { tag_noise: 2.0, ..Config::default() }, "`hypotheses.tag_noise` is 2"),
     ] {
         let error = config.open(Task::Hypotheses, Split::Train).expect_err("refused").to_string();
         assert!(error.contains(words), "{error}");
     }
+    let one = Config { objects: [1, 1], ..Config::default() }.open(Task::Statements, Split::Train);
+    let error = one.expect_err("refused").to_string();
+    assert!(error.contains("from 1, and the greatest, from 2 to 6"), "{error}");
 }
