@@ -15,7 +15,7 @@ use super::{Run, Train, schedule};
 use crate::kernels::optim::AdamW;
 use crate::kernels::{self, Gradient, Tape};
 use crate::models::store::{Entry, Role};
-use crate::models::{Inputs, Model, Store};
+use crate::models::{Ability, Inputs, Model, Store};
 use crate::objectives::{Batch, Loss, Objective, Progress, Step};
 
 /// A model, what is asked of it, and all that an update changes.
@@ -23,8 +23,7 @@ pub struct Trainer {
     config: Train,
     seed: u64,
     steps_per_epoch: u64,
-    student: Box<dyn Model>,
-    teacher: Option<Teacher>,
+    models: Models,
     objectives: Vec<Asked>,
     entries: BTreeMap<String, Entry>,
     /// The first and second moment of each trainable entry, (2, n).
@@ -37,6 +36,14 @@ pub struct Trainer {
     pub updates: u64,
 }
 
+/// Who looks at a batch.
+struct Models {
+    student: Box<dyn Model>,
+    teacher: Option<Teacher>,
+    /// Whether the objectives ask them for nothing but embeddings.
+    embed_alone: bool,
+}
+
 struct Teacher {
     model: Box<dyn Model>,
     momentum: f64,
@@ -46,6 +53,15 @@ struct Asked {
     name: &'static str,
     weight: f64,
     objective: Box<dyn Objective>,
+}
+
+impl Models {
+    /// A batch as they see it in the update that follows.
+    fn look<'a>(&'a self, batch: &'a Batch, progress: Progress, seed: u64) -> Step<'a> {
+        let teacher = self.teacher.as_ref().map(|teacher| teacher.model.as_ref());
+        let step = Step::new(batch, self.student.as_ref(), teacher, progress, seed);
+        if self.embed_alone { step.embedding_alone() } else { step }
+    }
 }
 
 impl Trainer {
@@ -78,6 +94,8 @@ impl Trainer {
             }
         };
         let entries = store.of(Role::Trainable);
+        let mut abilities = run.objectives.iter().flat_map(|config| config.needs().abilities);
+        let embed_alone = abilities.all(|ability| ability == Ability::Embed);
         let mut moments = BTreeMap::new();
         for (name, entry) in &entries {
             moments.insert(name.clone(), Tensor::zeros((2, entry.var.elem_count()), DType::F32, device)?);
@@ -87,8 +105,7 @@ impl Trainer {
             config,
             seed,
             steps_per_epoch,
-            student,
-            teacher,
+            models: Models { student, teacher, embed_alone },
             objectives,
             entries,
             moments,
@@ -108,7 +125,7 @@ impl Trainer {
 
     fn step(&mut self, batch: &Batch) -> Result<Figures> {
         let tape = self.tape();
-        let step = look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
+        let step = self.models.look(batch, self.progress(), self.seed);
         let drawn = self.drawn();
         let losses = self.losses(&drawn, &step)?;
         let total = self.total(&losses)?;
@@ -124,7 +141,7 @@ impl Trainer {
             *self.counts.entry(name).or_default() += 1;
         }
         self.store.enforce_bounds()?;
-        if let Some(teacher) = &self.teacher {
+        if let Some(teacher) = &self.models.teacher {
             self.store.follow(teacher.momentum)?;
         }
         for place in drawn {
@@ -143,7 +160,7 @@ impl Trainer {
         let mut flops = 0.0;
         for (group, share) in self.config.combine.groups(&self.names()) {
             let (before, tape) = (kernels::flops(), self.tape());
-            let step = look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
+            let step = self.models.look(batch, self.progress(), self.seed);
             self.gradients(tape, &self.total(&self.losses(&group, &step)?)?)?;
             flops += share * (kernels::flops() - before);
         }
@@ -237,8 +254,7 @@ impl Trainer {
         for what in ["the loss", "the gradient"] {
             for asked in drawn.iter().map(|&place| &self.objectives[place]) {
                 let tape = Tape::record();
-                let step =
-                    look(batch, self.student.as_ref(), self.teacher.as_ref(), self.progress(), self.seed);
+                let step = self.models.look(batch, self.progress(), self.seed);
                 drawn.iter().for_each(|&place| self.objectives[place].objective.before(&step));
                 let loss = asked.objective.loss(&step)?.value;
                 let finite = match what {
@@ -287,17 +303,6 @@ impl Trainer {
         (self.updates, self.counts) = (updates, counts.clone());
         Ok(())
     }
-}
-
-/// A batch as the student and the teacher see it in the update that follows.
-fn look<'a>(
-    batch: &'a Batch,
-    student: &'a dyn Model,
-    teacher: Option<&'a Teacher>,
-    progress: Progress,
-    seed: u64,
-) -> Step<'a> {
-    Step::new(batch, student, teacher.map(|teacher| teacher.model.as_ref()), progress, seed)
 }
 
 /// The global norm: over fixed pieces in order of name, so that it depends on no thread.

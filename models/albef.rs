@@ -154,11 +154,19 @@ impl Model for Albef {
     }
 
     fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {
-        unit(&self.project_image.forward(&first(&self.image_tokens(image)?.hidden)?)?)
+        let class = match image.is_embedded_alone() {
+            true => self.image.class(image)?,
+            false => first(&self.image_tokens(image)?.hidden)?,
+        };
+        unit(&self.project_image.forward(&class)?)
     }
 
     fn embed_text(&self, text: &View<Text>) -> Result<Tensor> {
-        unit(&self.project_text.forward(&first(&self.text_tokens(text)?.hidden)?)?)
+        let class = match text.is_embedded_alone() {
+            true => self.text.class(text)?,
+            false => first(&self.text_tokens(text)?.hidden)?,
+        };
+        unit(&self.project_text.forward(&class)?)
     }
 
     fn similarity(&self, images: &Tensor, texts: &Tensor) -> Result<Tensor> {
@@ -242,14 +250,29 @@ impl TextTower {
     }
 
     fn encode(&self, text: &View<Text>) -> Result<Tokens> {
+        let (hidden, packing) = self.read(text, self.alone)?;
+        Ok(Tokens { hidden: packing.unpack(&hidden)?, mask: Some(text.input()?.mask.clone()) })
+    }
+
+    /// The first token (B,D) of [`TextTower::encode`]: the last of its layers computes no other.
+    fn class(&self, text: &View<Text>) -> Result<Tensor> {
+        // A configuration without a layer for words alone was refused.
+        let last = self.alone.saturating_sub(1);
+        let (hidden, packing) = self.read(text, last)?;
+        let class = One::first(packing.spans(), &hidden)?;
+        self.layers[last].forward_one(&hidden, &class, None, within(text.noise(), 1 + last as u64))
+    }
+
+    /// What the first `end` layers make of words alone (R,D).
+    fn read(&self, text: &View<Text>, end: usize) -> Result<(Tensor, Packing)> {
         let (input, noise) = (text.input()?, text.noise());
         let packing = Packing::new(&input.mask)?;
         let mask = Mask::itself(packing.spans(), false);
         let mut hidden = packing.pack(&self.embed.forward(input, within(noise, 0))?)?;
-        for (layer, part) in self.layers.iter().zip(1..).take(self.alone) {
+        for (layer, part) in self.layers.iter().zip(1..).take(end) {
             hidden = layer.forward(&hidden, &mask, None, within(noise, part))?;
         }
-        Ok(Tokens { hidden: packing.unpack(&hidden)?, mask: Some(input.mask.clone()) })
+        Ok((hidden, packing))
     }
 
     /// Words (B,T,D) look at images.

@@ -186,7 +186,11 @@ impl Model for Blip {
     }
 
     fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {
-        self.project.image(&first(&self.image_tokens(image)?.hidden)?)
+        let class = match image.is_embedded_alone() {
+            true => self.image.class(image)?,
+            false => first(&self.image_tokens(image)?.hidden)?,
+        };
+        self.project.image(&class)
     }
 
     /// Of the last layer the embedding reads [CLS] alone, and no joint pass begins with this text.

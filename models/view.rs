@@ -201,6 +201,7 @@ struct Shared<I> {
     noise: Option<Key>,
     memo: RefCell<BTreeMap<String, Tokens>>,
     selections: Cell<u64>,
+    embedded_alone: Cell<bool>,
 }
 
 enum Origin<I> {
@@ -221,12 +222,24 @@ impl<I: Rows> View<I> {
     }
 
     fn with(origin: Origin<I>, noise: Option<Key>) -> Self {
-        Self(Rc::new(Shared { origin, noise, memo: RefCell::default(), selections: Cell::new(0) }))
+        let (memo, selections, embedded_alone) = Default::default();
+        Self(Rc::new(Shared { origin, noise, memo, selections, embedded_alone }))
     }
 
     /// Where dropout draws from; `None` in evaluation.
     pub fn noise(&self) -> Option<Key> {
         self.0.noise
+    }
+
+    /// Promises that only its embedding will be asked for: a model may leave out what serves its tokens alone. To ask for
+    /// them nonetheless is no error but costs a second pass.
+    pub fn embed_alone(&self) {
+        self.0.embedded_alone.set(true);
+    }
+
+    /// Whether that was promised.
+    pub fn is_embedded_alone(&self) -> bool {
+        self.0.embedded_alone.get()
     }
 
     /// The input itself.

@@ -87,6 +87,12 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// Promises that it will be asked for embeddings and similarities alone: see [`View::embed_alone`].
+    pub fn embed_alone(&self) {
+        self.image.embed_alone();
+        self.text.embed_alone();
+    }
+
     /// Unit vectors of the images (B,E) or (B,Q,E).
     ///
     /// # Errors
@@ -224,6 +230,17 @@ impl<'a> Step<'a> {
             groups: OnceCell::new(),
             seed,
         }
+    }
+
+    /// The same step of objectives that ask every reading for embeddings and similarities alone.
+    #[must_use]
+    pub fn embedding_alone(self) -> Self {
+        for reading in
+            [Some(&self.student), self.second.as_ref(), self.teacher.as_ref()].into_iter().flatten()
+        {
+            reading.embed_alone();
+        }
+        self
     }
 
     /// The pairs under `alteration`, the same to all who ask for the same.

@@ -1,9 +1,9 @@
 //! The image tower of ViT (Dosovitskiy et al., arXiv:2010.11929, equations 1 to 4), from pixels to normalised tokens.
 
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 
-use super::{LayerNorm, PatchStart, Patches, PreNorm, Start, Tower, deviation, fan_in};
-use crate::kernels::{Activation, Mask};
+use super::{LayerNorm, One, PatchStart, Patches, PreNorm, Start, Tower, deviation, fan_in};
+use crate::kernels::{Activation, Mask, Spans};
 use crate::models::{Image, Init, Tokens, Vars, View};
 
 /// Patches, layers and a normalisation after the last; nothing is dropped.
@@ -39,5 +39,16 @@ impl Vit {
         let hidden = self.patches.forward(image.input()?.pixels()?)?;
         let hidden = self.layers.forward(hidden, &Mask::None, image.noise())?;
         Ok(Tokens { hidden: self.norm.forward(&hidden)?, mask: None })
+    }
+
+    /// The class token (B,D) of [`Vit::encode`]: the last layer computes no other.
+    ///
+    /// # Errors
+    /// As [`Vit::encode`].
+    pub fn class(&self, image: &View<Image>) -> Result<Tensor> {
+        let hidden = self.patches.forward(image.input()?.pixels()?)?;
+        let (batch, tokens, _) = hidden.dims3()?;
+        let class = One::first(&Spans::even(batch, tokens), &hidden)?;
+        self.norm.forward(&self.layers.forward_one(hidden, &Mask::None, &class, image.noise())?)
     }
 }

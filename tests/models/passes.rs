@@ -1,7 +1,9 @@
 //! What must hold of any model's passes, whatever its weights.
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Device, Tensor};
-use vlp_bench::kernels::random::Key;
+use vlp_bench::kernels::{self, Tape, random::Key};
 use vlp_bench::models::clip::{self, TextEncoder};
 use vlp_bench::models::{Ability, Attend, Config, Image, Model, ModelConfig, Store, Text, View};
 
@@ -244,5 +246,49 @@ fn a_bag_of_words_has_no_order_and_the_transformer_has() {
         close(&embed(padded), &first);
         let off = (embed(other) - first).unwrap().abs().unwrap().max_all().unwrap();
         assert_eq!(off.to_scalar::<f32>().unwrap() > 1e-3, ordered, "{text_encoder:?}");
+    }
+}
+
+/// What a model makes of images and texts, the gradient of their similarities and the operations that took.
+fn embedded(model: &dyn Model, store: &Store, alone: bool) -> ([Tensor; 2], BTreeMap<String, Tensor>, f64) {
+    let (before, (image, text)) = (kernels::flops(), views(None));
+    if alone {
+        image.embed_alone();
+        text.embed_alone();
+    }
+    let tape = Tape::record();
+    let both = [model.embed_image(&image).unwrap(), model.embed_text(&text).unwrap()];
+    let loss = model.similarity(&both[0], &both[1]).unwrap().sqr().unwrap().sum_all().unwrap();
+    let gradients = tape.backward(&loss).unwrap();
+    let own = store.entries().into_iter().map(|(name, entry)| (name, gradients.get(&entry.var).cloned()));
+    let own = own.filter_map(|(name, gradient)| Some((name, gradient?))).collect();
+    (both, own, kernels::flops() - before)
+}
+
+#[test]
+fn an_embedding_is_the_same_where_nothing_else_is_asked_for() {
+    let mut cheaper = Vec::new();
+    for (config, _) in models_that(Ability::Embed) {
+        let store = Store::new(&Device::Cpu, 1, &[]);
+        let model = config.build(&store.student(), &INPUTS).unwrap();
+        let [all, alone] = [false, true].map(|alone| embedded(model.as_ref(), &store, alone));
+        alone.0.iter().zip(&all.0).for_each(|(got, expected)| close(got, expected));
+        assert_eq!(alone.1.keys().collect::<Vec<_>>(), all.1.keys().collect::<Vec<_>>());
+        for (name, expected) in &all.1 {
+            let scale = expected.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap().max(1.0);
+            close(&(&alone.1[name] / f64::from(scale)).unwrap(), &(expected / f64::from(scale)).unwrap());
+        }
+        cheaper.extend((alone.2 < all.2).then_some(config.name()));
+    }
+    assert_eq!(cheaper, ["albef", "blip"]);
+}
+
+#[test]
+fn tokens_may_be_asked_for_against_the_promise() {
+    for (_, model) in models_that(Ability::ImageTokens) {
+        let ((image, _), (promised, _)) = (views(None), views(None));
+        promised.embed_alone();
+        let [got, expected] = [&promised, &image].map(|image| model.image_tokens(image).unwrap().hidden);
+        close(&got, &expected);
     }
 }
