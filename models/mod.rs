@@ -201,7 +201,8 @@ pub trait Model {
     fn text_tokens(&self, _text: &View<Text>) -> Result<Tokens> {
         lacks(Ability::TextTokens)
     }
-    /// Unit vectors (B,E), or (B,Q,E) for models with several queries an image.
+    /// Unit vectors (B,E), or (B,Q,E) for models with several queries an image. Of a view that is embedded alone
+    /// ([`View::is_embedded_alone`]) no tokens need be computed.
     ///
     /// # Errors
     /// When the model lacks [`Ability::Embed`].

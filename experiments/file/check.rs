@@ -1,17 +1,15 @@
 //! What no single setting shows: whether numbers are within their ranges and the parts of a run fit each other.
 
+mod numbers;
+mod parameters;
+
 use std::collections::BTreeSet;
 
 use super::node::Node;
 use crate::data::{self, Dataset, Field, Split};
-use crate::experiments::beginning;
 use crate::experiments::evaluate::{self, Of};
-use crate::experiments::failure::Failure;
 use crate::experiments::fault::{Fault, suggest};
-use crate::experiments::feed::{Pairs, Words};
-use crate::experiments::{Origin, Run, Select, Step, Train};
-use crate::models::store::Role;
-use crate::models::{Inputs, Store};
+use crate::experiments::{Run, Select, Step};
 use crate::objectives::{self, Offer, Reason};
 
 /// Everything that is wrong with a run whose settings could be read; `tree` says where they are written.
@@ -65,70 +63,6 @@ impl Checker<'_> {
     /// Reports a fault of the setting at a dotted key.
     fn refuse(&mut self, key: &str, fault: Fault) {
         self.faults.push(fault.at(self.tree.locate(key)));
-    }
-
-    /// Reports a number that is outside its range.
-    fn within(&mut self, fits: bool, key: &str, value: impl std::fmt::Display, help: &str) {
-        if !fits {
-            self.refuse(key, Fault::new(format!("`{key}` is {value}")).help(help));
-        }
-    }
-
-    fn numbers(&mut self) {
-        let Train { steps, batch, rate, warmup, final_rate, weight_decay, betas, eps, clip, .. } =
-            self.run.train;
-        let share = |value: f64| (0.0..=1.0).contains(&value);
-        self.within(batch > 0, "train.batch", batch, "give at least 1 pair an update");
-        self.within(rate > 0.0 && rate.is_finite(), "train.rate", rate, "give a rate above 0, e.g. 5e-4");
-        self.within(
-            warmup >= 0.0 && (warmup < 1.0 || warmup <= steps as f64),
-            "train.warmup",
-            warmup,
-            "give a share of the steps below 1, or a number of updates up to `train.steps`",
-        );
-        self.within(
-            share(final_rate),
-            "train.final_rate",
-            final_rate,
-            "give a share of `train.rate` from 0 to 1",
-        );
-        self.within(weight_decay >= 0.0, "train.weight_decay", weight_decay, "give 0 or more, e.g. 0.05");
-        let averages = betas.iter().all(|beta| (0.0..1.0).contains(beta));
-        self.within(
-            averages,
-            "train.betas",
-            format!("{betas:?}"),
-            "give two numbers from 0 to below 1, e.g. [0.9, 0.98]",
-        );
-        self.within(eps > 0.0, "train.eps", eps, "give a small number above 0, e.g. 1e-6");
-        if let Some(clip) = clip {
-            self.within(clip > 0.0, "train.clip", clip, "give a norm above 0, or null for no bound");
-        }
-        if let Some(teacher) = self.run.train.teacher {
-            let momentum = teacher.momentum;
-            self.within(
-                share(momentum),
-                "train.teacher.momentum",
-                momentum,
-                "give a number from 0 to 1, e.g. 0.995",
-            );
-        }
-        self.intervals();
-    }
-
-    fn intervals(&mut self) {
-        let Train { log, evaluate_every, checkpoint, .. } = &self.run.train;
-        let counts = [
-            ("train.log", Some(*log)),
-            ("train.evaluate_every", *evaluate_every),
-            ("train.checkpoint.steps", checkpoint.steps),
-        ];
-        for (key, count) in counts {
-            self.within(count != Some(0), key, 0, "give at least 1 update");
-        }
-        if let Some(seconds) = checkpoint.seconds {
-            self.within(seconds > 0.0, "train.checkpoint.seconds", seconds, "give a time above 0, or null");
-        }
     }
 
     fn objectives(&mut self) {
@@ -247,89 +181,6 @@ impl Checker<'_> {
         }
     }
 
-    /// Asks the model about itself; only data without a fault tells what it is fed.
-    fn model(&mut self) {
-        let pairs = Words::shipped().and_then(|words| Pairs::open(&self.data, &words, 0));
-        let key = format!("model.{}", self.run.model.name());
-        match pairs {
-            Ok(pairs) => {
-                self.hidden_words(&pairs.inputs);
-                for fault in self.run.model.faults(&pairs.inputs) {
-                    self.refuse(&key, Fault::new(format!("`{}`: {fault}", self.run.model.name())));
-                }
-                if self.faults.is_empty()
-                    && let Err(error) = self.parameters(&pairs.inputs)
-                {
-                    self.refuse(&key, Fault::new(error.to_string()));
-                }
-            }
-            Err(Failure::Data(error)) => self.data_fault("data", &error),
-            Err(failure) => self.refuse("data", Fault::new(failure.to_string())),
-        }
-    }
-
-    /// Refuses objectives that hide words where the tokenizer has nothing to hide them behind.
-    fn hidden_words(&mut self, inputs: &Inputs) {
-        if inputs.specials.mask.is_some() {
-            return;
-        }
-        for objective in self.run.objectives.iter().filter(|objective| objective.needs().hides) {
-            let name = objective.name();
-            let fault = Fault::new(format!("`{name}` cannot be part of this run"))
-                .note(format!("{name} hides words behind a token that stands for them"))
-                .note("the tokenizer of `data.tokenizer` has no such token");
-            self.refuse(
-                &format!("objectives.{name}"),
-                fault.help("take a tokenizer with [MASK], such as BERT's, or another objective"),
-            );
-        }
-    }
-
-    /// Opens an outline of every parameter, which names and counts them without their values.
-    fn parameters(&mut self, inputs: &Inputs) -> candle_core::Result<()> {
-        let run = self.run;
-        let store = Store::outline(&run.train.freeze);
-        run.open(&store, inputs)?;
-        let names: Vec<String> = store.entries().into_keys().collect();
-        for pattern in store.idle_patterns() {
-            let number = run.train.freeze.iter().position(|known| *known == pattern).unwrap_or_default();
-            let written =
-                self.tree.get("train").and_then(|train| train.get("freeze")?.elements().get(number));
-            let fault = Fault::new(format!("`{pattern}` freezes nothing: no parameter is called so"));
-            let fault = fault.at(written.and_then(|node| node.place.as_ref()));
-            self.refuse("train.freeze", fault.help(parts(&names)));
-        }
-        self.start(&store, inputs);
-        if store.count(Role::Trainable) == 0 {
-            let fault = Fault::new("there is nothing to train: every parameter is frozen");
-            self.refuse("train.freeze", fault.help(parts(&names)));
-        }
-        Ok(())
-    }
-
-    /// Refuses values to begin with that do not fit the parameters of the run.
-    fn start(&mut self, store: &Store, inputs: &Inputs) {
-        let student = [Role::Trainable, Role::Frozen].into_iter().flat_map(|role| store.of(role));
-        let here = student.map(|(name, entry)| (name, entry.shape)).collect();
-        for values in &self.run.start {
-            let found = Words::shipped().and_then(|words| beginning::there(values, self.run, inputs, &words));
-            let refused = match found.map(|there| values.resolve(&there, &here)) {
-                Ok(Ok(_)) => continue,
-                Ok(Err(faults)) => {
-                    let fault = Fault::new(format!("{} does not fit this run", values.from));
-                    faults.into_iter().fold(fault, Fault::note)
-                }
-                Err(failure) => Fault::new(failure.to_string()),
-            };
-            let name = match &values.from {
-                Origin::Stage(name) => name.as_str(),
-                Origin::Run(_) => "run",
-                Origin::Weights(_) => "weights",
-            };
-            self.refuse(&format!("start.{name}"), refused);
-        }
-    }
-
     /// Refuses a model that reads what the data has not.
     fn fields(&mut self, splits: &Splits) {
         let model = &self.run.model;
@@ -402,13 +253,6 @@ impl Checker<'_> {
             self.refuse(key, fault.help("set `train.evaluate_every`, or `select: {step: last}`"));
         }
     }
-}
-
-/// The parts that parameters belong to, as patterns.
-fn parts(names: &[String]) -> String {
-    let parts: BTreeSet<&str> = names.iter().filter_map(|name| Some(name.split_once('.')?.0)).collect();
-    let patterns: Vec<String> = parts.iter().map(|part| format!("`{part}.*`")).collect();
-    format!("patterns that freeze a part: {}", patterns.join(", "))
 }
 
 fn explained(fault: Fault, objective: &str, reasons: Vec<Reason>) -> Fault {
