@@ -13,8 +13,9 @@ use super::export::configuration;
 use super::failure::{Failure, Result};
 use super::fault::Fault;
 use super::feed::{Pairs, Words};
+use super::journal;
 use super::progress::duration;
-use super::record::StageRecord;
+use super::record::{Record, StageRecord};
 use super::run::{Attempted, Options, Outcome, run};
 use super::stage::{self, Origin, Shapes, Values};
 use super::{Arm, Run};
@@ -48,7 +49,8 @@ pub fn begin(arm: &Arm, seed: u64, inputs: &Inputs, options: &Options) -> Result
             Origin::Weights(place) => {
                 let weights = published(values, place, &arm.run, inputs)?;
                 let hash = checkpoint::digest(&weights)?;
-                let from = StageRecord { name: place.clone(), hash, steps: 0, seconds: 0.0, taken: 0 };
+                let name = place.clone();
+                let from = StageRecord { name, hash, steps: 0, seconds: 0.0, taken: 0, before: Vec::new() };
                 let there = shapes(&weights);
                 (weights, there, from)
             }
@@ -113,9 +115,24 @@ pub fn trained(name: &str, stage: &Run, seed: u64, options: &Options) -> Result<
         }
         Outcome::Stopped => return Err(Failure::OutOfTime),
     };
-    let from =
-        StageRecord { name: name.to_owned(), hash, steps: done.steps, seconds: done.seconds, taken: 0 };
+    let from = StageRecord {
+        name: name.to_owned(),
+        hash,
+        steps: done.steps,
+        seconds: done.seconds,
+        taken: 0,
+        before: began(&directory)?,
+    };
     Ok((directory, from))
+}
+
+/// What a run began with, as its records say.
+fn began(directory: &Path) -> Result<Vec<StageRecord>> {
+    let start = journal::read(directory)?.into_iter().find_map(|record| match record {
+        Record::Run(header) => Some(header.start),
+        _ => None,
+    });
+    Ok(start.unwrap_or_default())
 }
 
 /// A store with the parameters of a run and as many of these values as it has; the others are those of a seed.
@@ -141,6 +158,7 @@ fn finished(path: &Path, words: &Words) -> Result<(Tensors, Shapes, StageRecord)
         steps: state.step,
         seconds: state.trained + state.evaluated,
         taken: 0,
+        before: began(path)?,
     };
     Ok((weights, parameters_of(&run, words, 0)?, from))
 }

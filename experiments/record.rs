@@ -90,6 +90,16 @@ pub struct StageRecord {
     pub seconds: f64,
     /// How many parameters were taken.
     pub taken: usize,
+    /// What it began with in its turn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<StageRecord>,
+}
+
+impl StageRecord {
+    /// Itself and all that was trained before it.
+    pub fn chain(&self) -> Vec<&Self> {
+        std::iter::once(self).chain(self.before.iter().flat_map(Self::chain)).collect()
+    }
 }
 
 /// The experiment a run belongs to, the same in all of its runs.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::contradicted::discussion;
 use super::read::{End, Run};
-use super::results::{Effect, REPORTED, Results};
+use super::results::{Effect, REPORTED, Results, before};
 use super::statistics::{MOST_SEEDS, detectable, seeds_needed};
 use super::tables::{Cell, NOTHING, Table, difference_name};
 use super::{number, verdict};
@@ -191,13 +191,15 @@ fn cost(results: &Results) -> Note {
             words(header(|run| run.header.parameters as f64), &|value| number::count(value as u64)),
             words(header(|run| run.header.flops_per_step), &number::prefixed),
             words(arm.seconds(), &number::duration),
+            words(mean(&arm.runs, &|run| Some(before(&[run])).filter(|time| *time > 0.0)), &number::duration),
             words(mean(&arm.runs, &|run| run.done().map(|done| done.pairs_per_second)), &number::prefixed),
             words(mean(&arm.runs, &|run| Some(run.done()?.peak_memory? as f64)), &|value| {
                 format!("{}B", number::prefixed(value))
             }),
         ]
     };
-    let head = ["Arm", "Parameters", "FLOPs a step", "Time a run", "Pairs a second", "Peak memory"];
+    let head =
+        ["Arm", "Parameters", "FLOPs a step", "Time a run", "Stages before", "Pairs a second", "Peak memory"];
     let table = Table {
         caption:
             "What each arm costs: arms are compared at equal cost only where parameters, FLOPs and time agree"

@@ -2,7 +2,8 @@
 
 use super::number;
 use super::plots::file_name;
-use super::results::{Effect, Results};
+use super::read::Run;
+use super::results::{Effect, Results, before};
 use super::tables::{self, Cell, NOTHING, Table};
 use super::verdict::{Judgement, Verdict};
 use crate::experiments::catalogue::{Ablation, Catalogue, Paper};
@@ -109,7 +110,8 @@ pub fn summary(rows: &[Row]) -> Vec<(Option<Verdict>, String)> {
 /// The reruns that were measured, all papers in one table.
 pub fn rerun_table(rows: &[Row]) -> Table {
     let caption = "Ours: difference of the two arms paired by seed, mean and 95 % interval over seeds, and the number of \
-                   seeds. Published: the paper's difference in its own metric, at its own size.";
+                   seeds. Published: the paper's difference in its own metric, at its own size. Cost: what all runs of \
+                   both arms took, with the stages that they begin with.";
     claims_table(caption, rows, |rerun| matches!(rerun, Rerun::Measured(..)))
 }
 
@@ -182,12 +184,12 @@ pub fn link(results: &Results) -> Cell {
     Cell::Link { address: format!("{}/report.html", file_name(&text)), text }
 }
 
-/// Seconds that all runs of the effect's two arms took.
+/// Seconds that all runs of the effect's two arms took, with what they begin with.
 pub fn cost(results: &Results, effect: &Effect) -> Option<f64> {
-    let runs =
-        [effect.arm, effect.minus].into_iter().filter_map(|arm| results.arm(arm)).flat_map(|arm| &arm.runs);
-    let seconds: Vec<f64> = runs.filter_map(|run| Some(run.done()?.seconds)).collect();
-    (!seconds.is_empty()).then(|| seconds.iter().sum())
+    let arms = [effect.arm, effect.minus].into_iter().filter_map(|arm| results.arm(arm));
+    let runs: Vec<&Run> = arms.flat_map(|arm| arm.runs.iter().copied()).collect();
+    let seconds: Vec<f64> = runs.iter().filter_map(|run| Some(run.done()?.seconds)).collect();
+    (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() + before(&runs))
 }
 
 /// Where an effect was published: `ALBEF, Table 1`.

@@ -66,6 +66,13 @@ impl Arm<'_> {
     }
 }
 
+/// Seconds that everything took that runs begin with, once for all of them.
+pub fn before(runs: &[&Run]) -> f64 {
+    let stages = runs.iter().flat_map(|run| &run.header.start).flat_map(|stage| stage.chain());
+    let once: BTreeMap<&str, f64> = stages.map(|stage| (stage.hash.as_str(), stage.seconds)).collect();
+    once.values().sum()
+}
+
 /// What the seeds of one arm give for one metric.
 #[derive(Clone, Debug)]
 pub struct Value {

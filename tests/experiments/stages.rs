@@ -6,7 +6,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use proptest::prelude::*;
-use vlp_bench::experiments::beginning::begin;
+use vlp_bench::experiments::beginning::{Beginning, begin};
 use vlp_bench::experiments::directory::identity;
 use vlp_bench::experiments::feed::{Pairs, Words};
 use vlp_bench::experiments::plan::plan;
@@ -132,7 +132,9 @@ fn a_run_that_is_done_can_be_begun_with_wherever_it_lies() {
     let run = &later.arms[0].run;
     let words = options(out.path());
     let pairs = Pairs::open(&run.data, &words.words, 0).unwrap();
-    let values = begin(&later.arms[0], 0, &pairs.inputs, &words).unwrap().values;
+    let Beginning { values, from } = begin(&later.arms[0], 0, &pairs.inputs, &words).unwrap();
+    let before: Vec<&str> = from[0].before.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(before, ["tower"]);
     assert!(
         values.len() > 8 && values.keys().all(|name| name.starts_with("qformer.")),
         "{:?}",

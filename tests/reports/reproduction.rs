@@ -6,10 +6,10 @@ use std::path::Path;
 
 use tempfile::tempdir;
 use vlp_bench::experiments::catalogue::{Catalogue, catalogue};
-use vlp_bench::experiments::record::Status;
+use vlp_bench::experiments::record::{StageRecord, Status};
 use vlp_bench::reports::{report, reproduction};
 
-use super::{published, study};
+use super::{header, published, study, write};
 
 fn shipped() -> Catalogue {
     catalogue(&Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments")).expect("a right catalogue")
@@ -73,6 +73,44 @@ fn every_published_effect_has_a_row_and_what_was_not_run_says_so() {
     }
     let below = text(out.path(), "albef-distillation-weight-cpu/report.html");
     assert!(below.contains("href=\"../index.html\""), "the way back");
+}
+
+#[test]
+fn what_runs_begin_with_costs_once_for_all_of_them() {
+    let seconds = |staged: bool| {
+        let (folder, out) = (tempdir().expect("a folder"), tempdir().expect("out"));
+        let mut study = study(3.0, 3);
+        let mut effect = published(0.9, Status::SecondHand);
+        effect.key = "vlmo/table-6/global".to_owned();
+        study.about.claims[0].published = Some(effect);
+        for (arm, ..) in &study.arms {
+            for seed in 0..3 {
+                let mut records = study.records(arm, seed);
+                let stage = |name: &str, seconds, before| StageRecord {
+                    name: name.to_owned(),
+                    hash: format!("{name}-{seed}"),
+                    steps: 100,
+                    seconds,
+                    taken: 7,
+                    before,
+                };
+                if staged {
+                    // Both arms begin with one pre-training, and that and the first arm with one tower.
+                    let tower = || stage("tower", 10.0, Vec::new());
+                    let mut start = vec![stage("pretraining", 40.0, vec![tower()])];
+                    start.extend((*arm == "with").then(tower));
+                    header(&mut records).start = start;
+                }
+                write(&folder.path().join(format!("{arm}-{seed}")), &records);
+            }
+        }
+        reproduction(&shipped(), &[folder.path().to_owned()], out.path()).expect("a page");
+        let rows = csv::Reader::from_path(out.path().join("ablations.csv")).expect("rows").into_records();
+        let mut rows = rows.map(|row| row.expect("a row"));
+        let row = rows.find(|row| &row[0] == "vlmo/table-6/global").expect("a row");
+        row[19].parse::<f64>().expect("seconds")
+    };
+    assert_eq!((seconds(false), seconds(true)), (6.0 * 95.0, 6.0 * 95.0 + 3.0 * 50.0));
 }
 
 #[test]
