@@ -2,7 +2,7 @@
 //! room, else under it.
 
 use super::axis::Axis;
-use super::sheet::{Anchor, Sheet, fitted, text_width};
+use super::sheet::{Anchor, Sheet, fitted, text_width, wrapped};
 use super::style::{CONTROL, INK, Look, MUTED, TEXT, TITLE};
 use crate::reports::statistics::Summary;
 
@@ -46,6 +46,8 @@ struct Layout {
     width: f64,
     /// Whether labels stand above their marks instead of beside them.
     stacked: bool,
+    /// How wide a label may be.
+    label: f64,
     /// The ends of the axis.
     places: (f64, f64),
     /// The height of a row.
@@ -57,17 +59,23 @@ struct Layout {
 /// Draws groups under each other, and what the signs mean under them all.
 pub fn draw(groups: &[Group], width: f64) -> Sheet {
     let rows = || groups.iter().flat_map(|group| &group.rows);
-    let labels = rows().map(|row| text_width(&row.label, TEXT)).fold(0.0, f64::max);
-    let sides = rows().flat_map(|row| &row.sides).map(|side| text_width(side, TEXT)).fold(0.0, f64::max);
-    let lines = rows().map(|row| row.sides.len()).max().unwrap_or_default() as f64;
+    let widest = |texts: &mut dyn Iterator<Item = String>| {
+        texts.map(|text| text_width(&text, TEXT)).fold(0.0, f64::max)
+    };
+    let sides = widest(&mut rows().flat_map(|row| row.sides.iter().cloned()));
+    // Half of the sheet is for the marks; a label that takes more of the rest than there is has two lines.
+    let room = (0.5 * width - sides).max(0.0);
+    let labels = widest(&mut rows().flat_map(|row| wrapped(&row.label, TEXT, room)));
+    let lines = rows().map(|row| row.sides.len().max(wrapped(&row.label, TEXT, room).len())).max();
+    let lines = lines.unwrap_or(1) as f64;
     let gap = 24.0;
-    let layout = if width < 500.0 || labels + sides > 0.6 * width {
-        let above = 16.0 * lines.max(1.0);
-        Layout { width, stacked: true, places: (18.0, width - 18.0), row: above + 44.0, middle: above + 18.0 }
+    let layout = if width < 500.0 {
+        let above = 16.0 * lines;
+        let (places, row, middle) = ((18.0, width - 18.0), above + 44.0, above + 18.0);
+        Layout { width, stacked: true, label: width, places, row, middle }
     } else {
-        let row = 12.0 + 16.0 * lines.max(1.0) + 4.0;
-        let places = (labels + gap, width - sides - gap);
-        Layout { width, stacked: false, places, row: row.max(34.0), middle: 0.5 * row.max(34.0) }
+        let (places, row) = ((labels + gap, width - sides - gap), (15.0 * lines + 10.0).max(34.0));
+        Layout { width, stacked: false, label: room, places, row, middle: 0.5 * row }
     };
     let mut sheet = Sheet::new(width, 0.0);
     let mut top = 0.0;
@@ -149,11 +157,15 @@ fn draw_row(sheet: &mut Sheet, row: &Row, axis: &Axis, layout: &Layout, top: f64
             _ => {}
         }
     } else {
-        sheet.text((0.0, middle + 0.36 * TEXT), row.label.clone(), TEXT, INK, Anchor::Start);
-        let first = middle + 0.36 * TEXT - 7.5 * (row.sides.len() as f64 - 1.0);
+        let line =
+            |index: usize, of: usize| middle + 0.36 * TEXT + 7.5 * (2 * index) as f64 - 7.5 * (of - 1) as f64;
+        let label = wrapped(&row.label, TEXT, layout.label);
+        for (index, part) in label.iter().enumerate() {
+            sheet.text((0.0, line(index, label.len())), part.clone(), TEXT, INK, Anchor::Start);
+        }
         for (index, side) in row.sides.iter().enumerate() {
             let colour = if index + 1 < row.sides.len() { INK } else { MUTED };
-            let at = (layout.places.1 + 24.0, first + 15.0 * index as f64);
+            let at = (layout.places.1 + 24.0, line(index, row.sides.len()));
             sheet.text(at, side.clone(), TEXT, colour, Anchor::Start);
         }
     }

@@ -240,6 +240,19 @@ pub fn fitted(text: &str, size: f64, width: f64) -> String {
     cut(fits.unwrap_or(0))
 }
 
+/// The text in at most two lines, cut with an ellipsis where the second is wider than `width`.
+pub fn wrapped(text: &str, size: f64, width: f64) -> Vec<String> {
+    let fits = |end: &usize| text_width(&text[..*end], size) <= width;
+    if fits(&text.len()) {
+        return vec![text.to_owned()];
+    }
+    let spaces: Vec<usize> = text.match_indices(' ').map(|(place, _)| place).collect();
+    match spaces.into_iter().rev().find(fits) {
+        Some(end) => vec![text[..end].to_owned(), fitted(&text[end + 1..], size, width)],
+        None => vec![fitted(text, size, width)],
+    }
+}
+
 /// Makes the font known to plotters, once.
 fn register() -> Result<(), Error> {
     static KNOWN: OnceLock<bool> = OnceLock::new();
