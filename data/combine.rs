@@ -1,7 +1,7 @@
-//! Datasets made of other datasets: one after another, the first pairs, with captions shuffled, or kept decoded in memory.
+//! Datasets made of other datasets: one after another, the first pairs, or with captions shuffled.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::{Dataset, Error, Example, Field, Result};
 use crate::kernels::random::Key;
@@ -211,83 +211,6 @@ impl Dataset for Shuffled {
 
     fn fingerprint(&self) -> String {
         format!("{} shuffled {}", self.inner.fingerprint(), self.seed)
-    }
-
-    fn attribution(&self) -> Vec<String> {
-        self.inner.attribution()
-    }
-}
-
-/// A dataset that remembers decoded pairs until a number of bytes is used up; the pairs are the same.
-pub struct Cached {
-    inner: Arc<dyn Dataset>,
-    kept: Mutex<Kept>,
-}
-
-struct Kept {
-    examples: Vec<Option<Arc<Example>>>,
-    left: usize,
-}
-
-impl Cached {
-    /// Remembers pairs worth up to `bytes`.
-    pub fn new(inner: Arc<dyn Dataset>, bytes: usize) -> Self {
-        let kept = Kept { examples: vec![None; inner.len()], left: bytes };
-        Self { inner, kept: Mutex::new(kept) }
-    }
-}
-
-/// What a pair takes in memory, roughly.
-fn bytes(example: &Example) -> usize {
-    let text: usize = example.captions.iter().chain(&example.tags).map(|text| text.len() + 24).sum();
-    let regions: usize =
-        example.regions.iter().map(|region| 4 * (region.features.len() + region.classes.len()) + 64).sum();
-    let second = example.asked.as_ref().and_then(|asked| asked.second.as_deref()).map_or(0, bytes);
-    256 + example.picture.rgb.len() + text + regions + second
-}
-
-impl Dataset for Cached {
-    fn name(&self) -> String {
-        self.inner.name()
-    }
-
-    fn len(&self) -> usize {
-        self.inner.len()
-    }
-
-    fn get(&self, index: usize) -> Result<Example> {
-        // A poisoned lock only means that another thread panicked; every state of the cache is a valid one.
-        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = lock().examples.get(index).cloned().flatten();
-        if let Some(example) = found {
-            return Ok(example.as_ref().clone());
-        }
-        let example = self.inner.get(index)?;
-        let size = bytes(&example);
-        let mut kept = lock();
-        if size <= kept.left
-            && let Some(place @ None) = kept.examples.get_mut(index)
-        {
-            *place = Some(Arc::new(example.clone()));
-            kept.left -= size;
-        }
-        Ok(example)
-    }
-
-    fn fields(&self) -> BTreeSet<Field> {
-        self.inner.fields()
-    }
-
-    fn classes(&self) -> Result<Vec<String>> {
-        self.inner.classes()
-    }
-
-    fn answers(&self) -> Vec<String> {
-        self.inner.answers()
-    }
-
-    fn fingerprint(&self) -> String {
-        self.inner.fingerprint()
     }
 
     fn attribution(&self) -> Vec<String> {

@@ -12,15 +12,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::cache;
 use super::collate::Layout;
-use super::combine::{Cached, Shuffled};
+use super::combine::Shuffled;
 use super::made::Stored;
 use super::source::{Source, Sources};
 use super::wording::{Worded, Wording};
 use super::{Dataset, Error, Result, Split, augment, emoji};
-
-/// How much memory the decoded pairs of one split may take; further pairs are decoded each time.
-const CACHE_BYTES: usize = 256 << 20;
 
 /// The `data:` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -179,7 +177,9 @@ impl Config {
             Split::Test => self.test.as_ref(),
         };
         let Some(sources) = sources else { return Ok(None) };
-        let dataset: Arc<dyn Dataset> = Arc::new(Cached::new(sources.open(split)?, CACHE_BYTES));
+        // Pictures that nothing random is done to are made as models see them once.
+        let plain = split == Split::Train && self.augment == augment::Config::none();
+        let dataset: Arc<dyn Dataset> = cache::kept(sources.open(split)?, plain.then_some(self.size));
         let dataset: Arc<dyn Dataset> = match split == Split::Train && self.wording != Wording::default() {
             true => Arc::new(Worded::new(dataset, self.wording.clone())?),
             false => dataset,

@@ -5,6 +5,7 @@
 //! Nothing here knows a tensor: batches leave as plain vectors.
 
 pub mod augment;
+pub mod cache;
 pub mod clipart;
 pub mod collate;
 pub mod combine;

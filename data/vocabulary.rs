@@ -5,8 +5,9 @@
 //! `##` begins a piece inside a word. `data/packs/vocab.txt` has one piece a line in the order of their ids, as BERT's own
 //! file, and `data/packs/vocabulary.py` trains it on the captions and tags of the training splits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
@@ -20,6 +21,9 @@ mod published;
 
 use published::Spelling;
 
+/// How many texts are remembered as they were spelt; further ones are spelt each time.
+const TEXTS: usize = 1 << 16;
+
 const SHIPPED: &str = include_str!("packs/vocab.txt");
 
 /// Spells texts with the pieces of one vocabulary.
@@ -29,6 +33,7 @@ pub struct Vocabulary {
     entries: usize,
     /// Of the file, and of what lies beside it and decides the tokens; none for what is part of the program.
     fingerprint: String,
+    known: Mutex<HashMap<String, Arc<Encoding>>>,
 }
 
 impl Vocabulary {
@@ -90,7 +95,8 @@ impl Vocabulary {
         }
         let ids = tokenizer.get_vocab(true).into_values();
         let entries = ids.max().map_or(0, |last| last as usize + 1);
-        Self { tokenizer, specials, entries, fingerprint: hexadecimal(&hash.finalize()) }
+        let (fingerprint, known) = (hexadecimal(&hash.finalize()), Mutex::default());
+        Self { tokenizer, specials, entries, fingerprint, known }
     }
 
     /// V: how many tokens there are, the special ones included.
@@ -118,23 +124,41 @@ impl Vocabulary {
     }
 }
 
-impl Encode for Vocabulary {
-    fn encode(&self, text: &str, most: usize) -> Result<Encoding> {
+impl Vocabulary {
+    /// The whole text without the tokens that begin and end it.
+    fn pieces(&self, text: &str) -> Result<Arc<Encoding>> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pieces) = known().get(text) {
+            return Ok(pieces.clone());
+        }
         let encoding = self
             .tokenizer
             .encode(text, false)
             .map_err(|error| fault(format!("cannot spell `{text}`: {error}"), "remove the pair"))?;
-        let Specials { begin, end, .. } = self.specials;
-        let room = most.saturating_sub(begin.iter().len() + end.iter().len());
         let (words, tokens) = (encoding.get_word_ids(), encoding.get_tokens());
         let before = [None].into_iter().chain(words.iter().copied());
         // A tokenizer that cuts nothing beforehand counts one word and marks where words begin by this sign alone.
         let begins = words.iter().zip(before).zip(tokens);
         let starts = begins.map(|((word, before), token)| *word != before || token.starts_with('▁'));
+        let word_starts = starts.map(u8::from).collect();
+        let pieces = Arc::new(Encoding { ids: encoding.get_ids().to_vec(), word_starts });
+        let mut known = known();
+        if known.len() < TEXTS {
+            known.insert(text.to_owned(), pieces.clone());
+        }
+        Ok(pieces)
+    }
+}
+
+impl Encode for Vocabulary {
+    fn encode(&self, text: &str, most: usize) -> Result<Encoding> {
+        let pieces = self.pieces(text)?;
+        let Specials { begin, end, .. } = self.specials;
+        let room = most.saturating_sub(begin.iter().len() + end.iter().len());
         let mut word_starts = vec![0; begin.iter().len()];
-        word_starts.extend(starts.map(u8::from).take(room));
+        word_starts.extend(pieces.word_starts.iter().take(room));
         word_starts.extend(end.iter().map(|_| 0));
-        let ids = encoding.get_ids().iter().copied().take(room);
+        let ids = pieces.ids.iter().copied().take(room);
         Ok(Encoding { ids: begin.into_iter().chain(ids).chain(end).collect(), word_starts })
     }
 

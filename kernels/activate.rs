@@ -35,12 +35,6 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
 const ROOT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 const ROOT_1_OVER_2PI: f64 = 0.398_942_280_401_432_7;
 
-/// The sigmoid by way of an exponential that cannot overflow.
-#[inline(always)]
-fn sigmoid<T: Real>(x: T) -> T {
-    T::one() / (T::one() + (-x).exp())
-}
-
 /// The nearest number to x between `-most` and `most`.
 #[inline(always)]
 fn within<T: Real>(x: T, most: T) -> T {
@@ -48,86 +42,92 @@ fn within<T: Real>(x: T, most: T) -> T {
     if x < -most { -most } else { x }
 }
 
+// Each gives value and slope at z; where only one is asked for, the compiler leaves the other out.
+
+#[inline(always)]
+fn gelu<T: Real>(z: T) -> (T, T) {
+    let (one, half) = (T::one(), T::from_f64(0.5));
+    let twice = one + (z * T::from_f64(std::f64::consts::FRAC_1_SQRT_2)).erf();
+    let density = T::from_f64(ROOT_1_OVER_2PI);
+    (half * z * twice, half * twice + z * density * (-half * z * z).exp())
+}
+
+#[inline(always)]
+fn gelu_tanh<T: Real>(z: T) -> (T, T) {
+    let (one, half, scale) = (T::one(), T::from_f64(0.5), T::from_f64(ROOT_2_OVER_PI));
+    let (cubic, triple) = (T::from_f64(0.044715), T::from_f64(3.0 * 0.044715));
+    // tanh is exactly one long before 20; the bound keeps its slope times z cubed finite.
+    let near = within(z, T::from_f64(20.0));
+    let t = (scale * (near + cubic * near * near * near)).tanh();
+    let slope = half * (one + t + near * (one - t * t) * scale * (one + triple * near * near));
+    (half * z * (one + t), slope)
+}
+
+#[inline(always)]
+fn quick_gelu<T: Real>(z: T) -> (T, T) {
+    let (one, steep) = (T::one(), T::from_f64(1.702));
+    // The sigmoid is 0 or 1 long before 500, and its slope times z must not be zero times infinity.
+    let near = within(z, T::from_f64(500.0));
+    // By way of an exponential that cannot overflow.
+    let s = one / (one + (-(steep * near)).exp());
+    (z * s, s * (one + steep * near * (one - s)))
+}
+
+#[inline(always)]
+fn relu<T: Real>(z: T) -> (T, T) {
+    if z > T::zero() { (z, T::one()) } else { (T::zero(), T::zero()) }
+}
+
+/// Runs the loop with `of` standing for the function of an activation: a loop for each, in which nothing branches.
+macro_rules! each {
+    ($activation:expr, $of:ident, $run:block) => {
+        match $activation {
+            Activation::Gelu => {
+                let $of = gelu;
+                $run
+            }
+            Activation::GeluTanh => {
+                let $of = gelu_tanh;
+                $run
+            }
+            Activation::QuickGelu => {
+                let $of = quick_gelu;
+                $run
+            }
+            Activation::Relu => {
+                let $of = relu;
+                $run
+            }
+        }
+    };
+}
+
 impl Activation {
-    #[inline(always)]
-    fn values<T: Real>(self, z: &[T], out: &mut [T]) {
-        let half = T::from_f64(0.5);
-        match self {
-            Self::Gelu => {
-                let scale = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
-                for (&z, out) in z.iter().zip(out) {
-                    *out = half * z * (T::one() + (z * scale).erf());
-                }
-            }
-            Self::GeluTanh => {
-                let (scale, cubic) = (T::from_f64(ROOT_2_OVER_PI), T::from_f64(0.044715));
-                for (&z, out) in z.iter().zip(out) {
-                    *out = half * z * (T::one() + (scale * (z + cubic * z * z * z)).tanh());
-                }
-            }
-            Self::QuickGelu => {
-                let slope = T::from_f64(1.702);
-                for (&z, out) in z.iter().zip(out) {
-                    *out = z * sigmoid(slope * z);
-                }
-            }
-            Self::Relu => {
-                for (&z, out) in z.iter().zip(out) {
-                    *out = if z > T::zero() { z } else { T::zero() };
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn gradients<T: Real>(self, z: &[T], grad: &[T], out: &mut [T], adds: bool) {
-        let (one, half) = (T::one(), T::from_f64(0.5));
-        let all = z.iter().zip(grad).zip(out);
-        let onto = |old: T, new: T| if adds { old + new } else { new };
-        match self {
-            Self::Gelu => {
-                let scale = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
-                let density = T::from_f64(ROOT_1_OVER_2PI);
-                for ((&z, &g), out) in all {
-                    let cumulative = half * (one + (z * scale).erf());
-                    *out = onto(*out, g * (cumulative + z * density * (-half * z * z).exp()));
-                }
-            }
-            Self::GeluTanh => {
-                let (scale, cubic) = (T::from_f64(ROOT_2_OVER_PI), T::from_f64(0.044715));
-                let triple = T::from_f64(3.0 * 0.044715);
-                let far = T::from_f64(20.0);
-                for ((&z, &g), out) in all {
-                    // tanh is exactly one long before 20; the bound keeps its slope times z cubed finite.
-                    let z = within(z, far);
-                    let t = (scale * (z + cubic * z * z * z)).tanh();
-                    let slope = half * (one + t + z * (one - t * t) * scale * (one + triple * z * z));
-                    *out = onto(*out, g * slope);
-                }
-            }
-            Self::QuickGelu => {
-                let slope = T::from_f64(1.702);
-                let far = T::from_f64(500.0);
-                for ((&z, &g), out) in all {
-                    // The sigmoid is 0 or 1 long before 500, and its slope times z must not be zero times infinity.
-                    let z = within(z, far);
-                    let s = sigmoid(slope * z);
-                    *out = onto(*out, g * s * (one + slope * z * (one - s)));
-                }
-            }
-            Self::Relu => {
-                for ((&z, &g), out) in all {
-                    *out = onto(*out, if z > T::zero() { g } else { T::zero() });
-                }
-            }
-        }
-    }
-
     /// `out = activation(z)`.
     pub(crate) fn apply<T: Real>(self, z: &[T], out: &mut [T]) {
         vectorised(
             #[inline(always)]
-            || self.values(z, out),
+            || {
+                each!(self, of, {
+                    for (&z, out) in z.iter().zip(out) {
+                        *out = of(z).0;
+                    }
+                });
+            },
+        );
+    }
+
+    /// `out = activation(z)` and `slopes = activation'(z)`, for less than both cost apart.
+    pub(crate) fn apply_with_slopes<T: Real>(self, z: &[T], out: &mut [T], slopes: &mut [T]) {
+        vectorised(
+            #[inline(always)]
+            || {
+                each!(self, of, {
+                    for ((&z, out), slope) in z.iter().zip(out).zip(slopes) {
+                        (*out, *slope) = of(z);
+                    }
+                });
+            },
         );
     }
 
@@ -135,9 +135,28 @@ impl Activation {
     pub(crate) fn differentiate<T: Real>(self, z: &[T], grad: &[T], out: &mut [T], adds: bool) {
         vectorised(
             #[inline(always)]
-            || self.gradients(z, grad, out, adds),
+            || {
+                each!(self, of, {
+                    for ((&z, &g), out) in z.iter().zip(grad).zip(out) {
+                        let new = g * of(z).1;
+                        *out = if adds { *out + new } else { new };
+                    }
+                });
+            },
         );
     }
+}
+
+/// `out = grad slopes`, or that added to `out`.
+pub(super) fn scale<T: Real>(grad: &[T], slopes: &[T], out: &mut [T], adds: bool) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((&g, &slope), out) in grad.iter().zip(slopes).zip(out) {
+                *out = if adds { *out + g * slope } else { g * slope };
+            }
+        },
+    );
 }
 
 struct Activate(Activation);

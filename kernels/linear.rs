@@ -6,10 +6,11 @@
 use candle_core::{Result, Shape, Tensor, bail};
 
 use super::Activation;
+use super::activate::scale;
 use super::operation::{Operand, Operation, Slot, apply2, apply3};
 use super::product::{Matrix, Threads, Write, multiply};
 use super::real::Real;
-use super::rows::{column_sums, for_pieces, scratch};
+use super::rows::{column_sums, for_pieces, for_pieces_of_two, scratch};
 use super::simd::vectorised;
 
 #[path = "cuda/linear.rs"]
@@ -95,8 +96,15 @@ impl Linear {
         let (x, weight) = (x.dense()?, weight.dense()?);
         let rows = x.len() / inputs.max(1);
         let dy = Matrix::new(grad, rows, outputs, outputs)?;
+        let (active, slopes) = match self.activation.filter(|_| dw.is_some()) {
+            None => (None, None),
+            Some(activation) if dx.is_none() => (Some(activated(activation, x)), None),
+            Some(activation) => {
+                let (active, slopes) = activated_with_slopes(activation, x);
+                (Some(active), Some(slopes))
+            }
+        };
         if let Some(dw) = dw {
-            let active = self.activation.map(|activation| activated(activation, x));
             let x = Matrix::new(active.as_deref().unwrap_or(x), rows, inputs, inputs)?;
             multiply(dw.data, inputs, T::one(), dy.t(), x, dw.write, Threads::Pool)?;
         }
@@ -105,12 +113,16 @@ impl Linear {
             match self.activation {
                 None => multiply(dx.data, inputs, T::one(), dy, weight, dx.write, Threads::Pool)?,
                 Some(activation) => {
-                    let mut active = scratch(x.len());
-                    multiply(&mut active, inputs, T::one(), dy, weight, Write::Replace, Threads::Pool)?;
+                    // The values of the activation are done with: their place is the next one's.
+                    let mut grad = active.unwrap_or_else(|| scratch(x.len()));
+                    multiply(&mut grad, inputs, T::one(), dy, weight, Write::Replace, Threads::Pool)?;
                     let adds = dx.adds();
                     for_pieces(dx.data, 1, |first, dx| {
                         let range = first..first + dx.len();
-                        activation.differentiate(&x[range.clone()], &active[range], dx, adds);
+                        match &slopes {
+                            Some(slopes) => scale(&grad[range.clone()], &slopes[range], dx, adds),
+                            None => activation.differentiate(&x[range.clone()], &grad[range], dx, adds),
+                        }
                     });
                 }
             }
@@ -126,6 +138,15 @@ fn activated<T: Real>(activation: Activation, x: &[T]) -> Vec<T> {
     let mut out = scratch(x.len());
     for_pieces(&mut out, 1, |first, out| activation.apply(&x[first..first + out.len()], out));
     out
+}
+
+/// Values and slopes.
+fn activated_with_slopes<T: Real>(activation: Activation, x: &[T]) -> (Vec<T>, Vec<T>) {
+    let (mut values, mut slopes) = (scratch(x.len()), scratch(x.len()));
+    for_pieces_of_two([&mut values, &mut slopes], |first, values, slopes| {
+        activation.apply_with_slopes(&x[first..first + values.len()], values, slopes);
+    });
+    (values, slopes)
 }
 
 pub(super) fn add_bias<T: Real>(rows: &mut [T], bias: &[T]) {

@@ -39,6 +39,15 @@ pub(crate) fn for_pieces<T: Real>(
     out.par_chunks_mut((rows * width).max(1)).enumerate().for_each(|(index, out)| piece(index * rows, out));
 }
 
+/// As [`for_pieces`] of elements, with a second output of as many.
+pub(crate) fn for_pieces_of_two<T: Real>(
+    [one, two]: [&mut [T]; 2],
+    piece: impl Fn(usize, &mut [T], &mut [T]) + Send + Sync,
+) {
+    let both = one.par_chunks_mut(PIECE).zip(two.par_chunks_mut(PIECE)).enumerate();
+    both.for_each(|(index, (one, two))| piece(index * PIECE, one, two));
+}
+
 /// Sums the vectors that `piece(first_row, end_row)` adds up in parallel for consecutive pieces of `rows` rows, in order.
 pub(crate) fn sum_pieces<T: Real>(
     rows: usize,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use vlp_bench::data::combine::{Cached, Concat, Shuffled};
+use vlp_bench::data::cache::{Cached, kept};
+use vlp_bench::data::combine::{Concat, Shuffled};
 use vlp_bench::data::{Config, Dataset, Error, Split, scenes};
 
 use super::{faulty, opened, training};
@@ -92,6 +93,21 @@ fn a_cache_changes_how_often_pairs_are_decoded_and_nothing_else() {
     none.get(0).and_then(|_| none.get(0)).expect("a pair");
     assert_eq!(read.load(Ordering::Relaxed), data.len() + 2);
     assert!(whole.get(data.len()).is_err());
+}
+
+#[test]
+fn a_split_that_is_opened_again_is_decoded_no_more() {
+    let (data, read) = faulty(None, false, Duration::ZERO);
+    let all = |size: Option<u32>| {
+        let pairs = kept(data.clone(), size);
+        (0..pairs.len()).map(|index| pairs.get(index).expect("a pair").picture).collect::<Vec<_>>()
+    };
+    let first = all(Some(16));
+    assert_eq!((first == all(Some(16)), read.load(Ordering::Relaxed)), (true, data.len()));
+    assert!(first.iter().all(|picture| (picture.width, picture.height, picture.rgb.len()) == (16, 16, 768)));
+    // At another size it is another split.
+    assert_ne!(first, all(None));
+    assert_eq!(read.load(Ordering::Relaxed), 2 * data.len());
 }
 
 #[test]
