@@ -15,7 +15,7 @@ use super::checkpoint::{self, Tensors};
 use super::failure::{Failure, Result};
 use super::journal::{self, RECORDS};
 use super::progress::Show;
-use super::record::{Machine, Record};
+use super::record::{Machine, Record, StageRecord};
 use super::stage::STAGES;
 use super::{Arm, Experiment};
 
@@ -220,7 +220,7 @@ pub fn forget_time(record: &mut Record) {
     match record {
         Record::Run(header) => {
             header.machine = Machine::default();
-            header.start.iter_mut().for_each(|stage| stage.seconds = 0.0);
+            forget_times(&mut header.start);
         }
         Record::Train(figures) => figures.seconds = 0.0,
         Record::Evaluation(found) => found.seconds = 0.0,
@@ -229,5 +229,13 @@ pub fn forget_time(record: &mut Record) {
             (done.seconds, done.pairs_per_second, done.peak_memory) = (0.0, 0.0, None);
         }
         Record::Example(_) | Record::Failed(_) => {}
+    }
+}
+
+/// What stages took, and those before them.
+fn forget_times(stages: &mut [StageRecord]) {
+    for stage in stages {
+        stage.seconds = 0.0;
+        forget_times(&mut stage.before);
     }
 }
