@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Dataset, Example, Field, Result, augment};
-use crate::kernels::random::Key;
 
 /// How much memory the decoded pairs of one split may take; further pairs are decoded each time.
 const BYTES: usize = 256 << 20;
@@ -24,11 +23,8 @@ pub fn kept(inner: Arc<dyn Dataset>, size: Option<u32>) -> Arc<Cached> {
     let mut shelf = SHELF.lock().unwrap_or_else(PoisonError::into_inner);
     let known = shelf.iter().position(|(known, _)| *known == name).and_then(|place| shelf.remove(place));
     let split = known.unwrap_or_else(|| {
-        let seen: Arc<dyn Dataset> = match size {
-            Some(size) => Arc::new(Resized { inner, size }),
-            None => inner,
-        };
-        (name, Arc::new(Cached::new(seen, BYTES)))
+        let pairs = Cached { size, ..Cached::new(inner, BYTES) };
+        (name, Arc::new(pairs))
     });
     let pairs = split.1.clone();
     shelf.push_front(split);
@@ -36,51 +32,11 @@ pub fn kept(inner: Arc<dyn Dataset>, size: Option<u32>) -> Arc<Cached> {
     pairs
 }
 
-/// A dataset whose pictures have the size that models see.
-struct Resized {
-    inner: Arc<dyn Dataset>,
-    size: u32,
-}
-
-impl Dataset for Resized {
-    fn name(&self) -> String {
-        self.inner.name()
-    }
-
-    fn len(&self) -> usize {
-        self.inner.len()
-    }
-
-    fn get(&self, index: usize) -> Result<Example> {
-        let mut example = self.inner.get(index)?;
-        augment::Config::none().view(&mut example, "", self.size, Key::new(0, 0, "data.augment"))?;
-        Ok(example)
-    }
-
-    fn fields(&self) -> BTreeSet<Field> {
-        self.inner.fields()
-    }
-
-    fn classes(&self) -> Result<Vec<String>> {
-        self.inner.classes()
-    }
-
-    fn answers(&self) -> Vec<String> {
-        self.inner.answers()
-    }
-
-    fn fingerprint(&self) -> String {
-        self.inner.fingerprint()
-    }
-
-    fn attribution(&self) -> Vec<String> {
-        self.inner.attribution()
-    }
-}
-
 /// A dataset that remembers decoded pairs until a number of bytes is used up; the pairs are the same.
 pub struct Cached {
     inner: Arc<dyn Dataset>,
+    /// What pictures are brought to, if anything.
+    size: Option<u32>,
     kept: Mutex<Kept>,
 }
 
@@ -93,7 +49,7 @@ impl Cached {
     /// Remembers pairs worth up to `bytes`.
     pub fn new(inner: Arc<dyn Dataset>, bytes: usize) -> Self {
         let kept = Kept { examples: vec![None; inner.len()], left: bytes };
-        Self { inner, kept: Mutex::new(kept) }
+        Self { inner, size: None, kept: Mutex::new(kept) }
     }
 }
 
@@ -122,7 +78,10 @@ impl Dataset for Cached {
         if let Some(example) = found {
             return Ok(example.as_ref().clone());
         }
-        let example = self.inner.get(index)?;
+        let mut example = self.inner.get(index)?;
+        if let Some(size) = self.size {
+            augment::resize(&mut example, size)?;
+        }
         let size = bytes(&example);
         let mut kept = lock();
         if size <= kept.left

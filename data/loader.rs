@@ -193,8 +193,7 @@ impl<'a> Evaluation<'a> {
     fn pair(&self, index: usize) -> Result<Drawn> {
         let mut example = self.dataset.get(index)?;
         let caption = caption(self.dataset, index, &mut example.captions, 0)?;
-        let key = Key::new(0, 0, "data.augment");
-        augment::Config::none().view(&mut example, &caption, self.layout.size, key)?;
+        augment::resize(&mut example, self.layout.size)?;
         Ok(Drawn { index, example, caption })
     }
 }

@@ -33,6 +33,7 @@ pub struct Vocabulary {
     entries: usize,
     /// Of the file, and of what lies beside it and decides the tokens; none for what is part of the program.
     fingerprint: String,
+    /// Texts as they were spelt before, up to [`TEXTS`].
     known: Mutex<HashMap<String, Arc<Encoding>>>,
 }
 
@@ -122,9 +123,7 @@ impl Vocabulary {
     pub fn is_empty(&self) -> bool {
         self.entries == 0
     }
-}
 
-impl Vocabulary {
     /// The whole text without the tokens that begin and end it.
     fn pieces(&self, text: &str) -> Result<Arc<Encoding>> {
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -19,7 +19,8 @@ use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use super::nn::{
-    Linear, One, Packing, Seen, Spec, Tower, Vit, bert, fan_in, first, two_tower_faults, unit, within,
+    Linear, One, Packing, Seen, Spec, Tower, Vit, bert, fan_in, first, first_of, two_tower_faults, unit,
+    within,
 };
 use super::view::joint_noise;
 use super::{
@@ -154,18 +155,12 @@ impl Model for Albef {
     }
 
     fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {
-        let class = match image.is_embedded_alone() {
-            true => self.image.class(image)?,
-            false => first(&self.image_tokens(image)?.hidden)?,
-        };
+        let class = first_of(image, |image| self.image.class(image), |image| self.image_tokens(image))?;
         unit(&self.project_image.forward(&class)?)
     }
 
     fn embed_text(&self, text: &View<Text>) -> Result<Tensor> {
-        let class = match text.is_embedded_alone() {
-            true => self.text.class(text)?,
-            false => first(&self.text_tokens(text)?.hidden)?,
-        };
+        let class = first_of(text, |text| self.text.class(text), |text| self.text_tokens(text))?;
         unit(&self.project_text.forward(&class)?)
     }
 

@@ -24,7 +24,8 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::nn::{
-    Linear, One, Packing, Past, Seen, Spec, Tower, Vit, bert, fan_in, first, two_tower_faults, unit, within,
+    Linear, One, Packing, Past, Seen, Spec, Tower, Vit, bert, fan_in, first_of, two_tower_faults, unit,
+    within,
 };
 use super::view::joint_noise;
 use super::{
@@ -186,10 +187,7 @@ impl Model for Blip {
     }
 
     fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {
-        let class = match image.is_embedded_alone() {
-            true => self.image.class(image)?,
-            false => first(&self.image_tokens(image)?.hidden)?,
-        };
+        let class = first_of(image, |image| self.image.class(image), |image| self.image_tokens(image))?;
         self.project.image(&class)
     }
 

@@ -22,12 +22,12 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::nn::{
-    LayerNorm, Linear, One, PatchStart, Patches, PreNorm, Spec, Start, Tower, fan_in, two_tower_faults, unit,
+    LayerNorm, Linear, PatchStart, Patches, PreNorm, Spec, Start, Tower, fan_in, two_tower_faults, unit,
 };
 use super::{
     Abilities, Ability, Dims, Field, Image, Init, Inputs, Model, ModelConfig, Text, Tokens, Vars, View,
 };
-use crate::kernels::{self, Activation, Mask, Spans};
+use crate::kernels::{self, Activation, Mask};
 
 mod text;
 
@@ -205,10 +205,7 @@ impl ImageTower {
 
     /// The class token (B,D) of [`ImageTower::encode`]: of the last layer the embedding reads nothing else.
     fn class(&self, image: &View<Image>) -> Result<Tokens> {
-        let hidden = self.embed(image)?;
-        let (batch, tokens, _) = hidden.dims3()?;
-        let class = One::first(&Spans::even(batch, tokens), &hidden)?;
-        let hidden = self.layers.forward_one(hidden, &Mask::None, &class, image.noise())?;
+        let hidden = self.layers.forward_class(self.embed(image)?, image.noise())?;
         Ok(Tokens { hidden, mask: None })
     }
 

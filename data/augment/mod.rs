@@ -153,6 +153,14 @@ impl Config {
     }
 }
 
+/// Brings the picture of an example, both where it has two, to `size` x `size` pixels and does nothing else to it.
+///
+/// # Errors
+/// As [`Config::view`].
+pub fn resize(example: &mut Example, size: u32) -> Result<()> {
+    Config::none().view(example, "", size, Key::new(0, 0, "data.augment"))
+}
+
 /// Whether a caption names the left or the right ("left of", "right arrow", "leftwards").
 pub fn names_side(caption: &str) -> bool {
     words(caption).any(|word| {

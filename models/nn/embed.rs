@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor, bail};
 
 use super::One;
 use crate::kernels::{self, Spans};
-use crate::models::{Init, Vars};
+use crate::models::{Init, Rows, Tokens, Vars, View};
 
 /// Image patches as tokens (Dosovitskiy et al., arXiv:2010.11929, equation 1): a linear map of each patch, a class
 /// token before them where the model has one, a learned vector for each position.
@@ -242,6 +242,18 @@ pub fn each(vectors: &Tensor, batch: usize) -> Result<Tensor> {
 pub fn first(hidden: &Tensor) -> Result<Tensor> {
     let (batch, length, _) = hidden.dims3()?;
     One::first(&Spans::even(batch, length), hidden)?.pick(hidden)
+}
+
+/// The first token (B,D) of each example of a view: by `alone` where it is embedded alone, else of all its `tokens`.
+///
+/// # Errors
+/// Whatever the one that is asked fails with.
+pub fn first_of<I: Rows>(
+    view: &View<I>,
+    alone: impl FnOnce(&View<I>) -> Result<Tensor>,
+    tokens: impl FnOnce(&View<I>) -> Result<Tokens>,
+) -> Result<Tensor> {
+    if view.is_embedded_alone() { alone(view) } else { first(&tokens(view)?.hidden) }
 }
 
 /// Vectors scaled to length one.

@@ -21,7 +21,7 @@ mod vit;
 
 pub use attention::{CrossAttention, SelfAttention};
 pub use dropout::{Residual, dropout_faults, drops, within};
-pub use embed::{PatchStart, Patches, Words, each, first, unit};
+pub use embed::{PatchStart, Patches, Words, each, first, first_of, unit};
 pub use joint::Joint;
 pub use joint_bert::JointBert;
 pub use linear::{LayerNorm, Linear, Mlp, deviation, fan_in};

@@ -5,7 +5,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{LayerNorm, Mlp, One, Reading, Residual, SelfAttention, Spec, Start, drops, within};
-use crate::kernels::{self, Mask, random::Key};
+use crate::kernels::{self, Mask, Spans, random::Key};
 use crate::models::Vars;
 
 /// A stack of such layers, without the normalisation that follows the last.
@@ -69,6 +69,16 @@ impl PreNorm {
             x = layer.block(&x, mask, within(noise, index))?;
         }
         layer.forward_one(&x, one, within(noise, earlier.len() as u64))
+    }
+
+    /// [`PreNorm::forward_one`] of the first token of examples x (B,N,D), which see all of theirs.
+    ///
+    /// # Errors
+    /// As [`PreNorm::forward_one`].
+    pub fn forward_class(&self, x: Tensor, noise: Option<Key>) -> Result<Tensor> {
+        let (batch, tokens, _) = x.dims3()?;
+        let class = One::first(&Spans::even(batch, tokens), &x)?;
+        self.forward_one(x, &Mask::None, &class, noise)
     }
 }
 

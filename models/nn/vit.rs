@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{LayerNorm, One, PatchStart, Patches, PreNorm, Start, Tower, deviation, fan_in};
-use crate::kernels::{Activation, Mask, Spans};
+use super::{LayerNorm, PatchStart, Patches, PreNorm, Start, Tower, deviation, fan_in};
+use crate::kernels::{Activation, Mask};
 use crate::models::{Image, Init, Tokens, Vars, View};
 
 /// Patches, layers and a normalisation after the last; nothing is dropped.
@@ -47,8 +47,6 @@ impl Vit {
     /// As [`Vit::encode`].
     pub fn class(&self, image: &View<Image>) -> Result<Tensor> {
         let hidden = self.patches.forward(image.input()?.pixels()?)?;
-        let (batch, tokens, _) = hidden.dims3()?;
-        let class = One::first(&Spans::even(batch, tokens), &hidden)?;
-        self.norm.forward(&self.layers.forward_one(hidden, &Mask::None, &class, image.noise())?)
+        self.norm.forward(&self.layers.forward_class(hidden, image.noise())?)
     }
 }

@@ -9,20 +9,25 @@ use vlp_bench::experiments::catalogue::{Catalogue, catalogue};
 use vlp_bench::experiments::record::{StageRecord, Status};
 use vlp_bench::reports::{report, reproduction};
 
-use super::{header, published, study, write};
+use super::{Study, header, published, study, write};
 
 fn shipped() -> Catalogue {
     catalogue(&Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments")).expect("a right catalogue")
 }
 
-/// Writes the page over one study of the shipped claim on ALBEF's distillation, with another published value.
-fn written(out: &Path) -> String {
-    let folder = tempdir().expect("a folder");
+/// A study of the shipped claim on ALBEF's distillation, with another published value.
+fn shipped_claim() -> Study {
     let mut study = study(3.0, 3);
     let mut effect = published(0.9, Status::SecondHand);
     effect.key = "vlmo/table-6/global".to_owned();
     study.about.claims[0].published = Some(effect);
-    study.write(folder.path());
+    study
+}
+
+/// Writes the page over that study.
+fn written(out: &Path) -> String {
+    let folder = tempdir().expect("a folder");
+    shipped_claim().write(folder.path());
     reproduction(&shipped(), &[folder.path().to_owned()], out).expect("a page");
     text(out, "index.html")
 }
@@ -79,10 +84,7 @@ fn every_published_effect_has_a_row_and_what_was_not_run_says_so() {
 fn what_runs_begin_with_costs_once_for_all_of_them() {
     let seconds = |staged: bool| {
         let (folder, out) = (tempdir().expect("a folder"), tempdir().expect("out"));
-        let mut study = study(3.0, 3);
-        let mut effect = published(0.9, Status::SecondHand);
-        effect.key = "vlmo/table-6/global".to_owned();
-        study.about.claims[0].published = Some(effect);
+        let study = shipped_claim();
         for (arm, ..) in &study.arms {
             for seed in 0..3 {
                 let mut records = study.records(arm, seed);
