@@ -152,7 +152,8 @@ pub struct Train {
     pub teacher: Option<Teacher>,
     /// Parameters that keep their values, by name; `*` stands for any run of characters.
     pub freeze: Vec<String>,
-    /// The numbers whose products an update computes: f32, or bf16 on a GPU. Evaluations compute in f32.
+    /// In which numbers an update multiplies and keeps what layers compute: f32, or bf16 on a GPU. Evaluations compute in
+    /// f32.
     #[serde(skip_serializing_if = "is_default")]
     pub precision: Precision,
     /// Whether what a layer computes on the way is computed again in the backward pass instead of kept: less memory for

@@ -6,6 +6,7 @@
 use candle_core::{D, DType, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::convert::alike;
 use super::operation::{Operand, Operation, Slot, apply1};
 use super::real::Real;
 use super::rows::{for_pieces, scratch};
@@ -37,6 +38,13 @@ pub fn gather_rows(x: &Tensor, rows: &Tensor) -> Result<Tensor> {
 pub fn gather_vectors(x: &Tensor, rows: &Tensor) -> Result<Tensor> {
     let width = x.dim(D::Minus1)?;
     select("gather-vectors", x, rows, vec![rows.dims1()?, width])
+}
+
+/// As [`gather_vectors`], from tensors (.., D) laid end to end.
+pub fn gather_vectors_of(parts: &[&Tensor], rows: &Tensor) -> Result<Tensor> {
+    let flat = |x: &Tensor| x.flatten_to(x.rank().saturating_sub(2));
+    let parts = alike(parts)?.iter().map(flat).collect::<Result<Vec<_>>>()?;
+    gather_vectors(&Tensor::cat(&parts, 0)?, rows)
 }
 
 /// The reverse of [`gather_vectors`]: row i of x (M, D) becomes row `rows_i` of a result (.., D) with the leading

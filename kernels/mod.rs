@@ -9,6 +9,7 @@
 mod activate;
 mod attention;
 mod bias;
+mod convert;
 mod cross_entropy;
 pub mod cuda;
 mod dropout;
@@ -46,7 +47,7 @@ pub use attention::{
 pub use bias::Bias;
 pub use cross_entropy::{IGNORE, cross_entropy, soft_cross_entropy};
 pub use dropout::{Dropout, drop_path, dropout};
-pub use embedding::{embedding, gather_rows, gather_vectors, spread_vectors};
+pub use embedding::{embedding, gather_rows, gather_vectors, gather_vectors_of, spread_vectors};
 pub use gradient::{Gradient, Rows};
 pub use ipot::{Ipot, ipot};
 pub use layer_norm::layer_norm;

@@ -1,51 +1,76 @@
-//! The numbers in which a GPU multiplies matrices: mixed precision (Micikevicius et al., arXiv:1710.03740, section 3) with
-//! the 16 bits of bf16.
+//! Mixed precision on a GPU (Micikevicius et al., arXiv:1710.03740, section 3) with the 16 bits of bf16.
 //!
-//! In bf16 both factors of a product are rounded to the nearest of its numbers, ties to even, and their products added
-//! up in f32: `C = sum_k bf16(A_ik) bf16(B_kj)`. Parameters, what layers compute, statistics, softmax, losses, gradients and
-//! the optimiser's moments are f32. bf16 reaches as far as f32, so the loss needs no scale.
+//! Both factors of a product are rounded to the nearest bf16, ties to even, and their products added up in f32:
+//! `C = sum_k bf16(A_ik) bf16(B_kj)`. Within the layers of a model, what linear maps, layer normalisation and attention
+//! compute is kept in bf16, and the gradients towards it; sums on the residual path are f32. Parameters and their
+//! gradients, statistics, softmax, losses, the optimiser's moments and all that lies outside of layers are f32. bf16
+//! reaches as far as f32, so the loss needs no scale.
 //!
-//! Deviation: mixed precision stores what layers compute in 16 bits; here it is stored in f32 and rounded when it is
-//! multiplied, which makes products faster and saves no memory.
 //! Deviation: the products within attention are those of f32.
 
 use std::cell::Cell;
 
 use serde::{Deserialize, Serialize};
 
-/// The numbers whose products a GPU computes; the processor knows f32 alone.
+/// The numbers in which a GPU multiplies, and keeps what layers compute; the processor knows f32 alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// Those that are stored.
+    /// 24 significant bits.
     #[default]
     F32,
-    /// The nearest with 8 significant bits.
+    /// 8 significant bits.
     Bf16,
 }
 
 thread_local! {
     static PRECISION: Cell<Precision> = const { Cell::new(Precision::F32) };
+    static IN_LAYER: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Precision {
-    /// That of this thread now.
+    /// In which this thread multiplies now.
     pub(super) fn current() -> Self {
         PRECISION.get()
     }
 
-    /// Does `work`, whose products on a GPU this thread asks for in this precision.
+    /// In which this thread keeps what it computes now.
+    pub(super) fn kept() -> Self {
+        if IN_LAYER.get() { Self::current() } else { Self::F32 }
+    }
+
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+
+    /// Does `work`, which this thread asks a GPU for in this precision.
     pub fn during<R>(self, work: impl FnOnce() -> R) -> R {
-        let _outer = Outer(PRECISION.replace(self));
-        work()
+        during(&PRECISION, self, work)
     }
 }
 
-/// Returns to the precision before, after a panic too.
-struct Outer(Precision);
+/// Does the work of a layer, whose outcomes may be kept in bf16.
+pub(super) fn in_layer<R>(work: impl FnOnce() -> R) -> R {
+    during(&IN_LAYER, true, work)
+}
 
-impl Drop for Outer {
+fn during<T: Copy, R>(
+    cell: &'static std::thread::LocalKey<Cell<T>>,
+    value: T,
+    work: impl FnOnce() -> R,
+) -> R {
+    let _outer = Outer(cell, cell.replace(value));
+    work()
+}
+
+/// Returns to the value before, after a panic too.
+struct Outer<T: Copy + 'static>(&'static std::thread::LocalKey<Cell<T>>, T);
+
+impl<T: Copy> Drop for Outer<T> {
     fn drop(&mut self) {
-        PRECISION.set(self.0);
+        self.0.set(self.1);
     }
 }

@@ -19,8 +19,10 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, DType, Layout, Result, Shape, Storage, Tensor, TensorId, Var, bail,
 };
 
+use super::convert::widen;
 use super::cuda;
 use super::gradient::{Gradient, Touched};
+use super::precision::in_layer;
 use super::real::Real;
 use super::rows::for_pieces;
 
@@ -118,10 +120,12 @@ impl Tape {
     }
 }
 
-/// A part of a model, such as a layer, that a tape made by [`Tape::checkpoint`] keeps as one step: `compute` of `inputs`,
-/// run now and, there, a second time when the tape is walked. It must compute the same both times.
+/// A layer of a model: `compute` of `inputs`, within which a GPU may keep outcomes in bf16
+/// ([`Precision`](super::Precision)). A tape made by [`Tape::checkpoint`] keeps it as one step, and computes it a second
+/// time when the tape is walked; it must compute the same both times.
 pub fn block(inputs: &[&Tensor], compute: impl Fn(&[Tensor]) -> Result<Tensor> + 'static) -> Result<Tensor> {
     let inputs: Vec<Tensor> = inputs.iter().map(|&input| input.clone()).collect();
+    let compute = move |inputs: &[Tensor]| widen(&in_layer(|| compute(inputs))?);
     if !RECORD.with_borrow(|record| record.as_ref().is_some_and(|record| record.checkpoints)) {
         return compute(&inputs);
     }
@@ -200,7 +204,7 @@ struct Glue(Tensor);
 impl Step for Glue {
     fn backward(self: Box<Self>, sums: &mut Sums) -> Result<()> {
         let Some(grad) = sums.remove(&self.0)? else { return Ok(()) };
-        let grad = tensor(grad, self.0.shape())?;
+        let grad = tensor(grad, self.0.shape())?.to_dtype(self.0.dtype())?;
         // candle begins at a scalar, here one whose gradient is known.
         let gradients = self.0.apply_op1(Seed(grad))?;
         #[expect(clippy::disallowed_methods, reason = "here it is led back to the tape")]
@@ -224,9 +228,9 @@ impl CustomOp1 for Seed {
 
     fn cpu_fwd(&self, storage: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
         match storage {
-            CpuStorage::F32(_) => Ok((CpuStorage::F32(vec![0.0]), ().into())),
+            CpuStorage::F32(_) | CpuStorage::BF16(_) => Ok((CpuStorage::F32(vec![0.0]), ().into())),
             CpuStorage::F64(_) => Ok((CpuStorage::F64(vec![0.0]), ().into())),
-            _ => bail!("a gradient is f32 or f64"),
+            _ => bail!("a gradient is f32, f64 or bf16"),
         }
     }
 
@@ -314,7 +318,7 @@ impl Sums {
     /// Adds a copy of what candle computed.
     fn add_to(&mut self, id: TensorId, gradient: &Tensor) -> Result<()> {
         // candle gives constants of other types gradients too, which nobody asks for.
-        if !matches!(gradient.dtype(), DType::F32 | DType::F64) {
+        if !matches!(gradient.dtype(), DType::F32 | DType::F64 | DType::BF16) {
             return Ok(());
         }
         let gradient = gradient.detach().contiguous()?;

@@ -28,7 +28,7 @@ pub(crate) struct Memory<T> {
 }
 
 impl<T> Memory<T> {
-    pub fn at(&self) -> Address {
+    pub fn pointer(&self) -> u64 {
         match self.never {}
     }
 }

@@ -20,8 +20,8 @@ impl Activation {
 
     /// The activations of the `n` elements at `x`.
     pub(crate) fn launch(self, on: &dyn Machine, n: usize, x: Address) -> Result<Buffer> {
-        let out = on.scratch(n)?;
-        on.each(&FAMILY, "activate", n, &[self.kind(), Arg::Long(x), Arg::Long(out.at())])?;
+        let out = on.room(x.precision(), n)?;
+        on.each(&FAMILY, "activate", n, &[self.kind(), Arg::At(x), Arg::At(out.at())])?;
         Ok(out)
     }
 
@@ -34,7 +34,7 @@ impl Activation {
         into: Slot,
     ) -> Result<()> {
         let [dx, adds] = into.arguments();
-        on.each(&FAMILY, "activate_backward", n, &[self.kind(), Arg::Long(x), Arg::Long(grad), dx, adds])
+        on.each(&FAMILY, "activate_backward", n, &[self.kind(), Arg::At(x), Arg::At(grad), dx, adds])
     }
 }
 

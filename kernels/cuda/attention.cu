@@ -19,7 +19,7 @@ struct Mask {
 };
 
 #define ROWS                                                                                                           \
-    const float *q, const float *k, const float *v, int q_stride, int k_stride, int v_stride, int heads, int columns,  \
+    In q, In k, In v, int q_stride, int k_stride, int v_stride, int heads, int columns,  \
         float scale, const u32 *queries, const u32 *keys
 #define SEEN                                                                                                           \
     const u32 *hidden, const float *added, int causal, int mask_keys, int by_example, int by_query, const float *bias, \
@@ -41,7 +41,7 @@ __device__ inline float seen(float score, const Mask& mask, int example, int que
 
 // Copies rows first.. of one head to shared memory, zeros beyond the last.
 template <int PITCH>
-__device__ inline void load(float* to, int count, const float* from, u64 stride, int first, int rows, int columns) {
+__device__ inline void load(float* to, int count, In from, u64 stride, int first, int rows, int columns) {
     for (int at = threadIdx.x; at < count * columns; at += blockDim.x) {
         int row = at / columns, c = at % columns;
         to[row * PITCH + c] = first + row < rows ? from[(first + row) * stride + c] : 0.0f;
@@ -55,16 +55,16 @@ __device__ inline float dot(const float* x, const float* y, int columns) {
 }
 
 template <int W, int R>
-__device__ void forward(ROWS, SEEN, float* out, float* lse, int total, int drop_stride, DROPOUT) {
+__device__ void forward(ROWS, SEEN, Out out, float* lse, int total, int drop_stride, DROPOUT) {
     __shared__ float own[WARPS * R * W], ks[OTHERS * (W + 1)], vs[OTHERS * (W + 1)], weights[WARPS * R * OTHERS];
     int example = blockIdx.z, head = blockIdx.y, first = blockIdx.x * WARPS * R;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     int start = queries[2 * example], count = queries[2 * example + 1];
     int key_start = keys[2 * example], key_count = keys[2 * example + 1], width = heads * columns;
     if (first >= count) return;
-    q += (u64)start * q_stride + head * columns;
-    k += (u64)key_start * k_stride + head * columns;
-    v += (u64)key_start * v_stride + head * columns;
+    q = q + ((u64)start * q_stride + head * columns);
+    k = k + ((u64)key_start * k_stride + head * columns);
+    v = v + ((u64)key_start * v_stride + head * columns);
     load<W>(own, WARPS * R, q, q_stride, first, count, columns);
     float top[R], total_weight[R], sum[R][W / 32];
     for (int r = 0; r < R; ++r) {
@@ -108,13 +108,14 @@ __device__ void forward(ROWS, SEEN, float* out, float* lse, int total, int drop_
         if (lane == 0) lse[(u64)head * total + start + query] = share > 0 ? top[r] + logf(total_weight[r]) : INF;
         for (int c = 0; c < W / 32; ++c) {
             int column = lane + 32 * c;
-            if (column < columns) out[(u64)(start + query) * width + head * columns + column] = sum[r][c] * share;
+            u64 at = (u64)(start + query) * width + head * columns + column;
+            if (column < columns) out.set(at, sum[r][c] * share);
         }
     }
 }
 
 // delta (H, rows): the product of each head of an outcome with its gradient; a warp for each.
-extern "C" __global__ void attention_delta(int rows, int heads, int columns, const float* out, const float* grad, float* delta) {
+extern "C" __global__ void attention_delta(int rows, int heads, int columns, In out, In grad, float* delta) {
     u64 at = (u64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (at >= (u64)rows * heads) return;
     u64 row = at / heads, head = at % heads, begin = (row * heads + head) * columns;
@@ -127,7 +128,7 @@ extern "C" __global__ void attention_delta(int rows, int heads, int columns, con
 // Adds dS k to dq.
 template <int W, int R>
 __device__ void backward_queries(
-    ROWS, SEEN, const float* lse, const float* delta, const float* grad, float* dq, int total, int drop_stride, DROPOUT
+    ROWS, SEEN, const float* lse, const float* delta, In grad, Out dq, int total, int drop_stride, DROPOUT
 ) {
     __shared__ float own[WARPS * R * W], gs[WARPS * R * W];
     __shared__ float ks[OTHERS * (W + 1)], vs[OTHERS * (W + 1)], slopes[WARPS * R * OTHERS];
@@ -136,12 +137,12 @@ __device__ void backward_queries(
     int start = queries[2 * example], count = queries[2 * example + 1];
     int key_start = keys[2 * example], key_count = keys[2 * example + 1], width = heads * columns;
     if (first >= count) return;
-    q += (u64)start * q_stride + head * columns;
-    dq += (u64)start * q_stride + head * columns;
-    k += (u64)key_start * k_stride + head * columns;
-    v += (u64)key_start * v_stride + head * columns;
+    q = q + ((u64)start * q_stride + head * columns);
+    dq = dq + ((u64)start * q_stride + head * columns);
+    k = k + ((u64)key_start * k_stride + head * columns);
+    v = v + ((u64)key_start * v_stride + head * columns);
     load<W>(own, WARPS * R, q, q_stride, first, count, columns);
-    load<W>(gs, WARPS * R, grad + (u64)start * width + head * columns, width, first, count, columns);
+    load<W>(gs, WARPS * R, grad + ((u64)start * width + head * columns), width, first, count, columns);
     float sum[R][W / 32];
     for (int r = 0; r < R; ++r) {
         for (int c = 0; c < W / 32; ++c) sum[r][c] = 0;
@@ -173,7 +174,7 @@ __device__ void backward_queries(
         int query = first + warp * R + r;
         for (int c = 0; c < W / 32; ++c) {
             int column = lane + 32 * c;
-            if (query < count && column < columns) dq[(u64)query * q_stride + column] += scale * sum[r][c];
+            if (query < count && column < columns) put(dq, (u64)query * q_stride + column, scale * sum[r][c], 1);
         }
     }
 }
@@ -183,7 +184,7 @@ __device__ void backward_queries(
 template <int W, int R>
 __device__ void backward_keys(
     ROWS, SEEN, const u32* groups, const u32* bounds, const u32* members, const float* lse, const float* delta,
-    const float* grad, float* dk, float* dv, int total, int drop_stride, DROPOUT
+    In grad, Out dk, Out dv, int total, int drop_stride, DROPOUT
 ) {
     __shared__ float ks[WARPS * R * W], vs[WARPS * R * W];
     __shared__ float qs[OTHERS * (W + 1)], gs[OTHERS * (W + 1)];
@@ -192,8 +193,8 @@ __device__ void backward_keys(
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, width = heads * columns;
     int key_start = groups[2 * group], key_count = groups[2 * group + 1];
     if (first >= key_count) return;
-    k += (u64)key_start * k_stride + head * columns;
-    v += (u64)key_start * v_stride + head * columns;
+    k = k + ((u64)key_start * k_stride + head * columns);
+    v = v + ((u64)key_start * v_stride + head * columns);
     load<W>(ks, WARPS * R, k, k_stride, first, key_count, columns);
     load<W>(vs, WARPS * R, v, v_stride, first, key_count, columns);
     float of_k[R][W / 32], of_v[R][W / 32];
@@ -202,8 +203,8 @@ __device__ void backward_keys(
     }
     for (u32 member = bounds[group]; member < bounds[group + 1]; ++member) {
         int example = members[member], start = queries[2 * example], count = queries[2 * example + 1];
-        const float* own_q = q + (u64)start * q_stride + head * columns;
-        const float* own_g = grad + (u64)start * width + head * columns;
+        In own_q = q + ((u64)start * q_stride + head * columns);
+        In own_g = grad + ((u64)start * width + head * columns);
         for (int tile = 0; tile < count; tile += OTHERS) {
             __syncthreads();
             load<W + 1>(qs, OTHERS, own_q, q_stride, tile, count, columns);
@@ -239,8 +240,8 @@ __device__ void backward_keys(
         for (int c = 0; c < W / 32; ++c) {
             int column = lane + 32 * c;
             if (key >= key_count || column >= columns) continue;
-            if (dk) dk[((u64)key_start + key) * k_stride + head * columns + column] += scale * of_k[r][c];
-            if (dv) dv[((u64)key_start + key) * v_stride + head * columns + column] += of_v[r][c];
+            if (dk) put(dk, ((u64)key_start + key) * k_stride + head * columns + column, scale * of_k[r][c], 1);
+            if (dv) put(dv, ((u64)key_start + key) * v_stride + head * columns + column, of_v[r][c], 1);
         }
     }
 }
@@ -248,7 +249,7 @@ __device__ void backward_keys(
 // Copies the rows of one head that stand at places first.. to shared memory, zeros where none does.
 template <int PITCH>
 __device__ inline void pick(
-    float* to, int count, const float* from, u64 stride, const u32* rows, int first, int places, int columns
+    float* to, int count, In from, u64 stride, const u32* rows, int first, int places, int columns
 ) {
     for (int at = threadIdx.x; at < count * columns; at += blockDim.x) {
         int place = first + at / columns, c = at % columns;
@@ -263,7 +264,7 @@ __device__ inline void pick(
 template <int W, int R>
 __device__ void backward_bias(
     ROWS, SEEN, const u32* pairs, int count_pairs, const u32* of_queries, const u32* of_keys, const float* lse,
-    const float* delta, const float* grad, float* dbias, int adds, int total, int drop_stride, DROPOUT
+    const float* delta, In grad, Out dbias, int adds, int total, int drop_stride, DROPOUT
 ) {
     __shared__ float qs[WARPS * R * W], gs[WARPS * R * W], ks[OTHERS * (W + 1)], vs[OTHERS * (W + 1)];
     int head = blockIdx.y, first = blockIdx.x * WARPS * R, tile = blockIdx.z * OTHERS;
@@ -309,11 +310,11 @@ __device__ void backward_bias(
 
 // The widest head that fits the shared memory of a block decides how many rows a warp owns.
 #define KERNELS(W, R)                                                                                                  \
-    extern "C" __global__ void attention_##W(ROWS, SEEN, float* out, float* lse, int total, int drop_stride, DROPOUT) {\
+    extern "C" __global__ void attention_##W(ROWS, SEEN, Out out, float* lse, int total, int drop_stride, DROPOUT) {  \
         forward<W, R>(GIVEN_ROWS, GIVEN_SEEN, out, lse, total, drop_stride, GIVEN_DROPOUT);                            \
     }                                                                                                                  \
     extern "C" __global__ void attention_queries_##W(                                                                  \
-        ROWS, SEEN, const float* lse, const float* delta, const float* grad, float* dq, int total, int drop_stride,    \
+        ROWS, SEEN, const float* lse, const float* delta, In grad, Out dq, int total, int drop_stride,    \
         DROPOUT                                                                                                        \
     ) {                                                                                                                \
         backward_queries<W, R>(                                                                                        \
@@ -322,7 +323,7 @@ __device__ void backward_bias(
     }                                                                                                                  \
     extern "C" __global__ void attention_keys_##W(                                                                     \
         ROWS, SEEN, const u32* groups, const u32* bounds, const u32* members, const float* lse, const float* delta,    \
-        const float* grad, float* dk, float* dv, int total, int drop_stride, DROPOUT                                   \
+        In grad, Out dk, Out dv, int total, int drop_stride, DROPOUT                                   \
     ) {                                                                                                                \
         backward_keys<W, R>(                                                                                           \
             GIVEN_ROWS, GIVEN_SEEN, groups, bounds, members, lse, delta, grad, dk, dv, total, drop_stride,             \
@@ -331,7 +332,7 @@ __device__ void backward_bias(
     }                                                                                                                  \
     extern "C" __global__ void attention_bias_##W(                                                                     \
         ROWS, SEEN, const u32* pairs, int count_pairs, const u32* of_queries, const u32* of_keys, const float* lse,    \
-        const float* delta, const float* grad, float* dbias, int adds, int total, int drop_stride, DROPOUT             \
+        const float* delta, In grad, Out dbias, int adds, int total, int drop_stride, DROPOUT             \
     ) {                                                                                                                \
         backward_bias<W, R>(                                                                                           \
             GIVEN_ROWS, GIVEN_SEEN, pairs, count_pairs, of_queries, of_keys, lse, delta, grad, dbias, adds, total,     \

@@ -3,11 +3,11 @@
 use candle_core::{Result, Shape, bail};
 
 use super::{Heads, Place};
-use crate::kernels::Spans;
 use crate::kernels::bias::{self, Places};
 use crate::kernels::cuda::body::dropout_arguments;
-use crate::kernels::cuda::machine::{Address, Arg, Buffer, Family, Machine, NULL, Words, after, family};
+use crate::kernels::cuda::machine::{Address, Arg, Buffer, Family, Machine, Words, family};
 use crate::kernels::cuda::{Body, Operand, Slot};
+use crate::kernels::{Precision, Spans};
 
 const FAMILY: Family = family!("attention");
 
@@ -71,14 +71,15 @@ impl Heads {
     ) -> Result<()> {
         let (width, rows) = self.shape()?;
         let places = self.places_of(data.len());
-        let mut all: Vec<Arg> = places.map(|place| Arg::Long(begin(place, data))).to_vec();
+        let mut all: Vec<Arg> = places.map(|place| Arg::At(begin(place, data))).to_vec();
         for place in places {
             all.push(Arg::size(place.stride)?);
         }
         all.extend([Arg::size(self.heads)?, Arg::size(self.columns())?, Arg::Real(self.scale())]);
-        all.extend([&shared.queries, &shared.keys].map(|words| Arg::Long(words.at())));
+        all.extend([&shared.queries, &shared.keys].map(|words| Arg::At(words.at())));
         all.extend(
-            [&shared.hidden, &shared.added].map(|words| Arg::Long(words.as_ref().map_or(NULL, Words::at))),
+            [&shared.hidden, &shared.added]
+                .map(|words| Arg::At(words.as_ref().map_or(Address::NULL, Words::at))),
         );
         all.extend(self.visible.arguments()?);
         let places = self.bias.as_ref().zip(shared.places.as_ref());
@@ -127,7 +128,7 @@ impl Heads {
         let ranges = on.upload(&pairs(groups.iter().map(|(range, _)| range)))?;
         let (bounds, members) = (on.upload(&bounds)?, on.upload(&members)?);
         let more =
-            [ranges.at(), bounds.at(), members.at(), shared.lse.at(), delta, grad, dk, dv].map(Arg::Long);
+            [ranges.at(), bounds.at(), members.at(), shared.lse.at(), delta, grad, dk, dv].map(Arg::At);
         self.launch(on, "attention_keys", (Spans::longest(&self.keys), groups.len()), data, shared, &more)
     }
 
@@ -142,7 +143,7 @@ impl Heads {
     ) -> Result<()> {
         let gathered = places.gathered(on, [&self.queries, &self.keys])?;
         let mut more = gathered.arguments()?.to_vec();
-        more.extend([shared.lse.at(), delta, grad].map(Arg::Long));
+        more.extend([shared.lse.at(), delta, grad].map(Arg::At));
         more.extend(into.arguments());
         let [places, others] = places.dims();
         self.launch(on, "attention_bias", (places, others.div_ceil(OTHERS)), data, shared, &more)
@@ -151,16 +152,17 @@ impl Heads {
 
 /// Where the first row of q, k or v begins.
 fn begin(place: Place, data: &[Address]) -> Address {
-    after(data[place.operand], place.column)
+    data[place.operand].after(place.column)
 }
 
 impl<const N: usize> Body<N> for Heads {
     fn forward(&self, on: &dyn Machine, inputs: [Operand<'_>; N]) -> Result<(Buffer, Shape)> {
         self.count(2);
         let data = inputs.map(|input| input.at);
-        let (out, shared) = (on.scratch(self.dims.iter().product())?, self.shared(on)?);
+        let out = on.room(Precision::kept(), self.dims.iter().product())?;
+        let shared = self.shared(on)?;
         let size = (self.queries.longest(), self.queries.ranges().len());
-        let more = [out.at(), shared.lse.at()].map(Arg::Long);
+        let more = [out.at(), shared.lse.at()].map(Arg::At);
         self.launch(on, "attention", size, &data, &shared, &more)?;
         // A second forward pass of the same operation saves the same.
         drop(self.saved.set(shared));
@@ -181,21 +183,21 @@ impl<const N: usize> Body<N> for Heads {
         let (data, rows, mut into) = (inputs.map(|input| input.at), self.rows(), into);
         let bias = self.bias.as_ref().and_then(|places| Some((places, into[N - 1].take()?)));
         self.clear(on, &inputs.map(|input| input.count()), &into)?;
-        let targets = into.map(|slot| slot.map_or(NULL, |slot| slot.at));
+        let targets = into.map(|slot| slot.map_or(Address::NULL, |slot| slot.at));
         let [dq, dk, dv] = self.places::<N>().map(|place| begin(place, &targets));
-        let wanted = [dq, dk, dv].iter().filter(|&&at| at != NULL).count();
-        self.count(1 + usize::from(dq != NULL || dk != NULL || bias.is_some()) + wanted);
+        let wanted = [dq, dk, dv].iter().filter(|at| !at.is_null()).count();
+        self.count(1 + usize::from(!dq.is_null() || !dk.is_null() || bias.is_some()) + wanted);
         let delta = on.scratch(self.heads * rows)?;
         let mut all = vec![Arg::size(rows)?, Arg::size(self.heads)?, Arg::size(self.columns())?];
-        all.extend([output, grad, delta.at()].map(Arg::Long));
+        all.extend([output, grad, delta.at()].map(Arg::At));
         let blocks = (self.heads * rows).div_ceil(THREADS as usize / 32);
         on.launch(&FAMILY, "attention_delta", [blocks, 1, 1], THREADS, &all)?;
-        if dq != NULL {
+        if !dq.is_null() {
             let size = (self.queries.longest(), self.queries.ranges().len());
-            let more = [shared.lse.at(), delta.at(), grad, dq].map(Arg::Long);
+            let more = [shared.lse.at(), delta.at(), grad, dq].map(Arg::At);
             self.launch(on, "attention_queries", size, &data, shared, &more)?;
         }
-        if dk != NULL || dv != NULL {
+        if !dk.is_null() || !dv.is_null() {
             self.keys_backward(on, &data, shared, [delta.at(), grad, dk, dv])?;
         }
         match bias {

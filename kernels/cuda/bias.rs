@@ -6,7 +6,7 @@ use candle_core::Result;
 
 use super::Places;
 use crate::kernels::Spans;
-use crate::kernels::cuda::machine::{Address, Arg, Machine, NULL, Words};
+use crate::kernels::cuda::machine::{Address, Arg, Machine, Words};
 
 /// In a [`Layers`], a place where no row stands.
 const NOWHERE: u32 = u32::MAX;
@@ -53,7 +53,7 @@ pub(crate) struct Gathered {
 impl Gathered {
     /// The pairs (example, layer of queries, layer of keys), their number, and the rows of both kinds of layers.
     pub fn arguments(&self) -> Result<[Arg; 4]> {
-        let [pairs, queries, keys] = self.words.each_ref().map(|words| Arg::Long(words.at()));
+        let [pairs, queries, keys] = self.words.each_ref().map(|words| Arg::At(words.at()));
         Ok([pairs, Arg::size(self.pairs)?, queries, keys])
     }
 }
@@ -85,10 +85,11 @@ impl Places {
 
 /// The scores at an address and how kernels find their way in them; nothing without a bias.
 pub(crate) fn arguments(bias: Option<(&Places, &Shared, Address)>) -> Result<[Arg; 5]> {
+    let none = Arg::At(Address::NULL);
     let Some((places, Shared(at), scores)) = bias else {
-        return Ok([Arg::Long(NULL), Arg::Long(NULL), Arg::Long(NULL), Arg::Int(0), Arg::Int(0)]);
+        return Ok([none, none, none, Arg::Int(0), Arg::Int(0)]);
     };
-    let [queries, keys] = at.each_ref().map(|words| Arg::Long(words.at()));
+    let [queries, keys] = at.each_ref().map(|words| Arg::At(words.at()));
     let [places, others] = places.dims;
-    Ok([Arg::Long(scores), queries, keys, Arg::size(places)?, Arg::size(others)?])
+    Ok([Arg::At(scores), queries, keys, Arg::size(places)?, Arg::size(others)?])
 }

@@ -2,7 +2,8 @@
 
 use candle_core::{Layout, Result, Shape, Storage};
 
-use super::machine::{Address, Arg, Buffer, Machine, Write, address};
+use super::machine::{Address, Arg, Buffer, Machine, Write};
+use super::memory::address;
 use crate::kernels::Dropout;
 
 /// One operand, dense.
@@ -40,7 +41,7 @@ impl Slot {
 
     /// Both as arguments, in the order in which kernels take them.
     pub fn arguments(self) -> [Arg; 2] {
-        [Arg::Long(self.at), Arg::flag(self.adds)]
+        [Arg::At(self.at), Arg::flag(self.adds)]
     }
 }
 

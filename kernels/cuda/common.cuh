@@ -1,5 +1,6 @@
 // What every family of kernels shares: sums over a block in a fixed order, and the words of Philox4x32-10.
 // Nothing here or in the families uses atomics, so that a result depends on its operands alone.
+typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
@@ -10,10 +11,37 @@ typedef unsigned long long u64;
 #define EACH(i, n) \
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (u64)gridDim.x * blockDim.x)
 
-// A slot's old element counts or does not.
-__device__ inline void put(float* slot, u64 at, float value, int adds) {
-    slot[at] = adds ? slot[at] + value : value;
+// Elements of a tensor: f32, or bf16 where the lowest bit of the address is set, which no address of theirs needs.
+struct In {
+    u64 at;
+    __device__ explicit operator bool() const { return at != 0; }
+    __device__ bool narrow() const { return at & 1; }
+    __device__ float operator[](u64 i) const {
+        if (!narrow()) return ((const float*)at)[i];
+        return __int_as_float((int)((u32)((const u16*)(at - 1))[i] << 16));
+    }
+    // The address of element n, unless there are none.
+    __device__ u64 after(u64 n) const { return at ? at + n * (narrow() ? 2 : 4) : 0; }
+    __device__ In operator+(u64 n) const { return {after(n)}; }
+};
+
+// The nearest bf16, ties to even; what is no number stays none.
+__device__ inline u16 rounded(float x) {
+    u32 bits = __float_as_uint(x);
+    bool number = (bits & 0x7fffffffu) <= 0x7f800000u;
+    return (u16)((number ? bits + 0x7fffu + (bits >> 16 & 1u) : bits | 0x400000u) >> 16);
 }
+
+struct Out : In {
+    __device__ void set(u64 i, float value) const {
+        if (narrow()) ((u16*)(at - 1))[i] = rounded(value);
+        else ((float*)at)[i] = value;
+    }
+    __device__ Out operator+(u64 n) const { return {{after(n)}}; }
+};
+
+// A slot's old element counts or does not.
+__device__ inline void put(Out slot, u64 at, float value, int adds) { slot.set(at, adds ? slot[at] + value : value); }
 
 __device__ inline float warp_sum(float x) {
     for (int other = 16; other > 0; other /= 2) x += __shfl_xor_sync(0xffffffffu, x, other);

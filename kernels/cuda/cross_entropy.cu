@@ -2,7 +2,7 @@
 
 #define CLASSES(c) for (int c = threadIdx.x; c < classes; c += blockDim.x)
 
-__device__ inline void normaliser(int classes, const float* z, float* top, float* total) {
+__device__ inline void normaliser(int classes, In z, float* top, float* total) {
     float most = -INF, sum = 0;
     CLASSES(c) most = fmaxf(most, z[c]);
     *top = block_max(most);
@@ -10,8 +10,8 @@ __device__ inline void normaliser(int classes, const float* z, float* top, float
     *total = block_sum(sum);
 }
 
-extern "C" __global__ void hard_loss(int classes, float s, const u32* targets, const float* logits, float* losses) {
-    const float* z = logits + (u64)blockIdx.x * classes;
+extern "C" __global__ void hard_loss(int classes, float s, const u32* targets, In logits, float* losses) {
+    In z = logits + (u64)blockIdx.x * classes;
     u32 target = targets[blockIdx.x];
     float top, total, sum = 0;
     normaliser(classes, z, &top, &total);
@@ -23,7 +23,7 @@ extern "C" __global__ void hard_loss(int classes, float s, const u32* targets, c
 }
 
 extern "C" __global__ void hard_backward(
-    int classes, float s, float share, const u32* targets, const float* logits, const float* grad, float* dz, int adds
+    int classes, float s, float share, const u32* targets, In logits, const float* grad, Out dz, int adds
 ) {
     u64 at = (u64)blockIdx.x * classes;
     u32 target = targets[blockIdx.x];
@@ -35,7 +35,7 @@ extern "C" __global__ void hard_backward(
     }
 }
 
-extern "C" __global__ void soft_loss(int classes, const float* targets, const float* logits, float* losses) {
+extern "C" __global__ void soft_loss(int classes, In targets, In logits, float* losses) {
     u64 at = (u64)blockIdx.x * classes;
     float top, total, sum = 0;
     normaliser(classes, logits + at, &top, &total);
@@ -45,7 +45,7 @@ extern "C" __global__ void soft_loss(int classes, const float* targets, const fl
 }
 
 extern "C" __global__ void soft_backward(
-    int classes, float share, const float* targets, const float* logits, const float* grad, float* dz, int adds
+    int classes, float share, In targets, In logits, const float* grad, Out dz, int adds
 ) {
     u64 at = (u64)blockIdx.x * classes;
     float top, total, sum = 0, scale = grad[0] * share;

@@ -13,7 +13,7 @@ impl Body<1> for Hard {
     fn forward(&self, on: &dyn Machine, [logits]: [Operand<'_>; 1]) -> Result<(Buffer, Shape)> {
         let (rows, losses) = (self.targets.len(), on.scratch(self.targets.len())?);
         let targets = on.upload(&self.targets)?;
-        let pointers = [targets.at(), logits.at, losses.at()].map(Arg::Long);
+        let pointers = [targets.at(), logits.at, losses.at()].map(Arg::At);
         let sizes = [Arg::size(self.classes)?, Arg::Real(self.smoothing as f32)];
         let all: Vec<Arg> = sizes.into_iter().chain(pointers).collect();
         on.rows(&FAMILY, "hard_loss", rows, &all)?;
@@ -31,7 +31,7 @@ impl Body<1> for Hard {
         let Some(dz) = dz else { return Ok(()) };
         let targets = on.upload(&self.targets)?;
         let sizes = [Arg::size(self.classes)?, Arg::Real(self.smoothing as f32), share(self.count)];
-        let pointers = [targets.at(), logits.at, grad].map(Arg::Long);
+        let pointers = [targets.at(), logits.at, grad].map(Arg::At);
         let all: Vec<Arg> = sizes.into_iter().chain(pointers).chain(dz.arguments()).collect();
         on.rows(&FAMILY, "hard_backward", self.targets.len(), &all)
     }
@@ -43,7 +43,7 @@ impl Body<1> for Soft {
         let targets = Operand::new(&storage, layout)?;
         let rows = logits.count() / self.classes;
         let losses = on.scratch(rows)?;
-        let pointers = [targets.at, logits.at, losses.at()].map(Arg::Long);
+        let pointers = [targets.at, logits.at, losses.at()].map(Arg::At);
         let all: Vec<Arg> = [Arg::size(self.classes)?].into_iter().chain(pointers).collect();
         on.rows(&FAMILY, "soft_loss", rows, &all)?;
         Ok((mean_loss(on, rows, rows, &losses)?, ().into()))
@@ -61,7 +61,7 @@ impl Body<1> for Soft {
         let (storage, layout) = self.targets.storage_and_layout();
         let targets = Operand::new(&storage, layout)?;
         let rows = logits.count() / self.classes;
-        let pointers = [targets.at, logits.at, grad].map(Arg::Long);
+        let pointers = [targets.at, logits.at, grad].map(Arg::At);
         let sizes = [Arg::size(self.classes)?, share(rows)];
         let all: Vec<Arg> = sizes.into_iter().chain(pointers).chain(dz.arguments()).collect();
         on.rows(&FAMILY, "soft_backward", rows, &all)

@@ -12,8 +12,10 @@ use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, Device, Error, Layout, Result, Shape, Storage, bail};
 
 use super::body::{Body, Operand};
-use super::machine::{Address, Arg, Buffer, Factors, Family, Held, Machine, Matrix, Words, Write};
+use super::machine::{Address, Arg, Buffer, Family, Machine, Matrix, Words, Write};
+use super::memory::Held;
 use super::{Products, libraries, products};
+use crate::kernels::Precision;
 use crate::kernels::product::count;
 
 /// GPU number `ordinal`, with one stream for all threads, so that work is done in the order in which it is asked for.
@@ -47,16 +49,9 @@ pub(super) fn about(device: &Device) -> Result<String> {
 pub(crate) struct Memory<T>(CudaSlice<T>);
 
 impl<T> Memory<T> {
-    pub fn at(&self) -> Address {
+    pub fn pointer(&self) -> u64 {
         // Nothing is tracked by events, so that there is nothing to record when the pointer has been used.
         self.0.device_ptr(self.0.stream()).0
-    }
-}
-
-fn slice(storage: &CudaStorage) -> Result<&CudaSlice<f32>> {
-    match &storage.slice {
-        CudaStorageSlice::F32(slice) => Ok(slice),
-        _ => bail!("a GPU computes in f32, not in {:?}", storage.dtype()),
     }
 }
 
@@ -65,8 +60,13 @@ pub(crate) fn machine(storage: &CudaStorage) -> Result<Box<dyn Machine>> {
 }
 
 pub(crate) fn address(storage: &CudaStorage) -> Result<Address> {
-    let slice = slice(storage)?;
-    Ok(slice.device_ptr(slice.stream()).0)
+    match &storage.slice {
+        CudaStorageSlice::F32(slice) => Ok(Address::new(slice.device_ptr(slice.stream()).0, Precision::F32)),
+        CudaStorageSlice::BF16(slice) => {
+            Ok(Address::new(slice.device_ptr(slice.stream()).0, Precision::Bf16))
+        }
+        _ => bail!("a GPU computes in f32 and bf16, not in {:?}", storage.dtype()),
+    }
 }
 
 /// A zero beside `storage`.
@@ -84,7 +84,7 @@ pub(crate) fn forward_on<const N: usize>(
     let Some((first, _)) = inputs.first() else { bail!("{name}: no operand") };
     let gpu = Gpu(first.device().clone());
     let operands = inputs.map(|(storage, layout)| match layout.contiguous_offsets() {
-        Some((start, _)) => Ok(Operand { at: super::machine::after(address(storage)?, start), layout }),
+        Some((start, _)) => Ok(Operand { at: address(storage)?.after(start), layout }),
         None => bail!("{name}: an operand is not contiguous"),
     });
     let operands = operands.into_iter().collect::<Result<Vec<_>>>()?;
@@ -139,9 +139,14 @@ impl Gpu {
 }
 
 impl Machine for Gpu {
-    fn scratch(&self, n: usize) -> Result<Buffer> {
-        // SAFETY: every bit pattern is an f32, and launchers write each element before they read it.
-        Ok(Held::Device(Memory(unsafe { self.0.alloc(n.max(1)) }?)))
+    fn room(&self, precision: Precision, n: usize) -> Result<Buffer> {
+        // SAFETY: every bit pattern is an f32 and a bf16, and launchers write each element before they read it.
+        unsafe {
+            Ok(match precision {
+                Precision::F32 => Buffer::F32(Held::Device(Memory(self.0.alloc(n.max(1))?))),
+                Precision::Bf16 => Buffer::Bf16(Held::Device(Memory(self.0.alloc(n.max(1))?))),
+            })
+        }
     }
 
     fn upload(&self, words: &[u32]) -> Result<Words> {
@@ -151,8 +156,8 @@ impl Machine for Gpu {
 
     fn download(&self, buffer: &Buffer) -> Result<Vec<f32>> {
         match buffer {
-            Held::Device(Memory(slice)) => self.0.clone_dtoh(slice),
-            Held::Host(_) => bail!("memory of another machine"),
+            Buffer::F32(Held::Device(Memory(slice))) => self.0.clone_dtoh(slice),
+            _ => bail!("expected f32 of this machine"),
         }
     }
 
@@ -163,8 +168,9 @@ impl Machine for Gpu {
     fn clear(&self, at: Address, n: usize) -> Result<()> {
         let stream = self.0.cuda_stream();
         stream.context().bind_to_thread().w()?;
+        let bytes = at.precision().bytes() * n;
         // SAFETY: launchers clear buffers and slots that they hold, within their lengths.
-        unsafe { result::memset_d8_async(at, 0, 4 * n, stream.cu_stream()) }.w()
+        unsafe { result::memset_d8_async(at.pointer(), 0, bytes, stream.cu_stream()) }.w()
     }
 
     fn launch(
@@ -187,6 +193,7 @@ impl Machine for Gpu {
         let mut builder = function.builder();
         for argument in arguments {
             match argument {
+                Arg::At(address) => builder.arg(address.word()),
                 Arg::Long(value) => builder.arg(value),
                 Arg::Int(value) => builder.arg(value),
                 Arg::Word(value) => builder.arg(value),
@@ -201,7 +208,7 @@ impl Machine for Gpu {
         Ok(())
     }
 
-    fn product(&self, out: Address, a: Matrix, b: Matrix, factors: Factors, write: Write) -> Result<()> {
+    fn product(&self, out: Address, a: Matrix, b: Matrix, write: Write) -> Result<()> {
         let int = |n: usize| i32::try_from(n).map_err(Error::wrap);
         let (m, n, k) = (a.rows, b.columns, a.columns);
         if b.rows != k {
@@ -216,18 +223,17 @@ impl Machine for Gpu {
         count(1, [m, n, k]);
         let (one, zero) = (1f32, 0f32);
         let beta = if write == Write::Add { &one } else { &zero };
-        let compute = match (factors, products()) {
-            (Factors::F32, Products::Tf32) => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        let compute = match (a.at.precision(), products()) {
+            (Precision::F32, Products::Tf32) => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
             _ => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
         };
         let side = |matrix: Matrix| match matrix.transposed {
             false => blas::cublasOperation_t::CUBLAS_OP_N,
             true => blas::cublasOperation_t::CUBLAS_OP_T,
         };
-        let real = blas::cudaDataType_t::CUDA_R_32F;
-        let factor = match factors {
-            Factors::F32 => real,
-            Factors::Bf16 => blas::cudaDataType_t::CUDA_R_16BF,
+        let kept = |at: Address| match at.precision() {
+            Precision::F32 => blas::cudaDataType_t::CUDA_R_32F,
+            Precision::Bf16 => blas::cudaDataType_t::CUDA_R_16BF,
         };
         let handle = self.0.cublas_handle();
         self.0.cuda_stream().context().bind_to_thread().w()?;
@@ -242,15 +248,15 @@ impl Machine for Gpu {
                 int(m)?,
                 int(k)?,
                 std::ptr::from_ref(&one).cast(),
-                b.at as *const _,
-                factor,
+                b.at.pointer() as *const _,
+                kept(b.at),
                 int(b.stride)?,
-                a.at as *const _,
-                factor,
+                a.at.pointer() as *const _,
+                kept(a.at),
                 int(a.stride)?,
                 std::ptr::from_ref(beta).cast(),
-                out as *mut _,
-                real,
+                out.pointer() as *mut _,
+                kept(out),
                 int(n)?,
                 compute,
                 blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
@@ -261,23 +267,33 @@ impl Machine for Gpu {
 
     fn store(&self, buffer: Buffer) -> Result<Storage> {
         match buffer {
-            Held::Device(Memory(slice)) => {
+            Buffer::F32(Held::Device(Memory(slice))) => {
                 Ok(Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, self.0.clone())))
             }
-            Held::Host(_) => bail!("memory of another machine"),
+            Buffer::Bf16(Held::Device(Memory(slice))) => {
+                Ok(Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, self.0.clone())))
+            }
+            _ => bail!("memory of another machine"),
         }
     }
 
     fn take(&self, storage: Rc<Storage>) -> Result<Buffer> {
-        match Rc::try_unwrap(storage) {
-            Ok(Storage::Cuda(CudaStorage { slice: CudaStorageSlice::F32(slice), .. })) => {
-                Ok(Held::Device(Memory(slice)))
-            }
+        let storage = match Rc::try_unwrap(storage) {
+            Ok(Storage::Cuda(storage)) => storage.slice,
             Err(shared) => match &*shared {
-                Storage::Cuda(storage) => Ok(Held::Device(Memory(slice(storage)?.try_clone().w()?))),
+                Storage::Cuda(storage) => match &storage.slice {
+                    CudaStorageSlice::F32(slice) => CudaStorageSlice::F32(slice.try_clone().w()?),
+                    CudaStorageSlice::BF16(slice) => CudaStorageSlice::BF16(slice.try_clone().w()?),
+                    _ => bail!("a gradient is f32 or bf16"),
+                },
                 _ => bail!("a gradient of another machine"),
             },
             Ok(_) => bail!("a gradient of another machine"),
+        };
+        match storage {
+            CudaStorageSlice::F32(slice) => Ok(Buffer::F32(Held::Device(Memory(slice)))),
+            CudaStorageSlice::BF16(slice) => Ok(Buffer::Bf16(Held::Device(Memory(slice)))),
+            _ => bail!("a gradient is f32 or bf16"),
         }
     }
 }

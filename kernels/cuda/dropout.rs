@@ -13,7 +13,7 @@ const FAMILY: Family = family!("residual");
 
 impl Body<1> for Dropout {
     fn forward(&self, on: &dyn Machine, [x]: [Operand<'_>; 1]) -> Result<(Buffer, Shape)> {
-        let out = on.scratch(x.count())?;
+        let out = on.room(x.at.precision(), x.count())?;
         dropped(on, x.count(), x.at, Slot { at: out.at(), adds: false }, Some(*self))?;
         Ok((out, x.layout.shape().clone()))
     }
@@ -37,14 +37,14 @@ impl DropPath {
         let factors = examples.flat_map(|(rows, &scale)| repeat_n((scale as f32).to_bits(), rows.len()));
         let factors = on.upload(&factors.collect::<Vec<_>>())?;
         let [y, adds] = into.arguments();
-        let all = [Arg::Long(self.width as u64), Arg::Long(factors.at()), Arg::Long(x), y, adds];
+        let all = [Arg::Long(self.width as u64), Arg::At(factors.at()), Arg::At(x), y, adds];
         on.each(&FAMILY, "drop_rows", n, &all)
     }
 }
 
 impl Body<1> for DropPath {
     fn forward(&self, on: &dyn Machine, [x]: [Operand<'_>; 1]) -> Result<(Buffer, Shape)> {
-        let out = on.scratch(x.count())?;
+        let out = on.room(x.at.precision(), x.count())?;
         self.launch(on, x.count(), x.at, Slot { at: out.at(), adds: false })?;
         Ok((out, x.layout.shape().clone()))
     }

@@ -12,13 +12,13 @@ const FAMILY: Family = family!("embedding");
 fn gather(on: &dyn Machine, (rows, width): (&[u32], usize), x: Address, into: Slot) -> Result<()> {
     let words = on.upload(rows)?;
     let [y, adds] = into.arguments();
-    let all = [Arg::size(width)?, Arg::Long(words.at()), Arg::Long(x), y, adds];
+    let all = [Arg::size(width)?, Arg::At(words.at()), Arg::At(x), y, adds];
     on.each(&FAMILY, "gather", rows.len() * width, &all)
 }
 
 impl Body<1> for Select {
     fn forward(&self, on: &dyn Machine, [x]: [Operand<'_>; 1]) -> Result<(Buffer, Shape)> {
-        let out = on.scratch(self.rows.len() * self.width)?;
+        let out = on.room(x.at.precision(), self.rows.len() * self.width)?;
         gather(on, (&self.rows, self.width), x.at, Slot { at: out.at(), adds: false })?;
         Ok((out, self.dims.clone().into()))
     }
@@ -43,7 +43,7 @@ impl Body<1> for Select {
             starts.push(starts[starts.len() - 1] + group.len() as u32);
         }
         let words = [on.upload(&targets)?, on.upload(&starts)?, on.upload(&order)?];
-        let pointers = words.iter().map(|words| Arg::Long(words.at())).chain([grad, dx.at].map(Arg::Long));
+        let pointers = words.iter().map(|words| Arg::At(words.at())).chain([grad, dx.at].map(Arg::At));
         let all: Vec<Arg> = [Arg::size(self.width)?].into_iter().chain(pointers).collect();
         on.rows(&FAMILY, "gather_backward", targets.len(), &all)
     }
@@ -51,9 +51,9 @@ impl Body<1> for Select {
 
 impl Body<1> for Spread {
     fn forward(&self, on: &dyn Machine, [x]: [Operand<'_>; 1]) -> Result<(Buffer, Shape)> {
-        let out = on.cleared(self.dims.iter().product())?;
+        let out = on.cleared(x.at.precision(), self.dims.iter().product())?;
         let words = on.upload(&self.rows)?;
-        let all = [Arg::size(self.width)?, Arg::Long(words.at()), Arg::Long(x.at), Arg::Long(out.at())];
+        let all = [Arg::size(self.width)?, Arg::At(words.at()), Arg::At(x.at), Arg::At(out.at())];
         on.each(&FAMILY, "scatter", x.count(), &all)?;
         Ok((out, self.dims.clone().into()))
     }

@@ -4,13 +4,13 @@
 // column by column in work (B, 2 m n + n + 2 m), with delta, sigma and the sums after them.
 extern "C" __global__ void ipot(
     int m, int n, float beta, int iterations, int k, const u32* rows, const u32* columns, const u32* counts,
-    const float* cost, float* work, float* plan
+    In cost, float* work, float* plan
 ) {
     int example = blockIdx.x, high = counts[2 * example], wide = counts[2 * example + 1];
     if (high == 0 || wide == 0) return;
     rows += (u64)example * m;
     columns += (u64)example * n;
-    cost += (u64)example * m * n;
+    cost = cost + (u64)example * m * n;
     plan += (u64)example * m * n;
     float* a = work + (u64)example * (2 * (u64)m * n + n + 2 * m);
     float *q = a + (u64)m * n, *delta = q + (u64)m * n, *sigma = delta + n;

@@ -4,6 +4,7 @@ use candle_core::op::BackpropOp;
 use candle_core::{Result, Tensor};
 
 use super::Ipot;
+use crate::kernels::Precision;
 use crate::kernels::cuda::Operand;
 use crate::kernels::cuda::machine::{Arg, Family, Machine, family};
 
@@ -30,11 +31,11 @@ pub(super) fn plans(
     let counts: Vec<u32> = high.into_iter().zip(wide).flat_map(|(high, wide)| [high, wide]).collect();
     let words = [on.upload(&rows)?, on.upload(&columns)?, on.upload(&counts)?];
     let work = on.scratch(batch * (2 * m * n + n + 2 * m))?;
-    let plan = on.cleared(batch * m * n)?;
+    let plan = on.cleared(Precision::F32, batch * m * n)?;
     let mut all = vec![Arg::size(m)?, Arg::size(n)?, Arg::Real(settings.beta as f32)];
     all.extend([Arg::size(settings.iterations)?, Arg::size(settings.k)?]);
-    all.extend(words.iter().map(|words| Arg::Long(words.at())));
-    all.extend([cost.at, work.at(), plan.at()].map(Arg::Long));
+    all.extend(words.iter().map(|words| Arg::At(words.at())));
+    all.extend([cost.at, work.at(), plan.at()].map(Arg::At));
     on.rows(&FAMILY, "ipot", batch, &all)?;
     Ok(Tensor::from_storage(on.store(plan)?, (batch, m, n), BackpropOp::none(), false))
 }

@@ -1,6 +1,6 @@
 // Layer normalisation, a block for each row.
 
-__device__ inline void moments(int width, const float* x, float eps, float* mean, float* scale) {
+__device__ inline void moments(int width, In x, float eps, float* mean, float* scale) {
     float sum = 0, squares = 0;
     for (int c = threadIdx.x; c < width; c += blockDim.x) sum += x[c];
     *mean = block_sum(sum) / width;
@@ -8,20 +8,22 @@ __device__ inline void moments(int width, const float* x, float eps, float* mean
     *scale = 1.0f / sqrtf(block_sum(squares) / width + eps);
 }
 
-extern "C" __global__ void layer_norm(int width, float eps, const float* x, const float* gain, const float* bias, float* y) {
+extern "C" __global__ void layer_norm(int width, float eps, In x, const float* gain, const float* bias, Out y) {
     u64 at = (u64)blockIdx.x * width;
     float mean, scale;
     moments(width, x + at, eps, &mean, &scale);
-    for (int c = threadIdx.x; c < width; c += blockDim.x) y[at + c] = (x[at + c] - mean) * scale * gain[c] + bias[c];
+    for (int c = threadIdx.x; c < width; c += blockDim.x) {
+        y.set(at + c, (x[at + c] - mean) * scale * gain[c] + bias[c]);
+    }
 }
 
 // Writes mean and scale of each row to `stats` (rows, 2), and dx unless it is null.
 extern "C" __global__ void layer_norm_backward(
-    int width, float eps, const float* x, const float* gain, const float* grad, float* stats, float* dx, int adds
+    int width, float eps, In x, const float* gain, In grad, float* stats, Out dx, int adds
 ) {
     u64 at = (u64)blockIdx.x * width;
-    x += at;
-    grad += at;
+    x = x + at;
+    grad = grad + at;
     float mean, scale, average = 0, along = 0;
     moments(width, x, eps, &mean, &scale);
     if (threadIdx.x == 0) {
@@ -42,7 +44,7 @@ extern "C" __global__ void layer_norm_backward(
 
 // What `step` rows contribute to the gradients of gain and bias: partial (gridDim.y, 2 width).
 extern "C" __global__ void layer_norm_parts(
-    int rows, int width, int step, const float* x, const float* grad, const float* stats, float* partial
+    int rows, int width, int step, In x, In grad, const float* stats, float* partial
 ) {
     int column = blockIdx.x * blockDim.x + threadIdx.x;
     if (column >= width) return;

@@ -3,10 +3,10 @@
 use candle_core::{Result, Shape, bail};
 
 use super::Linear;
-use crate::kernels::cuda::machine::{Address, Arg, Buffer, Family, Machine, Matrix, Write, family};
-use crate::kernels::cuda::{Body, Operand, Slot, column_sums};
-
-const FAMILY: Family = family!("linear");
+use crate::kernels::Precision;
+use crate::kernels::cuda::machine::{Address, Buffer, Machine, Matrix, Write};
+use crate::kernels::cuda::sums::{column_sums, fill_rows};
+use crate::kernels::cuda::{Body, Operand, Slot};
 
 impl Linear {
     fn launch(
@@ -24,12 +24,10 @@ impl Linear {
         }
         let active = self.activation.map(|activation| activation.launch(on, x.count(), x.at)).transpose()?;
         let x = Matrix::new(active.as_ref().map_or(x.at, Buffer::at), rows, inputs);
-        let y = on.scratch(rows * outputs)?;
-        on.multiply(y.at(), x, Matrix::new(weight.at, outputs, inputs).t(), Write::Replace)?;
-        if let Some(bias) = bias {
-            let all = [Arg::size(outputs)?, Arg::Long(bias.at), Arg::Long(y.at())];
-            on.each(&FAMILY, "add_bias", rows * outputs, &all)?;
-        }
+        let y = on.room(Precision::kept(), rows * outputs)?;
+        let bias = bias.map_or(Address::NULL, |bias| bias.at);
+        let write = fill_rows(on, (rows, outputs), bias, y.at())?;
+        on.multiply(y.at(), x, Matrix::new(weight.at, outputs, inputs).t(), write)?;
         Ok((y, dims.into()))
     }
 
@@ -55,7 +53,7 @@ impl Linear {
             match self.activation {
                 None => on.multiply(dx.at, dy, weight, dx.write())?,
                 Some(activation) => {
-                    let active = on.scratch(x.count())?;
+                    let active = on.room(x.at.precision(), x.count())?;
                     on.multiply(active.at(), dy, weight, Write::Replace)?;
                     activation.launch_backward(on, x.count(), [x.at, active.at()], dx)?;
                 }

@@ -6,14 +6,11 @@ use candle_core::{Result, Shape, Tensor, bail};
 
 use super::{Chunked, NARROWEST, Passed, Rows};
 use crate::kernels::Logits;
-use crate::kernels::cuda::machine::{
-    Address, Arg, Buffer, Family, Machine, Matrix, NULL, Write, after, family,
-};
-use crate::kernels::cuda::sums::{column_sums, mean_loss, share};
+use crate::kernels::cuda::machine::{Address, Arg, Buffer, Family, Machine, Matrix, family};
+use crate::kernels::cuda::sums::{column_sums, fill_rows, mean_loss, share};
 use crate::kernels::cuda::{Body, Operand, Slot};
 
 const FAMILY: Family = family!("linear_cross_entropy");
-const LINEAR: Family = family!("linear");
 
 /// Numbers that remain of each row.
 const KEPT: usize = 8;
@@ -39,7 +36,7 @@ impl Map {
         if classes > MOST {
             bail!("cross-entropy of {classes} classes; a GPU counts to {MOST}");
         }
-        let bias = bias.map_or(NULL, |bias| bias.at);
+        let bias = bias.map_or(Address::NULL, |bias| bias.at);
         Ok(Self { x: x.at, weight: weight.at, bias, rows, classes, width })
     }
 
@@ -63,18 +60,14 @@ impl Map {
     }
 
     fn weight(&self, classes: &Range<usize>) -> Matrix {
-        Matrix::new(after(self.weight, classes.start * self.width), classes.len(), self.width)
+        Matrix::new(self.weight.after(classes.start * self.width), classes.len(), self.width)
     }
 
     /// The logits (R, chunk) of some classes.
     fn logits(&self, on: &dyn Machine, classes: &Range<usize>, into: &Buffer) -> Result<()> {
-        on.multiply(into.at(), self.x(), self.weight(classes).t(), Write::Replace)?;
-        if self.bias == NULL {
-            return Ok(());
-        }
-        let pointers = [after(self.bias, classes.start), into.at()].map(Arg::Long);
-        let all: Vec<Arg> = [Arg::size(classes.len())?].into_iter().chain(pointers).collect();
-        on.each(&LINEAR, "add_bias", self.rows * classes.len(), &all)
+        let bias = self.bias.after(classes.start);
+        let write = fill_rows(on, (self.rows, classes.len()), bias, into.at())?;
+        on.multiply(into.at(), self.x(), self.weight(classes).t(), write)
     }
 }
 
@@ -94,7 +87,7 @@ impl Passing {
     /// Computes the logits of some classes; where they are, and where the teacher's.
     fn pass(&self, on: &dyn Machine, classes: &Range<usize>) -> Result<[Address; 2]> {
         self.map.logits(on, classes, &self.z)?;
-        let Some((map, believed)) = &self.teacher else { return Ok([self.z.at(), NULL]) };
+        let Some((map, believed)) = &self.teacher else { return Ok([self.z.at(), Address::NULL]) };
         map.logits(on, classes, believed)?;
         Ok([self.z.at(), believed.at()])
     }
@@ -119,13 +112,13 @@ impl Chunked {
         let passing = Passing::new(on, map, self.teacher.as_ref())?;
         for classes in map.chunks(on) {
             let [z, believed] = passing.pass(on, &classes)?;
-            let pointers = [targets.at(), z, believed, rows.at()].map(Arg::Long);
+            let pointers = [targets.at(), z, believed, rows.at()].map(Arg::At);
             let sizes = [Arg::size(classes.len())?, Arg::size(classes.start)?];
             let all: Vec<Arg> = sizes.into_iter().chain(pointers).collect();
             on.rows(&FAMILY, "chunk_seen", map.rows, &all)?;
         }
         let (costs, right) = (on.scratch(map.rows)?, on.scratch(map.rows)?);
-        let pointers = [targets.at(), rows.at(), costs.at(), right.at()].map(Arg::Long);
+        let pointers = [targets.at(), rows.at(), costs.at(), right.at()].map(Arg::At);
         let all: Vec<Arg> =
             [Arg::size(map.classes)?].into_iter().chain(self.shares()).chain(pointers).collect();
         on.each(&FAMILY, "chunk_cost", map.rows, &all)?;
@@ -152,7 +145,7 @@ impl Chunked {
             let mut all = vec![Arg::size(classes.len())?, Arg::size(classes.start)?];
             all.extend(self.shares());
             all.push(share(self.count));
-            all.extend([targets.at(), rows.at(), grad, believed, z].map(Arg::Long));
+            all.extend([targets.at(), rows.at(), grad, believed, z].map(Arg::At));
             on.each(&FAMILY, "chunk_slopes", map.rows * classes.len(), &all)?;
             let dz = Matrix::new(z, map.rows, classes.len());
             if let Some(dx) = &mut dx {
@@ -160,10 +153,10 @@ impl Chunked {
                 dx.adds = true;
             }
             if let Some(dw) = dw {
-                on.multiply(after(dw.at, classes.start * map.width), dz.t(), map.x(), dw.write())?;
+                on.multiply(dw.at.after(classes.start * map.width), dz.t(), map.x(), dw.write())?;
             }
             if let Some(db) = db {
-                let into = Slot { at: after(db.at, classes.start), ..db };
+                let into = Slot { at: db.at.after(classes.start), ..db };
                 column_sums(on, (map.rows, classes.len()), z, into)?;
             }
         }

@@ -1,45 +1,12 @@
 //! What launches kernels, and what they are launched with.
 
-use candle_core::{CpuStorage, CudaStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, Result, Storage, bail};
 
-use super::{driver, rehearsal};
+use super::body::Slot;
+pub(crate) use super::memory::{Address, Buffer, Words};
+use super::{driver, rehearsal, sums};
 use crate::kernels::Precision;
 pub(crate) use crate::kernels::product::Write;
-
-/// Where elements begin, in the memory of the machine.
-pub(crate) type Address = u64;
-
-/// The address of an operand that is not there.
-pub(crate) const NULL: Address = 0;
-
-/// Bytes of an f32 and of a u32.
-const WORD: u64 = 4;
-
-/// The address `n` words on; what is not there stays so.
-pub(crate) fn after(at: Address, n: usize) -> Address {
-    if at == NULL { NULL } else { at + WORD * n as u64 }
-}
-
-/// Memory of a machine.
-pub(crate) enum Held<T> {
-    Host(Vec<T>),
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "there is no GPU to hold it"))]
-    Device(driver::Memory<T>),
-}
-
-/// Elements.
-pub(crate) type Buffer = Held<f32>;
-/// Numbers of rows, and the like.
-pub(crate) type Words = Held<u32>;
-
-impl<T> Held<T> {
-    pub fn at(&self) -> Address {
-        match self {
-            Self::Host(data) => data.as_ptr() as Address,
-            Self::Device(memory) => memory.at(),
-        }
-    }
-}
 
 /// CUDA source of a family of kernels.
 pub(crate) struct Family {
@@ -65,7 +32,8 @@ pub(crate) use family;
 /// An argument of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Arg {
-    /// An address or a count of 64 bits.
+    At(Address),
+    /// A count of 64 bits.
     Long(u64),
     /// A count that a kernel takes as an `int`.
     Int(i32),
@@ -86,6 +54,7 @@ impl Arg {
     /// Where the value lies.
     pub fn pointer(&mut self) -> *mut std::ffi::c_void {
         match self {
+            Self::At(address) => std::ptr::from_ref(address.word()).cast_mut().cast(),
             Self::Long(value) => std::ptr::from_mut(value).cast(),
             Self::Int(value) => std::ptr::from_mut(value).cast(),
             Self::Word(value) => std::ptr::from_mut(value).cast(),
@@ -126,15 +95,6 @@ impl Matrix {
     }
 }
 
-/// What lies where the factors of a product are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Factors {
-    F32,
-    Bf16,
-}
-
-const LINEAR: Family = family!("linear");
-
 /// Threads of a block that works on a row.
 pub(crate) const ROW: u32 = 128;
 /// Threads of a block that works on single elements.
@@ -145,7 +105,7 @@ const BLOCKS: usize = 1 << 16;
 /// Something that has memory and launches kernels, one after another.
 pub(crate) trait Machine {
     /// Room for `n` elements, which hold anything.
-    fn scratch(&self, n: usize) -> Result<Buffer>;
+    fn room(&self, precision: Precision, n: usize) -> Result<Buffer>;
 
     fn upload(&self, words: &[u32]) -> Result<Words>;
 
@@ -166,8 +126,8 @@ pub(crate) trait Machine {
         arguments: &[Arg],
     ) -> Result<()>;
 
-    /// `out = a b` or `out += a b`, out dense and f32.
-    fn product(&self, out: Address, a: Matrix, b: Matrix, factors: Factors, write: Write) -> Result<()>;
+    /// `out = a b` or `out += a b`, out dense; both factors are f32, and out too, or both are bf16.
+    fn product(&self, out: Address, a: Matrix, b: Matrix, write: Write) -> Result<()>;
 
     /// A buffer as candle keeps it.
     fn store(&self, buffer: Buffer) -> Result<Storage>;
@@ -189,27 +149,35 @@ impl dyn Machine + '_ {
         self.launch(family, kernel, [rows, 1, 1], ROW, arguments)
     }
 
-    /// `out = a b` or `out += a b` of f32, out dense, in the precision of this thread.
+    /// `out = a b` or `out += a b`, out dense, in the precision of this thread.
     pub fn multiply(&self, out: Address, a: Matrix, b: Matrix, write: Write) -> Result<()> {
-        if Precision::current() == Precision::F32 {
-            return self.product(out, a, b, Factors::F32, write);
+        let kept = [out, a.at, b.at].map(Address::precision);
+        if !kept.contains(&Precision::Bf16) && Precision::current() == Precision::F32 {
+            return self.product(out, a, b, write);
         }
         let ((a, _held), (b, _also)) = (self.rounded(a)?, self.rounded(b)?);
-        self.product(out, a, b, Factors::Bf16, write)
+        self.product(out, a, b, write)
     }
 
-    /// A copy in bf16, and the memory that holds it.
-    fn rounded(&self, matrix: Matrix) -> Result<(Matrix, Buffer)> {
+    /// The matrix in bf16, and the memory that holds it where it was not.
+    fn rounded(&self, matrix: Matrix) -> Result<(Matrix, Option<Buffer>)> {
+        if matrix.at.precision() == Precision::Bf16 {
+            return Ok((matrix, None));
+        }
         let n = matrix.extent();
-        // Two of them take the place of an f32.
-        let copy = self.scratch(n.div_ceil(2))?;
-        self.each(&LINEAR, "to_bf16", n, &[Arg::Long(matrix.at), Arg::Long(copy.at())])?;
-        Ok((Matrix { at: copy.at(), ..matrix }, copy))
+        let copy = self.room(Precision::Bf16, n)?;
+        sums::put(self, n, matrix.at, Slot { at: copy.at(), adds: false })?;
+        Ok((Matrix { at: copy.at(), ..matrix }, Some(copy)))
+    }
+
+    /// Room for `n` elements of f32, which hold anything.
+    pub fn scratch(&self, n: usize) -> Result<Buffer> {
+        self.room(Precision::F32, n)
     }
 
     /// Room for `n` zeros.
-    pub fn cleared(&self, n: usize) -> Result<Buffer> {
-        let buffer = self.scratch(n)?;
+    pub fn cleared(&self, precision: Precision, n: usize) -> Result<Buffer> {
+        let buffer = self.room(precision, n)?;
         self.clear(buffer.at(), n)?;
         Ok(buffer)
     }
@@ -218,47 +186,9 @@ impl dyn Machine + '_ {
 /// The machine whose memory holds `storage`; none where the processor computes.
 pub(crate) fn machine_of(storage: &Storage) -> Result<Option<Box<dyn Machine>>> {
     match storage {
-        Storage::Cpu(CpuStorage::F32(_)) => Ok(rehearsal::machine()),
+        Storage::Cpu(CpuStorage::F32(_) | CpuStorage::BF16(_)) => Ok(rehearsal::machine()),
         Storage::Cpu(_) => Ok(None),
         Storage::Cuda(storage) => driver::machine(storage).map(Some),
         Storage::Metal(_) => bail!("no kernels for this device"),
-    }
-}
-
-/// Where a dense f32 operand begins; an error where it is not dense or not f32.
-pub(crate) fn address(storage: &Storage, layout: &Layout) -> Result<Address> {
-    let Some((start, end)) = layout.contiguous_offsets() else { bail!("an operand is not contiguous") };
-    let at = match storage {
-        Storage::Cpu(CpuStorage::F32(data)) if data.len() >= end => data.as_ptr() as Address,
-        Storage::Cuda(storage) => driver::address(storage)?,
-        _ => bail!("a GPU computes in f32 alone"),
-    };
-    Ok(after(at, start))
-}
-
-/// Lends the elements of a dense f32 tensor for writing.
-pub(crate) fn lend(tensor: &Tensor, write: impl Fn(Address) -> Result<()>) -> Result<()> {
-    tensor.inplace_op1(&Lent(write))
-}
-
-struct Lent<F>(F);
-
-impl<F: Fn(Address) -> Result<()>> InplaceOp1 for Lent<F> {
-    fn name(&self) -> &'static str {
-        "lend"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        match (storage, layout.contiguous_offsets()) {
-            (CpuStorage::F32(data), Some((start, _))) => (self.0)(after(data.as_mut_ptr() as Address, start)),
-            _ => bail!("expected a contiguous f32 tensor"),
-        }
-    }
-
-    fn cuda_fwd(&self, storage: &mut CudaStorage, layout: &Layout) -> Result<()> {
-        match layout.contiguous_offsets() {
-            Some((start, _)) => (self.0)(after(driver::address(storage)?, start)),
-            None => bail!("expected a contiguous f32 tensor"),
-        }
     }
 }

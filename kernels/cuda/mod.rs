@@ -2,8 +2,8 @@
 //!
 //! A [`Body`] says what an operation launches, on addresses alone. What launches is a [`Machine`]: a GPU (feature `cuda`),
 //! for which NVRTC compiles the sources when they are first used, or a rehearsal, in which the same launchers run the same
-//! kernels on the processor, so that tests need no GPU. Everything is f32 but the factors of products, which may be bf16
-//! (`kernels/precision.rs`). No kernel uses atomics and every sum has a fixed order: equal operands give equal bits.
+//! kernels on the processor, so that tests need no GPU. Elements are f32 or bf16 (`kernels/precision.rs`), which an
+//! address says; kernels compute in f32. No kernel uses atomics and every sum has a fixed order: equal operands give equal bits.
 
 pub(crate) mod body;
 #[cfg_attr(not(feature = "cuda"), path = "absent.rs")]
@@ -11,6 +11,7 @@ mod driver;
 #[cfg(feature = "cuda")]
 mod libraries;
 pub(crate) mod machine;
+pub(crate) mod memory;
 mod rehearsal;
 pub(crate) mod sums;
 
@@ -21,8 +22,9 @@ use candle_core::{Device, Error};
 pub(crate) use body::{Body, Operand, Slot};
 pub(crate) use driver::{forward_on, scalar};
 pub(crate) use machine::{Buffer, Machine, machine_of};
+pub(crate) use memory::{Address, kept};
 pub use rehearsal::{rehearse, source};
-pub(crate) use sums::{add, column_sums, copy};
+pub(crate) use sums::{add, copy, put};
 
 /// How products of f32 matrices are computed on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use candle_core::{Result, Tensor};
 
 use super::{AdamW, CHUNK};
-use crate::kernels::cuda::machine::{Arg, Family, Machine, after, family, lend};
+use crate::kernels::cuda::machine::{Arg, Family, Machine, family};
+use crate::kernels::cuda::memory::lend;
 use crate::kernels::cuda::{Operand, machine_of};
 
 const FAMILY: Family = family!("optim");
@@ -30,7 +31,7 @@ pub(super) fn adamw(
     let grad = Operand::new(&storage, layout)?;
     lend(theta, |theta| {
         lend(moments, |moments| {
-            let pointers = [theta, moments, after(moments, n), grad.at].map(Arg::Long);
+            let pointers = [theta, moments, moments.after(n), grad.at].map(Arg::At);
             let all: Vec<Arg> =
                 pointers.into_iter().chain(reals.map(|real| Arg::Real(real as f32))).collect();
             on.each(&FAMILY, "adamw", n, &all)
@@ -43,7 +44,7 @@ pub(super) fn follow(on: &dyn Machine, teacher: &Tensor, student: &Tensor, momen
     let source = Operand::new(&storage, layout)?;
     lend(teacher, |target| {
         let (keep, take) = (Arg::Real(momentum as f32), Arg::Real((1.0 - momentum) as f32));
-        on.each(&FAMILY, "follow", source.count(), &[keep, take, Arg::Long(source.at), Arg::Long(target)])
+        on.each(&FAMILY, "follow", source.count(), &[keep, take, Arg::At(source.at), Arg::At(target)])
     })
 }
 
@@ -52,7 +53,7 @@ pub(super) fn sum_of_squares(on: &dyn Machine, x: &Tensor) -> Result<f64> {
     let x = Operand::new(&storage, layout)?;
     let blocks = x.count().div_ceil(CHUNK);
     let partial = on.scratch(2 * blocks)?;
-    let all = [Arg::Long(x.count() as u64), Arg::size(CHUNK)?, Arg::Long(x.at), Arg::Long(partial.at())];
+    let all = [Arg::Long(x.count() as u64), Arg::size(CHUNK)?, Arg::At(x.at), Arg::At(partial.at())];
     on.launch(&FAMILY, "squares", [blocks, 1, 1], 256, &all)?;
     Ok(on.download(&partial)?.into_iter().take(2 * blocks).map(f64::from).sum())
 }

@@ -9,13 +9,13 @@ __device__ inline u64 place(u64 pixel, int channels, int height, int width, int 
 }
 
 extern "C" __global__ void patchify(
-    u64 n, int channels, int height, int width, int patch, int spare, const float* x, float* y
+    u64 n, int channels, int height, int width, int patch, int spare, In x, Out y
 ) {
-    EACH(i, n) y[place(i, channels, height, width, patch, spare)] = x[i];
+    EACH(i, n) y.set(place(i, channels, height, width, patch, spare), x[i]);
 }
 
 extern "C" __global__ void patchify_backward(
-    u64 n, int channels, int height, int width, int patch, int spare, const float* grad, float* dx, int adds
+    u64 n, int channels, int height, int width, int patch, int spare, In grad, Out dx, int adds
 ) {
     EACH(i, n) put(dx, i, grad[place(i, channels, height, width, patch, spare)], adds);
 }

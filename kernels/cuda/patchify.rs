@@ -3,6 +3,7 @@
 use candle_core::{Result, Shape};
 
 use super::Patchify;
+use crate::kernels::Precision;
 use crate::kernels::cuda::machine::{Address, Arg, Buffer, Family, Machine, family};
 use crate::kernels::cuda::{Body, Operand, Slot};
 
@@ -18,9 +19,9 @@ impl Patchify {
 impl Body<1> for Patchify {
     fn forward(&self, on: &dyn Machine, [pixels]: [Operand<'_>; 1]) -> Result<(Buffer, Shape)> {
         let batch = pixels.dims()[0];
-        let out = on.cleared(batch * self.tokens() * self.length())?;
+        let out = on.cleared(Precision::F32, batch * self.tokens() * self.length())?;
         let mut all = self.sizes()?;
-        all.extend([pixels.at, out.at()].map(Arg::Long));
+        all.extend([pixels.at, out.at()].map(Arg::At));
         on.each(&FAMILY, "patchify", pixels.count(), &all)?;
         Ok((out, (batch, self.tokens(), self.length()).into()))
     }
@@ -35,7 +36,7 @@ impl Body<1> for Patchify {
     ) -> Result<()> {
         let Some(dx) = dx else { return Ok(()) };
         let mut all = self.sizes()?;
-        all.push(Arg::Long(grad));
+        all.push(Arg::At(grad));
         all.extend(dx.arguments());
         on.each(&FAMILY, "patchify_backward", pixels.count(), &all)
     }

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <math.h>
+#include <type_traits>
 #include <ucontext.h>
 #include <utility>
 #include <algorithm>
@@ -129,10 +130,22 @@ static void run_block() {
     if (!_setjmp(done)) enter(0);
 }
 
+// A kernel that takes a plain pointer would misread what lies at the address of a bf16, which is odd.
+template <class A>
+static bool plain(void* argument) {
+    if constexpr (std::is_pointer_v<A>) return *(uint64_t*)argument % 2 == 0;
+    return true;
+}
+
 template <auto F>
 struct Entry;
 template <class... A, void (*F)(A...)>
 struct Entry<F> {
+    template <size_t... I>
+    static bool check(void** arguments, std::index_sequence<I...>) {
+        return (plain<A>(arguments[I]) && ...);
+    }
+    static bool takes(void** arguments) { return check(arguments, std::index_sequence_for<A...>{}); }
     template <size_t... I>
     static void with(void** arguments, std::index_sequence<I...>) {
         F(*(A*)arguments[I]...);
@@ -144,16 +157,19 @@ struct Entry<F> {
 struct Kernel {
     const char* name;
     void (*call)(void**);
+    bool (*takes)(void**);
     int count;
 };
 extern const Kernel kernels[];
 
-// 0, or 1 where there is no such kernel, or 2 where it takes another number of arguments.
+// 0, or 1 where there is no such kernel, or 2 where it takes another number of arguments, or 3 where it takes f32 and is
+// given bf16.
 extern "C" int rehearse(const char* name, const unsigned* grid, unsigned threads, void** arguments, int count) {
     if (!stacks) stacks = (char*)malloc((size_t)MOST * STACK);
     for (const Kernel* kernel = kernels; kernel->name; ++kernel) {
         if (strcmp(kernel->name, name)) continue;
         if (kernel->count != count) return 2;
+        if (!kernel->takes(arguments)) return 3;
         body = kernel->call;
         given = arguments;
         gridDim = Place{grid[0], grid[1], grid[2]};

@@ -11,8 +11,10 @@ use candle_core::{CpuStorage, Error, Result, Storage, bail};
 use half::bf16;
 use libloading::Library;
 
-use super::machine::{Address, Arg, Buffer, Factors, Family, Held, Machine, Matrix, Words, Write};
-use crate::kernels::product::{self, Threads, multiply};
+use super::machine::{Address, Arg, Buffer, Family, Machine, Matrix, Words, Write};
+use super::memory::Held;
+use crate::kernels::Precision;
+use crate::kernels::product::{self, Threads};
 use crate::kernels::rows::scratch;
 
 thread_local! {
@@ -54,11 +56,13 @@ pub fn source() -> String {
                 None => vec![name.to_owned()],
             };
             for name in names {
-                table += &format!("    {{\"{name}\", Entry<{name}>::call, Entry<{name}>::count}},\n");
+                table += &format!(
+                    "    {{\"{name}\", Entry<{name}>::call, Entry<{name}>::takes, Entry<{name}>::count}},\n"
+                );
             }
         }
     }
-    text + &table + "    {nullptr, nullptr, 0}};\n"
+    text + &table + "    {nullptr, nullptr, nullptr, 0}};\n"
 }
 
 /// Does `work` while this thread's recorded operations on f32 tensors of the processor run their CUDA kernels, compiled
@@ -94,7 +98,7 @@ impl Matrix {
         match self.extent() {
             0 => &[],
             // SAFETY: the caller's.
-            extent => unsafe { std::slice::from_raw_parts(self.at as *const T, extent) },
+            extent => unsafe { std::slice::from_raw_parts(self.at.pointer() as *const T, extent) },
         }
     }
 
@@ -108,8 +112,11 @@ impl Matrix {
 }
 
 impl Machine for Rehearsal {
-    fn scratch(&self, n: usize) -> Result<Buffer> {
-        Ok(Held::Host(scratch(n)))
+    fn room(&self, precision: Precision, n: usize) -> Result<Buffer> {
+        Ok(match precision {
+            Precision::F32 => Buffer::F32(Held::Host(scratch(n))),
+            Precision::Bf16 => Buffer::Bf16(Held::Host(vec![bf16::NAN; n])),
+        })
     }
 
     fn upload(&self, words: &[u32]) -> Result<Words> {
@@ -118,8 +125,8 @@ impl Machine for Rehearsal {
 
     fn download(&self, buffer: &Buffer) -> Result<Vec<f32>> {
         match buffer {
-            Held::Host(data) => Ok(data.clone()),
-            Held::Device(_) => bail!("memory of another machine"),
+            Buffer::F32(Held::Host(data)) => Ok(data.clone()),
+            _ => bail!("expected f32 of this machine"),
         }
     }
 
@@ -130,7 +137,7 @@ impl Machine for Rehearsal {
 
     fn clear(&self, at: Address, n: usize) -> Result<()> {
         // SAFETY: launchers clear buffers and slots that they hold, within their lengths.
-        unsafe { std::ptr::write_bytes(at as *mut f32, 0, n) };
+        unsafe { std::ptr::write_bytes(at.pointer() as *mut u8, 0, at.precision().bytes() * n) };
         Ok(())
     }
 
@@ -156,39 +163,58 @@ impl Machine for Rehearsal {
         match code {
             0 => Ok(()),
             1 => bail!("{}: no kernel `{kernel}`", family.name),
+            3 => bail!("{}: `{kernel}` takes f32 and is given bf16", family.name),
             _ => bail!("{}: `{kernel}` does not take {} arguments", family.name, arguments.len()),
         }
     }
 
-    fn product(&self, out: Address, a: Matrix, b: Matrix, factors: Factors, write: Write) -> Result<()> {
+    fn product(&self, out: Address, a: Matrix, b: Matrix, write: Write) -> Result<()> {
         let (m, n) = (a.rows, b.columns);
-        // SAFETY: launchers multiply operands of the type they name into buffers or slots of m x n elements, which nobody
-        // else holds.
-        let (out, [left, right]) = unsafe {
-            let elements = |matrix: Matrix| match factors {
-                Factors::F32 => Cow::Borrowed(matrix.elements::<f32>()),
-                Factors::Bf16 => matrix.elements::<bf16>().iter().map(|x| x.to_f32()).collect(),
+        // SAFETY: launchers multiply operands whose types their addresses name into buffers or slots of m x n elements, which
+        // nobody else holds.
+        unsafe {
+            let elements = |matrix: Matrix| match matrix.at.precision() {
+                Precision::F32 => Cow::Borrowed(matrix.elements::<f32>()),
+                Precision::Bf16 => matrix.elements::<bf16>().iter().map(|x| x.to_f32()).collect(),
             };
-            (std::slice::from_raw_parts_mut(out as *mut f32, m * n), [elements(a), elements(b)])
-        };
-        multiply(out, n, 1.0, a.view(&left)?, b.view(&right)?, write, Threads::Pool)
+            let [left, right] = [elements(a), elements(b)];
+            let multiply = |out: &mut [f32]| {
+                product::multiply(out, n, 1.0, a.view(&left)?, b.view(&right)?, write, Threads::Pool)
+            };
+            match out.precision() {
+                Precision::F32 => multiply(std::slice::from_raw_parts_mut(out.pointer() as *mut f32, m * n)),
+                Precision::Bf16 => {
+                    let out = std::slice::from_raw_parts_mut(out.pointer() as *mut bf16, m * n);
+                    let mut sums: Vec<f32> = out.iter().map(|x| x.to_f32()).collect();
+                    multiply(&mut sums)?;
+                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = bf16::from_f32(sum));
+                    Ok(())
+                }
+            }
+        }
     }
 
     fn store(&self, buffer: Buffer) -> Result<Storage> {
         match buffer {
-            Held::Host(data) => Ok(Storage::Cpu(CpuStorage::F32(data))),
-            Held::Device(_) => bail!("memory of another machine"),
+            Buffer::F32(Held::Host(data)) => Ok(Storage::Cpu(CpuStorage::F32(data))),
+            Buffer::Bf16(Held::Host(data)) => Ok(Storage::Cpu(CpuStorage::BF16(data))),
+            _ => bail!("memory of another machine"),
         }
     }
 
     fn take(&self, storage: Rc<Storage>) -> Result<Buffer> {
-        match Rc::try_unwrap(storage) {
-            Ok(Storage::Cpu(CpuStorage::F32(data))) => Ok(Held::Host(data)),
+        let storage = match Rc::try_unwrap(storage) {
+            Ok(Storage::Cpu(storage)) => storage,
             Err(shared) => match &*shared {
-                Storage::Cpu(CpuStorage::F32(data)) => Ok(Held::Host(data.clone())),
+                Storage::Cpu(storage) => storage.clone(),
                 _ => bail!("a gradient of another machine"),
             },
             Ok(_) => bail!("a gradient of another machine"),
+        };
+        match storage {
+            CpuStorage::F32(data) => Ok(Buffer::F32(Held::Host(data))),
+            CpuStorage::BF16(data) => Ok(Buffer::Bf16(Held::Host(data))),
+            _ => bail!("a gradient is f32 or bf16"),
         }
     }
 }

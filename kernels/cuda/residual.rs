@@ -4,7 +4,7 @@ use candle_core::{Result, Shape};
 
 use super::{AddTable, Residual};
 use crate::kernels::cuda::body::dropout_arguments;
-use crate::kernels::cuda::machine::{Address, Arg, Buffer, Family, Machine, NULL, family};
+use crate::kernels::cuda::machine::{Address, Arg, Buffer, Family, Machine, family};
 use crate::kernels::cuda::sums::{column_sums, column_total, dropped};
 use crate::kernels::cuda::{Body, Operand, Slot};
 
@@ -19,8 +19,8 @@ impl Residual {
         bias: Option<Operand<'_>>,
     ) -> Result<(Buffer, Shape)> {
         let out = on.scratch(x.count())?;
-        let (width, bias) = bias.map_or((1, NULL), |bias| (bias.count(), bias.at));
-        let pointers = [x.at, branch.at, bias, out.at()].map(Arg::Long);
+        let (width, bias) = bias.map_or((1, Address::NULL), |bias| (bias.count(), bias.at));
+        let pointers = [x.at, branch.at, bias, out.at()].map(Arg::At);
         let all: Vec<Arg> =
             [Arg::size(width)?].into_iter().chain(pointers).chain(dropout_arguments(self.dropout)).collect();
         on.each(&FAMILY, "residual", x.count(), &all)?;
@@ -84,7 +84,7 @@ impl Body<3> for Residual {
 impl Body<2> for AddTable {
     fn forward(&self, on: &dyn Machine, [x, table]: [Operand<'_>; 2]) -> Result<(Buffer, Shape)> {
         let out = on.scratch(x.count())?;
-        let pointers = [x.at, table.at, out.at()].map(Arg::Long);
+        let pointers = [x.at, table.at, out.at()].map(Arg::At);
         let all: Vec<Arg> = [Arg::Long(table.count() as u64)].into_iter().chain(pointers).collect();
         on.each(&FAMILY, "add_table", x.count(), &all)?;
         Ok((out, x.layout.shape().clone()))

@@ -1,6 +1,6 @@
 // Softmax, its logarithm, and scaling to unit length, a block for each row.
 
-__device__ inline void top_and_total(int width, const float* x, float* top, float* total) {
+__device__ inline void top_and_total(int width, In x, float* top, float* total) {
     float most = -INF, sum = 0;
     COLUMNS(c) most = fmaxf(most, x[c]);
     *top = block_max(most);
@@ -8,20 +8,20 @@ __device__ inline void top_and_total(int width, const float* x, float* top, floa
     *total = block_sum(sum);
 }
 
-extern "C" __global__ void softmax(int width, int logarithm, const float* x, float* y) {
+extern "C" __global__ void softmax(int width, int logarithm, In x, Out y) {
     u64 at = (u64)blockIdx.x * width;
     float top, total;
     top_and_total(width, x + at, &top, &total);
     COLUMNS(c) {
         float z = x[at + c] - top;
-        if (logarithm) y[at + c] = x[at + c] - (top + logf(total));
+        if (logarithm) y.set(at + c, x[at + c] - (top + logf(total)));
         // A row of minus infinities becomes zeros.
-        else y[at + c] = x[at + c] == -INF ? 0.0f : expf(z) / total;
+        else y.set(at + c, x[at + c] == -INF ? 0.0f : expf(z) / total);
     }
 }
 
 extern "C" __global__ void softmax_backward(
-    int width, int logarithm, const float* y, const float* grad, float* dx, int adds
+    int width, int logarithm, In y, In grad, Out dx, int adds
 ) {
     u64 at = (u64)blockIdx.x * width;
     float along = 0;
@@ -34,7 +34,7 @@ extern "C" __global__ void softmax_backward(
 }
 
 // Scaled by the largest element so that squares neither overflow nor vanish.
-__device__ inline float row_length(int width, const float* x) {
+__device__ inline float row_length(int width, In x) {
     float most = 0, sum = 0;
     COLUMNS(c) most = fmaxf(most, fabsf(x[c]));
     most = block_max(most);
@@ -43,14 +43,14 @@ __device__ inline float row_length(int width, const float* x) {
     return most * sqrtf(block_sum(sum));
 }
 
-extern "C" __global__ void normalize(int width, float eps, const float* x, float* y) {
+extern "C" __global__ void normalize(int width, float eps, In x, Out y) {
     u64 at = (u64)blockIdx.x * width;
     float size = fmaxf(row_length(width, x + at), eps);
-    COLUMNS(c) y[at + c] = x[at + c] / size;
+    COLUMNS(c) y.set(at + c, x[at + c] / size);
 }
 
 extern "C" __global__ void normalize_backward(
-    int width, float eps, const float* x, const float* y, const float* grad, float* dx, int adds
+    int width, float eps, In x, In y, In grad, Out dx, int adds
 ) {
     u64 at = (u64)blockIdx.x * width;
     float size = row_length(width, x + at), along = 0;

@@ -11,7 +11,7 @@ const FAMILY: Family = family!("rows");
 impl Body<1> for Softmax {
     fn forward(&self, on: &dyn Machine, [x]: [Operand<'_>; 1]) -> Result<(Buffer, Shape)> {
         let out = on.scratch(x.count())?;
-        let all = [Arg::size(self.width)?, Arg::flag(self.logarithm), Arg::Long(x.at), Arg::Long(out.at())];
+        let all = [Arg::size(self.width)?, Arg::flag(self.logarithm), Arg::At(x.at), Arg::At(out.at())];
         on.rows(&FAMILY, "softmax", x.count() / self.width, &all)?;
         Ok((out, x.layout.shape().clone()))
     }
@@ -27,7 +27,7 @@ impl Body<1> for Softmax {
         let Some(dx) = dx else { return Ok(()) };
         let [to, adds] = dx.arguments();
         let logarithm = Arg::flag(self.logarithm);
-        let all = [Arg::size(self.width)?, logarithm, Arg::Long(output), Arg::Long(grad), to, adds];
+        let all = [Arg::size(self.width)?, logarithm, Arg::At(output), Arg::At(grad), to, adds];
         on.rows(&FAMILY, "softmax_backward", x.count() / self.width, &all)
     }
 }

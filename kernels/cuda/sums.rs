@@ -5,7 +5,7 @@ use std::rc::Rc;
 use candle_core::{Result, Storage};
 
 use super::body::{Operand, Slot, dropout_arguments};
-use super::machine::{Address, Arg, Buffer, Family, Machine, family};
+use super::machine::{Address, Arg, Buffer, Family, Machine, Write, family};
 
 const CROSS_ENTROPY: Family = family!("cross_entropy");
 const LINEAR: Family = family!("linear");
@@ -32,7 +32,7 @@ pub(crate) fn column_sums(
     let partial = on.scratch(count * width)?;
     let sizes = [Arg::size(rows)?, Arg::size(width)?, Arg::size(step)?];
     let [rows, width_argument, step] = sizes;
-    let all = [rows, width_argument, step, Arg::Long(x), Arg::Long(partial.at())];
+    let all = [rows, width_argument, step, Arg::At(x), Arg::At(partial.at())];
     on.launch(&LINEAR, "column_parts", [width.div_ceil(128), count, 1], 128, &all)?;
     column_total(on, (count, width), width, partial.at(), into)
 }
@@ -47,14 +47,28 @@ pub(crate) fn column_total(
 ) -> Result<()> {
     let [out, adds] = into.arguments();
     let all =
-        [Arg::size(parts)?, Arg::Long(stride as u64), Arg::Long(width as u64), Arg::Long(partial), out, adds];
+        [Arg::size(parts)?, Arg::Long(stride as u64), Arg::Long(width as u64), Arg::At(partial), out, adds];
     on.launch(&LINEAR, "column_total", [width.div_ceil(128), 1, 1], 128, &all)
+}
+
+/// Makes each row of y (rows, width) the bias, if there is one, and says how a product is then to be written there.
+pub(crate) fn fill_rows(
+    on: &dyn Machine,
+    (rows, width): (usize, usize),
+    bias: Address,
+    y: Address,
+) -> Result<Write> {
+    if bias.is_null() {
+        return Ok(Write::Replace);
+    }
+    on.each(&LINEAR, "fill_rows", rows * width, &[Arg::size(width)?, Arg::At(bias), Arg::At(y)])?;
+    Ok(Write::Add)
 }
 
 /// The sum of the losses of so many rows over `count`, a scalar.
 pub(crate) fn mean_loss(on: &dyn Machine, rows: usize, count: usize, losses: &Buffer) -> Result<Buffer> {
     let out = on.scratch(1)?;
-    let all = [Arg::size(rows)?, share(count), Arg::Long(losses.at()), Arg::Long(out.at())];
+    let all = [Arg::size(rows)?, share(count), Arg::At(losses.at()), Arg::At(out.at())];
     on.launch(&CROSS_ENTROPY, "mean_loss", [1, 1, 1], 256, &all)?;
     Ok(out)
 }
@@ -78,13 +92,13 @@ pub(crate) fn dropped(
     dropout: Option<crate::kernels::Dropout>,
 ) -> Result<()> {
     let [y, adds] = into.arguments();
-    let all: Vec<Arg> = [Arg::Long(x), y, adds].into_iter().chain(dropout_arguments(dropout)).collect();
+    let all: Vec<Arg> = [Arg::At(x), y, adds].into_iter().chain(dropout_arguments(dropout)).collect();
     on.each(&RESIDUAL, "drop", n, &all)
 }
 
 /// A copy of x.
 pub(crate) fn copy(on: &dyn Machine, x: Operand<'_>) -> Result<Buffer> {
-    let copy = on.scratch(x.count())?;
+    let copy = on.room(x.at.precision(), x.count())?;
     put(on, x.count(), x.at, Slot { at: copy.at(), adds: false })?;
     Ok(copy)
 }

@@ -82,9 +82,9 @@ impl<O> Node<O> {
         let mut buffers = [const { None }; N];
         for (index, input) in inputs.iter().enumerate().filter(|(_, input)| input.track_op()) {
             if self.0.passes(index) {
-                tensors[index] = Some(grad.clone());
+                tensors[index] = Some(grad.to_dtype(input.dtype())?);
             } else {
-                buffers[index] = Some((machine.scratch(input.elem_count())?, false));
+                buffers[index] = Some((machine.room(cuda::kept(input), input.elem_count())?, false));
             }
         }
         {

@@ -66,7 +66,7 @@ impl<const N: usize, O: Operation<N>> Recorded<N, O> {
             } else {
                 *buffer = Some(match sums.remove(input)? {
                     Some(sum) => (machine.take(sum)?, true),
-                    None => (machine.scratch(input.elem_count())?, false),
+                    None => (machine.room(cuda::kept(input), input.elem_count())?, false),
                 });
             }
         }
@@ -99,18 +99,23 @@ impl<const N: usize, O: Operation<N>> Step for Recorded<N, O> {
     }
 }
 
-/// Records the operation if a tape is there to record it; gives it back if not.
+/// Computes the operation, and records it if there is a gradient to lead back; gives it back if there is and no tape
+/// records.
 pub(super) fn record<const N: usize, O: Operation<N>>(
     operation: O,
     inputs: [&Tensor; N],
 ) -> Result<std::result::Result<Tensor, O>> {
-    if !tape::records() || !inputs.iter().any(|input| input.track_op()) {
+    let tracked = inputs.iter().any(|input| input.track_op());
+    if tracked && !tape::records() {
         return Ok(Err(operation));
     }
     let (storage, shape) = {
         let guards = inputs.map(Tensor::storage_and_layout);
         compute(&operation, &guards)?
     };
+    if !tracked {
+        return Ok(Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false)));
+    }
     // To candle the outcome is a variable: what candle makes of it, candle can lead a gradient back to.
     let output = Tensor::from_storage(storage, shape, BackpropOp::none(), true);
     let inputs = inputs.map(Tensor::clone);

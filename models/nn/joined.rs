@@ -32,9 +32,8 @@ impl Joined {
     ///
     /// # Errors
     /// When the widths differ or a row is missing.
-    pub fn join(&self, [first, second]: [&Tensor; 2]) -> Result<Tensor> {
-        let flat = |x: &Tensor| x.flatten_to(x.rank() - 2);
-        kernels::gather_vectors(&Tensor::cat(&[flat(first)?, flat(second)?], 0)?, &self.order)
+    pub fn join(&self, parts: [&Tensor; 2]) -> Result<Tensor> {
+        kernels::gather_vectors_of(&parts, &self.order)
     }
 
     /// The rows of sequence 0 or 1 among joined ones (R,D), in the order in which they stand there.

@@ -167,7 +167,7 @@ impl<T> Multiway<T> {
             let rows = Rows { spans: &spans[side], noise: within(pass.noise, side as u64) };
             compute(part, std::array::from_fn(|index| &own[index]), rows)
         };
-        kernels::gather_vectors(&Tensor::cat(&[side(0, text)?, side(1, image)?], 0)?, order)
+        kernels::gather_vectors_of(&[&side(0, text)?, &side(1, image)?], order)
     }
 }
 

@@ -147,7 +147,7 @@ fn cross_entropies_on_a_gpu_are_those_of_the_processor() {
     }
 }
 
-fn key_mask(examples: usize, keys: usize) -> Tensor {
+pub fn key_mask(examples: usize, keys: usize) -> Tensor {
     // An example that sees nothing is among them.
     let seen = |at: usize| if at / keys == 1 { 0.0 } else { f32::from(u8::from(at % 5 != 2)) };
     Tensor::from_vec((0..examples * keys).map(seen).collect::<Vec<f32>>(), (examples, keys), &Device::Cpu)

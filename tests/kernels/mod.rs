@@ -2,7 +2,8 @@
 
 mod attention;
 mod cuda;
-mod cuda_products;
+mod cuda_bf16;
+mod cuda_logits;
 mod golden;
 mod gradients;
 mod ipot;
