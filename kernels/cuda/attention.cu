@@ -4,41 +4,6 @@
 // A block is four warps. Each warp owns R rows (queries, or keys in the last kernel) and meets the other side 32 rows
 // at a time, one a lane. W is the widest head; a shared row of 32 others has a spare element against bank conflicts.
 
-#define WARPS 4
-#define OTHERS 32
-#define NOWHERE 0xffffffffu
-
-struct Mask {
-    const u32* hidden;
-    const float* added;
-    int causal, keys, by_example, by_query;
-    // The bias of one head, the places of one example's rows, and how many places keys have.
-    const float* bias;
-    const u32 *query_places, *key_places;
-    int others;
-};
-
-#define ROWS                                                                                                           \
-    In q, In k, In v, int q_stride, int k_stride, int v_stride, int heads, int columns,  \
-        float scale, const u32 *queries, const u32 *keys
-#define SEEN                                                                                                           \
-    const u32 *hidden, const float *added, int causal, int mask_keys, int by_example, int by_query, const float *bias, \
-        const u32 *query_places, const u32 *key_places, int places, int others
-#define MASK                                                                                                           \
-    Mask {                                                                                                             \
-        hidden, added, causal, mask_keys, by_example, by_query, bias ? bias + (u64)head * places * others : bias,      \
-            query_places + start, key_places + key_start, others                                                       \
-    }
-
-// A score with its bias, as the mask leaves it; minus infinity beyond the last key.
-__device__ inline float seen(float score, const Mask& mask, int example, int query, int queries, int key, int keys) {
-    if (key >= keys || query >= queries || (mask.causal && key >= keys + query + 1 - queries)) return -INF;
-    if (mask.hidden && mask.hidden[(u64)example * mask.keys + key]) return -INF;
-    if (mask.bias) score += mask.bias[(u64)mask.query_places[query] * mask.others + mask.key_places[key]];
-    if (mask.added) score += mask.added[(u64)example * mask.by_example + (u64)query * mask.by_query + key];
-    return score;
-}
-
 // Copies rows first.. of one head to shared memory, zeros beyond the last.
 template <int PITCH>
 __device__ inline void load(float* to, int count, In from, u64 stride, int first, int rows, int columns) {
@@ -67,17 +32,17 @@ __device__ void forward(ROWS, SEEN, Out out, float* lse, int total, int drop_str
     v = v + ((u64)key_start * v_stride + head * columns);
     load<W>(own, WARPS * R, q, q_stride, first, count, columns);
     float top[R], total_weight[R], sum[R][W / 32];
-    for (int r = 0; r < R; ++r) {
+    UNROLLED for (int r = 0; r < R; ++r) {
         top[r] = -INF;
         total_weight[r] = 0;
-        for (int c = 0; c < W / 32; ++c) sum[r][c] = 0;
+        UNROLLED for (int c = 0; c < W / 32; ++c) sum[r][c] = 0;
     }
     for (int tile = 0; tile < key_count; tile += OTHERS) {
         __syncthreads();
         load<W + 1>(ks, OTHERS, k, k_stride, tile, key_count, columns);
         load<W + 1>(vs, OTHERS, v, v_stride, tile, key_count, columns);
         __syncthreads();
-        for (int r = 0; r < R; ++r) {
+        UNROLLED for (int r = 0; r < R; ++r) {
             int row = warp * R + r, query = first + row, key = tile + lane;
             float score = scale * dot(own + row * W, ks + lane * (W + 1), columns);
             score = seen(score, MASK, example, query, count, key, key_count);
@@ -89,24 +54,24 @@ __device__ void forward(ROWS, SEEN, Out out, float* lse, int total, int drop_str
             total_weight[r] = total_weight[r] * shrink + warp_sum(weight);
             u64 element = ((u64)(start + query) * heads + head) * drop_stride + key;
             weights[row * OTHERS + lane] = kept(weight, element, p, rest, k0, k1, s0, s1);
-            for (int c = 0; c < W / 32; ++c) sum[r][c] *= shrink;
+            UNROLLED for (int c = 0; c < W / 32; ++c) sum[r][c] *= shrink;
         }
         __syncwarp();
         for (int j = 0; j < OTHERS; ++j) {
-            for (int c = 0; c < W / 32; ++c) {
+            UNROLLED for (int c = 0; c < W / 32; ++c) {
                 int column = lane + 32 * c;
                 float value = column < columns ? vs[j * (W + 1) + column] : 0.0f;
-                for (int r = 0; r < R; ++r) sum[r][c] += weights[(warp * R + r) * OTHERS + j] * value;
+                UNROLLED for (int r = 0; r < R; ++r) sum[r][c] += weights[(warp * R + r) * OTHERS + j] * value;
             }
         }
     }
-    for (int r = 0; r < R; ++r) {
+    UNROLLED for (int r = 0; r < R; ++r) {
         int query = first + warp * R + r;
         if (query >= count) continue;
         // A query that sees nothing has no weights: its saved normaliser makes them zero again.
         float share = total_weight[r] > 0 ? 1.0f / total_weight[r] : 0.0f;
         if (lane == 0) lse[(u64)head * total + start + query] = share > 0 ? top[r] + logf(total_weight[r]) : INF;
-        for (int c = 0; c < W / 32; ++c) {
+        UNROLLED for (int c = 0; c < W / 32; ++c) {
             int column = lane + 32 * c;
             u64 at = (u64)(start + query) * width + head * columns + column;
             if (column < columns) out.set(at, sum[r][c] * share);
@@ -144,15 +109,15 @@ __device__ void backward_queries(
     load<W>(own, WARPS * R, q, q_stride, first, count, columns);
     load<W>(gs, WARPS * R, grad + ((u64)start * width + head * columns), width, first, count, columns);
     float sum[R][W / 32];
-    for (int r = 0; r < R; ++r) {
-        for (int c = 0; c < W / 32; ++c) sum[r][c] = 0;
+    UNROLLED for (int r = 0; r < R; ++r) {
+        UNROLLED for (int c = 0; c < W / 32; ++c) sum[r][c] = 0;
     }
     for (int tile = 0; tile < key_count; tile += OTHERS) {
         __syncthreads();
         load<W + 1>(ks, OTHERS, k, k_stride, tile, key_count, columns);
         load<W + 1>(vs, OTHERS, v, v_stride, tile, key_count, columns);
         __syncthreads();
-        for (int r = 0; r < R; ++r) {
+        UNROLLED for (int r = 0; r < R; ++r) {
             int row = warp * R + r, query = first + row, key = tile + lane;
             u64 at = (u64)head * total + start + min(query, count - 1);
             float score = scale * dot(own + row * W, ks + lane * (W + 1), columns);
@@ -163,16 +128,16 @@ __device__ void backward_queries(
         }
         __syncwarp();
         for (int j = 0; j < OTHERS; ++j) {
-            for (int c = 0; c < W / 32; ++c) {
+            UNROLLED for (int c = 0; c < W / 32; ++c) {
                 int column = lane + 32 * c;
                 float value = column < columns ? ks[j * (W + 1) + column] : 0.0f;
-                for (int r = 0; r < R; ++r) sum[r][c] += slopes[(warp * R + r) * OTHERS + j] * value;
+                UNROLLED for (int r = 0; r < R; ++r) sum[r][c] += slopes[(warp * R + r) * OTHERS + j] * value;
             }
         }
     }
-    for (int r = 0; r < R; ++r) {
+    UNROLLED for (int r = 0; r < R; ++r) {
         int query = first + warp * R + r;
-        for (int c = 0; c < W / 32; ++c) {
+        UNROLLED for (int c = 0; c < W / 32; ++c) {
             int column = lane + 32 * c;
             if (query < count && column < columns) put(dq, (u64)query * q_stride + column, scale * sum[r][c], 1);
         }
@@ -198,8 +163,8 @@ __device__ void backward_keys(
     load<W>(ks, WARPS * R, k, k_stride, first, key_count, columns);
     load<W>(vs, WARPS * R, v, v_stride, first, key_count, columns);
     float of_k[R][W / 32], of_v[R][W / 32];
-    for (int r = 0; r < R; ++r) {
-        for (int c = 0; c < W / 32; ++c) of_k[r][c] = of_v[r][c] = 0;
+    UNROLLED for (int r = 0; r < R; ++r) {
+        UNROLLED for (int c = 0; c < W / 32; ++c) of_k[r][c] = of_v[r][c] = 0;
     }
     for (u32 member = bounds[group]; member < bounds[group + 1]; ++member) {
         int example = members[member], start = queries[2 * example], count = queries[2 * example + 1];
@@ -212,7 +177,7 @@ __device__ void backward_keys(
             __syncthreads();
             int query = tile + lane;
             u64 at = (u64)head * total + start + min(query, count - 1);
-            for (int r = 0; r < R; ++r) {
+            UNROLLED for (int r = 0; r < R; ++r) {
                 int row = warp * R + r, key = first + row;
                 float score = scale * dot(qs + lane * (W + 1), ks + row * W, columns);
                 float weight = expf(seen(score, MASK, example, query, count, key, key_count) - lse[at]);
@@ -223,11 +188,11 @@ __device__ void backward_keys(
             }
             __syncwarp();
             for (int j = 0; j < OTHERS; ++j) {
-                for (int c = 0; c < W / 32; ++c) {
+                UNROLLED for (int c = 0; c < W / 32; ++c) {
                     int column = lane + 32 * c;
                     if (column >= columns) continue;
                     float query_value = qs[j * (W + 1) + column], grad_value = gs[j * (W + 1) + column];
-                    for (int r = 0; r < R; ++r) {
+                    UNROLLED for (int r = 0; r < R; ++r) {
                         of_k[r][c] += slopes[(warp * R + r) * OTHERS + j] * query_value;
                         of_v[r][c] += weights[(warp * R + r) * OTHERS + j] * grad_value;
                     }
@@ -235,9 +200,9 @@ __device__ void backward_keys(
             }
         }
     }
-    for (int r = 0; r < R; ++r) {
+    UNROLLED for (int r = 0; r < R; ++r) {
         int key = first + warp * R + r;
-        for (int c = 0; c < W / 32; ++c) {
+        UNROLLED for (int c = 0; c < W / 32; ++c) {
             int column = lane + 32 * c;
             if (key >= key_count || column >= columns) continue;
             if (dk) put(dk, ((u64)key_start + key) * k_stride + head * columns + column, scale * of_k[r][c], 1);
@@ -270,7 +235,7 @@ __device__ void backward_bias(
     int head = blockIdx.y, first = blockIdx.x * WARPS * R, tile = blockIdx.z * OTHERS;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, width = heads * columns, column = head * columns;
     float sum[R];
-    for (int r = 0; r < R; ++r) sum[r] = 0;
+    UNROLLED for (int r = 0; r < R; ++r) sum[r] = 0;
     for (int pair = 0; pair < count_pairs; ++pair) {
         int example = pairs[3 * pair], start = queries[2 * example], key_start = keys[2 * example];
         int count = queries[2 * example + 1], key_count = keys[2 * example + 1];
@@ -283,7 +248,7 @@ __device__ void backward_bias(
         pick<W + 1>(vs, OTHERS, v + column, v_stride, other, tile, others, columns);
         __syncthreads();
         u32 key = tile + lane < others ? other[tile + lane] : NOWHERE;
-        for (int r = 0; r < R; ++r) {
+        UNROLLED for (int r = 0; r < R; ++r) {
             int row = warp * R + r;
             u32 query = first + row < places ? own[first + row] : NOWHERE;
             if (query == NOWHERE || key == NOWHERE) continue;
@@ -295,18 +260,13 @@ __device__ void backward_bias(
             sum[r] += expf(score - lse[at]) * (slope - delta[at]);
         }
     }
-    for (int r = 0; r < R; ++r) {
+    UNROLLED for (int r = 0; r < R; ++r) {
         int place = first + warp * R + r;
         if (place < places && tile + lane < others) {
             put(dbias, ((u64)head * places + place) * others + tile + lane, sum[r], adds);
         }
     }
 }
-
-#define GIVEN_ROWS q, k, v, q_stride, k_stride, v_stride, heads, columns, scale, queries, keys
-#define GIVEN_SEEN                                                                                                     \
-    hidden, added, causal, mask_keys, by_example, by_query, bias, query_places, key_places, places, others
-#define GIVEN_DROPOUT p, rest, k0, k1, s0, s1
 
 // The widest head that fits the shared memory of a block decides how many rows a warp owns.
 #define KERNELS(W, R)                                                                                                  \
@@ -341,3 +301,4 @@ __device__ void backward_bias(
     }
 KERNELS(64, 4)
 KERNELS(128, 2)
+#undef KERNELS

@@ -9,7 +9,8 @@ use crate::kernels::cuda::machine::{Address, Arg, Buffer, Family, Machine, Words
 use crate::kernels::cuda::{Body, Operand, Slot};
 use crate::kernels::{Precision, Spans};
 
-const FAMILY: Family = family!("attention");
+static F32: Family = family!("attention", "attention.cuh");
+static BF16: Family = family!("attention_bf16", "attention.cuh");
 
 /// Threads of a block.
 const THREADS: u32 = 128;
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     hidden: Option<Words>,
     added: Option<Words>,
     places: Option<bias::Shared>,
+    /// Whose products attention is made of, in both passes.
+    products: Precision,
 }
 
 /// Beginning and length of each example.
@@ -41,6 +44,7 @@ impl Heads {
             hidden: hidden.map(|words| on.upload(&words)).transpose()?,
             added: added.map(|words| on.upload(&words)).transpose()?,
             places: self.bias.as_ref().map(|places| places.share(on)).transpose()?,
+            products: Precision::current(),
         })
     }
 
@@ -49,27 +53,31 @@ impl Heads {
         self.dims.iter().product::<usize>() / self.width
     }
 
-    /// The width that kernels are made for, and the rows of a block of theirs.
-    fn shape(&self) -> Result<(usize, usize)> {
-        match self.columns() {
-            0..=64 => Ok((64, 16)),
-            65..=128 => Ok((128, 8)),
+    /// The kernel of a pass that is made for heads as wide, and the rows of a block of it.
+    fn kernel(&self, products: Precision, pass: &str) -> Result<(&'static Family, String, usize)> {
+        let (width, rows) = match self.columns() {
+            0..=64 => (64, 16),
+            65..=128 => (128, 8),
             wider => bail!("attention: heads of {wider} columns; a GPU takes up to 128"),
-        }
+        };
+        Ok(match products {
+            Precision::F32 => (&F32, format!("attention{pass}_{width}"), rows),
+            Precision::Bf16 => (&BF16, format!("attention_bf16{pass}_{width}"), 64),
+        })
     }
 
-    /// Launches a kernel for each piece of `longest` rows, each head and each of `examples`; the bias is the last of
+    /// Launches a pass for each piece of `longest` rows, each head and each of `examples`; the bias is the last of
     /// `data` if there is one.
     fn launch(
         &self,
         on: &dyn Machine,
-        kernel: &str,
+        (pass, products): (&str, Precision),
         (longest, examples): (usize, usize),
         data: &[Address],
         shared: &Shared,
         more: &[Arg],
     ) -> Result<()> {
-        let (width, rows) = self.shape()?;
+        let (family, kernel, rows) = self.kernel(products, pass)?;
         let places = self.places_of(data.len());
         let mut all: Vec<Arg> = places.map(|place| Arg::At(begin(place, data))).to_vec();
         for place in places {
@@ -88,7 +96,7 @@ impl Heads {
         all.extend([Arg::size(self.rows())?, Arg::size(self.keys.longest().next_multiple_of(4))?]);
         all.extend(dropout_arguments(self.dropout));
         let grid = [longest.div_ceil(rows), self.heads, examples];
-        on.launch(&FAMILY, &format!("{kernel}_{width}"), grid, THREADS, &all)
+        on.launch(family, &kernel, grid, THREADS, &all)
     }
 
     fn places_of(&self, operands: usize) -> [Place; 3] {
@@ -129,7 +137,8 @@ impl Heads {
         let (bounds, members) = (on.upload(&bounds)?, on.upload(&members)?);
         let more =
             [ranges.at(), bounds.at(), members.at(), shared.lse.at(), delta, grad, dk, dv].map(Arg::At);
-        self.launch(on, "attention_keys", (Spans::longest(&self.keys), groups.len()), data, shared, &more)
+        let size = (Spans::longest(&self.keys), groups.len());
+        self.launch(on, ("_keys", shared.products), size, data, shared, &more)
     }
 
     fn bias_backward(
@@ -146,7 +155,8 @@ impl Heads {
         more.extend([shared.lse.at(), delta, grad].map(Arg::At));
         more.extend(into.arguments());
         let [places, others] = places.dims();
-        self.launch(on, "attention_bias", (places, others.div_ceil(OTHERS)), data, shared, &more)
+        let size = (places, others.div_ceil(OTHERS));
+        self.launch(on, ("_bias", Precision::F32), size, data, shared, &more)
     }
 }
 
@@ -163,7 +173,7 @@ impl<const N: usize> Body<N> for Heads {
         let shared = self.shared(on)?;
         let size = (self.queries.longest(), self.queries.ranges().len());
         let more = [out.at(), shared.lse.at()].map(Arg::At);
-        self.launch(on, "attention", size, &data, &shared, &more)?;
+        self.launch(on, ("", shared.products), size, &data, &shared, &more)?;
         // A second forward pass of the same operation saves the same.
         drop(self.saved.set(shared));
         Ok((out, self.dims.clone().into()))
@@ -191,11 +201,11 @@ impl<const N: usize> Body<N> for Heads {
         let mut all = vec![Arg::size(rows)?, Arg::size(self.heads)?, Arg::size(self.columns())?];
         all.extend([output, grad, delta.at()].map(Arg::At));
         let blocks = (self.heads * rows).div_ceil(THREADS as usize / 32);
-        on.launch(&FAMILY, "attention_delta", [blocks, 1, 1], THREADS, &all)?;
+        on.launch(&F32, "attention_delta", [blocks, 1, 1], THREADS, &all)?;
         if !dq.is_null() {
             let size = (self.queries.longest(), self.queries.ranges().len());
             let more = [shared.lse.at(), delta.at(), grad, dq].map(Arg::At);
-            self.launch(on, "attention_queries", size, &data, shared, &more)?;
+            self.launch(on, ("_queries", shared.products), size, &data, shared, &more)?;
         }
         if !dk.is_null() || !dv.is_null() {
             self.keys_backward(on, &data, shared, [delta.at(), grad, dk, dv])?;

@@ -11,6 +11,29 @@ typedef unsigned long long u64;
 #define EACH(i, n) \
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (u64)gridDim.x * blockDim.x)
 
+// What a rehearsal on the processor has versions of its own of.
+#ifndef REHEARSAL
+// Before a loop over an array that is to live in registers.
+#define UNROLLED _Pragma("unroll")
+
+// The nearest bf16, ties to even; what is no number stays none.
+__device__ inline u16 rounded(float x) {
+    u16 nearest;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(nearest) : "f"(x));
+    return nearest;
+}
+
+// d (16, 8) += a (16, 16) b (16, 8) of bf16 by tensor cores, a fragment of each in every lane of the warp.
+__device__ inline void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1)
+    );
+}
+#endif
+
 // Elements of a tensor: f32, or bf16 where the lowest bit of the address is set, which no address of theirs needs.
 struct In {
     u64 at;
@@ -20,17 +43,14 @@ struct In {
         if (!narrow()) return ((const float*)at)[i];
         return __int_as_float((int)((u32)((const u16*)(at - 1))[i] << 16));
     }
+    // The bits of the nearest bf16.
+    __device__ u16 bf16(u64 i) const {
+        return narrow() ? ((const u16*)(at - 1))[i] : rounded(((const float*)at)[i]);
+    }
     // The address of element n, unless there are none.
     __device__ u64 after(u64 n) const { return at ? at + n * (narrow() ? 2 : 4) : 0; }
     __device__ In operator+(u64 n) const { return {after(n)}; }
 };
-
-// The nearest bf16, ties to even; what is no number stays none.
-__device__ inline u16 rounded(float x) {
-    u32 bits = __float_as_uint(x);
-    bool number = (bits & 0x7fffffffu) <= 0x7f800000u;
-    return (u16)((number ? bits + 0x7fffu + (bits >> 16 & 1u) : bits | 0x400000u) >> 16);
-}
 
 struct Out : In {
     __device__ void set(u64 i, float value) const {

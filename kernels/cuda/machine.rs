@@ -15,13 +15,14 @@ pub(crate) struct Family {
     pub source: &'static str,
 }
 
-/// The family in a file of this folder.
+/// The family in a file of this folder, after a header that it needs.
 macro_rules! family {
-    ($name:literal) => {
+    ($name:literal $(, $header:literal)?) => {
         $crate::kernels::cuda::machine::Family {
             name: $name,
             source: concat!(
                 include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/cuda/common.cuh")),
+                $(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/cuda/", $header)),)?
                 include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/cuda/", $name, ".cu"))
             ),
         }

@@ -1,6 +1,7 @@
 // Runs CUDA kernels on the processor: the threads of a block are fibres of one thread of the system, which take turns
 // at barriers, and the lanes of a warp exchange values at barriers of their own. It knows what our kernels use and no
-// more: static shared memory, __syncthreads, __syncwarp, __shfl_xor_sync with all lanes, and no atomics.
+// more: static shared memory, __syncthreads, __syncwarp, __shfl_xor_sync with all lanes, products of tensor cores, and no
+// atomics.
 #include <csetjmp>
 #include <cstdint>
 #include <cstdlib>
@@ -14,6 +15,9 @@
 #define __global__
 #define __device__
 #define __shared__ static
+#define __align__(bytes) __attribute__((aligned(bytes)))
+#define REHEARSAL
+#define UNROLLED
 using std::min;
 
 struct Place {
@@ -104,6 +108,41 @@ static unsigned __float_as_uint(float value) {
     unsigned bits;
     memcpy(&bits, &value, sizeof bits);
     return bits;
+}
+
+static unsigned short rounded(float value) {
+    unsigned bits = __float_as_uint(value);
+    bool number = (bits & 0x7fffffffu) <= 0x7f800000u;
+    return (unsigned short)((number ? bits + 0x7fffu + (bits >> 16 & 1u) : bits | 0x400000u) >> 16);
+}
+
+struct uint4 {
+    unsigned x, y, z, w;
+};
+
+// The fragments that the lanes of a warp bring to a product: four words of the left factor, two of the right.
+static unsigned fragments[2][MOST][6];
+
+// Where PTX (mma.m16n8k16) has element (row, column) of a factor: the lane, its word, and which half of it.
+static float factor(unsigned (*lanes)[6], unsigned lane, unsigned word, unsigned half) {
+    return __int_as_float((int)(half ? lanes[lane][word] & 0xffff0000u : lanes[lane][word] << 16));
+}
+
+static void mma(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    unsigned lane = threadIdx.x % 32, turn = second[threadIdx.x];
+    second[threadIdx.x] = !second[threadIdx.x];
+    unsigned (*lanes)[6] = fragments[turn] + (threadIdx.x - lane);
+    for (int word = 0; word < 4; ++word) lanes[lane][word] = a[word];
+    lanes[lane][4] = b0;
+    lanes[lane][5] = b1;
+    __syncwarp();
+    for (unsigned i = 0; i < 4; ++i) {
+        unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+        for (unsigned k = 0; k < 16; ++k) {
+            float left = factor(lanes, row % 8 * 4 + k % 8 / 2, row / 8 + k / 8 * 2, k % 2);
+            d[i] += left * factor(lanes, column * 4 + k % 8 / 2, 4 + k / 8, k % 2);
+        }
+    }
 }
 
 // A fibre lives on from block to block, since making one takes longer than most threads run.

@@ -24,8 +24,10 @@ thread_local! {
 /// The library keeps the state of the block that runs in variables of its own.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-const FAMILIES: [&str; 11] = [
+const FAMILIES: [&str; 13] = [
+    include_str!("attention.cuh"),
     include_str!("attention.cu"),
+    include_str!("attention_bf16.cu"),
     include_str!("cross_entropy.cu"),
     include_str!("embedding.cu"),
     include_str!("ipot.cu"),
@@ -47,7 +49,7 @@ pub fn source() -> String {
         // A family may have its kernels made by a macro, in several widths.
         let widths: Vec<&str> = family
             .lines()
-            .filter_map(|line| Some(line.strip_prefix("KERNELS(")?.split_once(',')?.0))
+            .filter_map(|line| line.strip_prefix("KERNELS(")?.split([',', ')']).next())
             .collect();
         for after in family.split("__global__ void ").skip(1) {
             let name = after.split('(').next().unwrap_or_default();
