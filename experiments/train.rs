@@ -307,9 +307,5 @@ impl Trainer {
 
 /// The global norm: over fixed pieces in order of name, so that it depends on no thread.
 fn norm(gradients: &BTreeMap<&str, Gradient>) -> Result<f64> {
-    let mut sum = 0.0;
-    for gradient in gradients.values() {
-        sum += gradient.sum_of_squares()?;
-    }
-    Ok(sum.sqrt())
+    Ok(Gradient::sum_of_squares(gradients.values())?.sqrt())
 }

@@ -9,7 +9,7 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{Result, Shape, Tensor, bail};
+use candle_core::{Device, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::IGNORE;
@@ -51,8 +51,8 @@ pub(super) struct Chunked {
 /// What remains of the forward pass.
 pub(super) struct Passed {
     rows: Rows,
-    /// How many counted rows have their target as the first of the greatest logits.
-    pub right: usize,
+    /// The share of counted rows that have their target as the first of the greatest logits, a scalar f32.
+    pub accuracy: Tensor,
 }
 
 /// What remains of every row, where it was computed.
@@ -149,7 +149,8 @@ impl Chunked {
             right += usize::from(row.greatest == target as usize);
         }
         // A second forward pass would find the same.
-        let _ = self.passed.set(Passed { rows: Rows::Processor(rows), right });
+        let accuracy = Tensor::new((right as f64 / self.count.max(1) as f64) as f32, &Device::Cpu)?;
+        let _ = self.passed.set(Passed { rows: Rows::Processor(rows), accuracy });
         Ok((vec![T::from_f64(cost / self.count.max(1) as f64)], ().into()))
     }
 

@@ -22,8 +22,8 @@ pub struct Logits {
 pub struct CrossEntropy {
     /// Mean over the counted rows, a scalar.
     pub loss: Tensor,
-    /// The share of counted rows whose target is the first of the greatest logits; 0 where no row is counted.
-    pub accuracy: f64,
+    /// The share of counted rows whose target is the first of the greatest logits, 0 where no row is counted; a scalar f32.
+    pub accuracy: Tensor,
 }
 
 impl Logits {
@@ -86,8 +86,10 @@ impl Logits {
             None => apply2(chunked, &x, &weight)?,
             Some(bias) => apply3(chunked, &x, &weight, &bias)?,
         };
-        let right = passed.get().map_or(0, |passed| passed.right);
-        Ok(CrossEntropy { loss, accuracy: right as f64 / count.max(1) as f64 })
+        match passed.get() {
+            Some(passed) => Ok(CrossEntropy { loss, accuracy: passed.accuracy.clone() }),
+            None => bail!("a cross-entropy that was not computed"),
+        }
     }
 
     /// R and C, of operands that fit each other.

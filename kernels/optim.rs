@@ -109,8 +109,19 @@ impl Gradient {
         }
     }
 
-    /// As [`sum_of_squares`] of the whole gradient.
-    pub fn sum_of_squares(&self) -> Result<f64> {
+    /// As [`sum_of_squares`] of several gradients, one after another; of those on a GPU one answer is waited for.
+    pub fn sum_of_squares<'a>(all: impl IntoIterator<Item = &'a Self>) -> Result<f64> {
+        let (mut sum, mut elsewhere) = (0.0, Vec::new());
+        for gradient in all {
+            match gradient {
+                Self::Whole(grad) if on_gpu::machine(grad)?.is_some() => elsewhere.push(grad),
+                gradient => sum += gradient.squares()?,
+            }
+        }
+        Ok(sum + on_gpu::sum_of_squares(&elsewhere)?)
+    }
+
+    fn squares(&self) -> Result<f64> {
         match self {
             Self::Whole(grad) => sum_of_squares(grad),
             Self::Rows(rows) => {
@@ -197,8 +208,8 @@ impl InplaceOp2 for Moments<'_> {
 /// The sum of squares in f64, by fixed chunks in fixed order.
 pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
     let x = x.contiguous()?;
-    if let Some(machine) = on_gpu::machine(&x)? {
-        return on_gpu::sum_of_squares(&*machine, &x);
+    if on_gpu::machine(&x)?.is_some() {
+        return on_gpu::sum_of_squares(&[&x]);
     }
     let (storage, layout) = x.storage_and_layout();
     let candle_core::Storage::Cpu(storage) = &*storage else { bail!("sum_of_squares: not on the CPU") };

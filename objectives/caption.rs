@@ -100,6 +100,6 @@ impl Objective for Caption {
         let asked = kernels::gather_vectors(&hidden, &places)?;
         let logits = Logits::new(asked, self.embed.table(), Some(&self.bias));
         let CrossEntropy { loss, accuracy } = logits.cross_entropy(&words, self.label_smoothing)?;
-        Loss::new(loss).with_number("accuracy", accuracy)
+        Loss::new(loss).with("accuracy", &accuracy)
     }
 }

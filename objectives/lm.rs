@@ -91,6 +91,6 @@ impl Objective for Lm {
         let (places, words) = (Tensor::new(places, device)?, Tensor::new(words, device)?);
         let logits = student.model.predict_words(&kernels::gather_vectors(&hidden, &places)?)?;
         let CrossEntropy { loss, accuracy } = logits.cross_entropy(&words, self.label_smoothing)?;
-        Loss::new(loss).with_number("accuracy", accuracy)
+        Loss::new(loss).with("accuracy", &accuracy)
     }
 }

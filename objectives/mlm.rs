@@ -164,9 +164,6 @@ impl Objective for Mlm {
             let teacher = self.predict(step, &altered, true, &positions)?;
             logits.distilled(&targets, &teacher, alpha)?
         };
-        Loss::new(loss)
-            .with_number("accuracy", accuracy)?
-            .with_number("masked", share)?
-            .with_number("alpha", alpha)
+        Loss::new(loss).with("accuracy", &accuracy)?.with_number("masked", share)?.with_number("alpha", alpha)
     }
 }

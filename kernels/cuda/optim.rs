@@ -1,6 +1,6 @@
 //! Sweeps over parameters on a GPU.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 use super::{AdamW, CHUNK};
 use crate::kernels::cuda::machine::{Arg, Family, Machine, family};
@@ -48,12 +48,20 @@ pub(super) fn follow(on: &dyn Machine, teacher: &Tensor, student: &Tensor, momen
     })
 }
 
-pub(super) fn sum_of_squares(on: &dyn Machine, x: &Tensor) -> Result<f64> {
-    let (storage, layout) = x.storage_and_layout();
-    let x = Operand::new(&storage, layout)?;
-    let blocks = x.count().div_ceil(CHUNK);
-    let partial = on.scratch(2 * blocks)?;
-    let all = [Arg::Long(x.count() as u64), Arg::size(CHUNK)?, Arg::At(x.at), Arg::At(partial.at())];
-    on.launch(&FAMILY, "squares", [blocks, 1, 1], 256, &all)?;
-    Ok(on.download(&partial)?.into_iter().take(2 * blocks).map(f64::from).sum())
+/// The sum of squares of tensors of one machine, in a fixed order; their partial sums are downloaded together.
+pub(super) fn sum_of_squares(all: &[&Tensor]) -> Result<f64> {
+    let Some(first) = all.first() else { return Ok(0.0) };
+    let Some(on) = machine(first)? else { bail!("sum_of_squares: not on a GPU") };
+    let blocks = all.iter().map(|x| x.elem_count().div_ceil(CHUNK));
+    let partial = on.scratch(2 * blocks.clone().sum::<usize>())?;
+    let mut to = partial.at();
+    for (x, blocks) in all.iter().zip(blocks.clone()) {
+        let (storage, layout) = x.storage_and_layout();
+        let x = Operand::new(&storage, layout)?;
+        let sizes = [Arg::Long(x.count() as u64), Arg::size(CHUNK)?];
+        let all: Vec<Arg> = sizes.into_iter().chain([x.at, to].map(Arg::At)).collect();
+        on.launch(&FAMILY, "squares", [blocks, 1, 1], 256, &all)?;
+        to = to.after(2 * blocks);
+    }
+    Ok(on.download(&partial)?.into_iter().take(2 * blocks.sum::<usize>()).map(f64::from).sum())
 }

@@ -1,8 +1,8 @@
 //! CUDA kernels and their launchers against the processor's own: rehearsed on the processor, and on a GPU where one is.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use vlp_bench::kernels::optim::{AdamW, adamw_, follow_, sum_of_squares};
-use vlp_bench::kernels::{self, Activation, Bias, Dropout, Ipot, Mask, Spans, Tape, random::Key};
+use vlp_bench::kernels::optim::{AdamW, adamw_, follow_};
+use vlp_bench::kernels::{self, Activation, Bias, Dropout, Gradient, Ipot, Mask, Spans, Tape, random::Key};
 
 use super::{assert_close, flat, normal};
 use crate::places::{On, everywhere};
@@ -274,7 +274,8 @@ fn sweeps_on_a_gpu_are_those_of_the_processor() {
                 follow_(&teacher, &theta.as_detached_tensor(), 0.9)?;
                 let all = [theta.as_detached_tensor(), moments, teacher.as_detached_tensor()];
                 let all = all.iter().map(|x| x.to_device(&Device::Cpu)).collect::<Result<Vec<_>>>()?;
-                Ok((all, sum_of_squares(&grad)?))
+                let both = [Gradient::Whole(of("other", &[3, n])?), Gradient::Whole(grad)];
+                Ok((all, Gradient::sum_of_squares(&both)?))
             })
         };
         let (expected, norm) = sweep(On::Processor);

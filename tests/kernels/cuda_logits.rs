@@ -69,7 +69,8 @@ fn right_answers_are_counted_on_a_gpu_as_by_the_processor() {
             let _tape = kernels::Tape::record();
             Ok(Logits::new(x.as_tensor().clone(), &to(&weight)?, None)
                 .cross_entropy(&to(targets)?, 0.0)?
-                .accuracy)
+                .accuracy
+                .to_scalar::<f32>()?)
         })
     };
     let best = x.matmul(&weight.t().unwrap()).unwrap().to_vec2::<f32>().unwrap();

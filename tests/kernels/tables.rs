@@ -55,7 +55,7 @@ fn rows_alone_have_the_norm_and_lead_to_the_update_of_the_whole_gradient_bit_by_
     // Rows within a chunk of the sweep, across two and across three; tables with and without a remainder.
     for width in [1, 7, 1000, 17_000] {
         let (table, compact, whole) = looked_up(width, DType::F32);
-        let norms = [compact.sum_of_squares().unwrap(), sum_of_squares(&whole).unwrap()];
+        let norms = [Gradient::sum_of_squares([&compact]).unwrap(), sum_of_squares(&whole).unwrap()];
         assert_eq!(norms[0].to_bits(), norms[1].to_bits(), "width {width}");
         let n = VOCABULARY * width;
         let pairs = [(), ()].map(|()| {
