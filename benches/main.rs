@@ -1,18 +1,23 @@
 //! One binary for all benchmarks: `cargo bench` times every kernel and whole steps, `cargo bench -- steps` steps alone,
 //! `cargo bench -- kernels/NAME` some kernels; `--once NAME [--count N] [--threads N]` prints one step or part as JSON.
+//! A step may run elsewhere: `--device cuda [--precision bf16] [--pairs N]`.
 
 use criterion::Criterion;
+use steps::Place;
 
 mod kernels;
 mod parts;
 mod steps;
 
 /// Times one step or part and prints it as a line of JSON.
-fn once(name: &str, count: u64, threads: usize) -> Result<(), Box<dyn std::error::Error>> {
+fn once(name: &str, count: u64, threads: usize, place: &Place) -> Result<(), Box<dyn std::error::Error>> {
     vlp_bench::kernels::threads::init(threads)?;
     let timed = vlp_bench::kernels::threads::inside(|| {
-        let timed =
-            if parts::NAMES.contains(&name) { parts::time(name, count) } else { steps::time(name, count) };
+        let timed = match parts::NAMES.contains(&name) {
+            true if place.is_default() => parts::time(name, count),
+            true => Err("parts of steps are timed on the processor alone".into()),
+            false => steps::time(name, count, place),
+        };
         timed.map_err(|error| error.to_string())
     });
     println!("{}", timed?);
@@ -29,7 +34,10 @@ fn main() {
     let number = |flag, default| value(flag).map_or(Ok(default), |word| word.parse::<u64>());
     let outcome = match (value("--once"), number("--count", 8), number("--threads", 2)) {
         (_, Err(error), _) | (_, _, Err(error)) => Err(error.into()),
-        (Some(name), Ok(count), Ok(threads)) => once(name, count, threads as usize),
+        (Some(name), Ok(count), Ok(threads)) => {
+            let words = ["--device", "--precision", "--pairs"].map(|flag| value(flag).map(String::as_str));
+            Place::new(words).and_then(|place| once(name, count, threads as usize, &place))
+        }
         (None, ..) => {
             if !words.iter().any(|word| word == "steps") {
                 let mut criterion = Criterion::default().configure_from_args();

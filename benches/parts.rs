@@ -28,7 +28,7 @@ fn normal(purpose: &str, shape: &[usize]) -> Result<Tensor> {
 
 /// Times a part `count` times; what one is called "per second" is times.
 pub fn time(name: &str, count: u64) -> Result<serde_json::Value> {
-    let before = peak_memory();
+    let before = peak_memory(&Device::Cpu);
     let mut run = part(name)?;
     run()?;
     let flops = kernels::flops();
@@ -43,7 +43,7 @@ pub fn time(name: &str, count: u64) -> Result<serde_json::Value> {
         "name": name,
         "per_second": per_second,
         "gigaflops_per_second": per_second * flops / 1e9,
-        "peak_memory_mib": peak_memory(),
+        "peak_memory_mib": peak_memory(&Device::Cpu),
         "memory_before_mib": before,
     }))
 }

@@ -13,6 +13,7 @@ use serde_json::json;
 use vlp_bench::experiments::machine;
 use vlp_bench::experiments::train::Trainer;
 use vlp_bench::experiments::{Run, Select, Teacher, Train};
+use vlp_bench::kernels::Precision;
 use vlp_bench::kernels::random::Key;
 use vlp_bench::models::store::Role;
 use vlp_bench::models::{Image, Inputs, Text};
@@ -35,7 +36,27 @@ const SMALL: Inputs = Inputs {
 /// Steps before the clock starts: the first fills the allocator.
 const WARM: u64 = 2;
 
-fn run(name: &str) -> Result<(Run, Inputs)> {
+/// Where a step runs, in which numbers, and of how many pairs if not the usual ones.
+pub struct Place {
+    device: String,
+    precision: Precision,
+    pairs: Option<usize>,
+}
+
+impl Place {
+    /// As the command line names device, precision and pairs.
+    pub fn new([device, precision, pairs]: [Option<&str>; 3]) -> Result<Self> {
+        let precision = precision.map_or(Ok(Precision::F32), |word| serde_json::from_value(json!(word)))?;
+        let pairs = pairs.map(str::parse).transpose()?;
+        Ok(Self { device: device.unwrap_or("cpu").to_owned(), precision, pairs })
+    }
+
+    pub fn is_default(&self) -> bool {
+        self.device == "cpu" && self.precision == Precision::F32 && self.pairs.is_none()
+    }
+}
+
+fn run(name: &str, place: &Place) -> Result<(Run, Inputs)> {
     let tower = json!({"width": 192, "depth": 6, "heads": 6});
     let (inputs, batch, model, objectives, teacher) = match name {
         "clip" | "clip_checkpointed" => (
@@ -80,7 +101,8 @@ fn run(name: &str) -> Result<(Run, Inputs)> {
         model: serde_json::from_value(model)?,
         objectives: serde_json::from_value(objectives)?,
         train: Train {
-            batch,
+            batch: place.pairs.unwrap_or(batch),
+            precision: place.precision,
             rate: 1e-3,
             warmup: 0.0,
             teacher,
@@ -95,8 +117,8 @@ fn run(name: &str) -> Result<(Run, Inputs)> {
 
 /// Noise for pictures, and for texts of 6 tokens to the most there may be: the time of a step does not depend on what
 /// they show.
-fn batch(pairs: usize, inputs: &Inputs) -> Result<Batch> {
-    let (device, words, size) = (&Device::Cpu, inputs.words, inputs.size);
+fn batch(pairs: usize, inputs: &Inputs, device: &Device) -> Result<Batch> {
+    let (words, size) = (inputs.words, inputs.size);
     let key = |purpose| Key::new(0, 0, purpose);
     let pixels =
         Tensor::from_vec(key("pixels").normal(pairs * 3 * size * size), (pairs, 3, size, size), device)?;
@@ -138,11 +160,15 @@ fn batch(pairs: usize, inputs: &Inputs) -> Result<Batch> {
 }
 
 /// Times `steps` steps; what one is called "per second" is pairs.
-pub fn time(name: &str, steps: u64) -> Result<serde_json::Value> {
-    let before = peak_memory();
-    let (run, inputs) = run(name)?;
-    let batch = batch(run.train.batch, &inputs)?;
-    let mut trainer = Trainer::new(&run, &inputs, 1000, 0, &Device::Cpu, &Default::default())?;
+pub fn time(name: &str, steps: u64, place: &Place) -> Result<serde_json::Value> {
+    let (run, inputs) = run(name, place)?;
+    let device = machine::device(&place.device)?;
+    let before = peak_memory(&device);
+    if device.is_cpu() && place.precision != Precision::F32 {
+        return Err("the processor computes in f32".into());
+    }
+    let batch = batch(run.train.batch, &inputs, &device)?;
+    let mut trainer = Trainer::new(&run, &inputs, 1000, 0, &device, &Default::default())?;
     for _ in 0..WARM {
         trainer.update(&batch)?;
     }
@@ -156,16 +182,16 @@ pub fn time(name: &str, steps: u64) -> Result<serde_json::Value> {
         "name": name,
         "per_second": (steps * run.train.batch as u64) as f64 / seconds,
         "gigaflops_per_second": steps as f64 * trainer.flops(&batch)? / seconds / 1e9,
-        "peak_memory_mib": peak_memory(),
+        "peak_memory_mib": peak_memory(&device),
         "memory_before_mib": before,
         "parameters": trainer.store.count(Role::Trainable),
         "loss": loss,
     }))
 }
 
-/// The greatest resident memory so far in MiB, where the system tells it.
-pub fn peak_memory() -> Option<f64> {
-    machine::peak_memory().map(|bytes| bytes as f64 / f64::from(1 << 20))
+/// The most memory of the device so far in MiB, where it can be told.
+pub fn peak_memory(device: &Device) -> Option<f64> {
+    machine::peak_memory(device).map(|bytes| bytes as f64 / f64::from(1 << 20))
 }
 
 /// Every step in a process of its own, so that its peak memory is its own.

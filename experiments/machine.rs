@@ -94,9 +94,12 @@ fn processor() -> String {
     name.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned())
 }
 
-/// The greatest resident memory of this process in bytes, where the system tells; that of all its runs where several go
-/// side by side.
-pub fn peak_memory() -> Option<u64> {
+/// The most memory of `device` in bytes that this process has had at once, where it can be told; that of all its runs
+/// where several go side by side.
+pub fn peak_memory(device: &Device) -> Option<u64> {
+    if !device.is_cpu() {
+        return cuda::peak_memory(device).ok();
+    }
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -418,7 +418,8 @@ pub struct Done {
     pub seconds: f64,
     /// Training pairs a second.
     pub pairs_per_second: f64,
-    /// The greatest resident memory of the process in bytes, where it can be known.
+    /// The most memory of the device that the process has had at once, in bytes, where it can be known: of a processor what
+    /// is resident.
     pub peak_memory: Option<u64>,
     /// SHA-256 of the final weights, name by name.
     pub weights: String,

@@ -319,7 +319,7 @@ impl<'a> Attempt<'a> {
             seconds: self.trained + self.evaluated,
             pairs_per_second: pairs / self.trained.max(1e-9),
             // What others take at the same time is none of this run's.
-            peak_memory: machine::peak_memory().filter(|_| threads::side_by_side() == 1),
+            peak_memory: machine::peak_memory(&self.options.device).filter(|_| threads::side_by_side() == 1),
             weights,
         };
         self.journal.write(&Record::Done(done.clone()))?;

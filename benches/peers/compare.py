@@ -1,6 +1,7 @@
 """Times training steps and parts of them in this suite and in PyTorch in turn (A B A B ..) and prints their ratios.
 
     python3 benches/peers/compare.py [--rounds 5] [--threads 2] [--compile] [clip clip_b32 albef layer ..]
+    python3 benches/peers/compare.py --device cuda --precision bf16 [--pairs 256] [--compile] clip clip_b32 albef
 
 Makes its own Python environment under `target/peers` the first time. Only ratios within one run mean anything: the two
 sides alternate, so a machine that slows down slows both. GFLOP/s are those of our matrix products, and the last column
@@ -20,16 +21,17 @@ import venv
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOME = ROOT / "target" / "peers"
 REQUIREMENTS = ["torch==2.15.0", "numpy"]
-# What is timed, what it counts, and how often a round runs it.
+# What is timed (a step: of how many pairs, unless told otherwise), what it counts, and how often a round runs it.
 CASES = {
-    "clip": ("CLIP, 6 x 192, 64 pairs", "pairs", 8),
-    "clip_b32": ("CLIP ViT-B/32, 8 pairs", "pairs", 4),
-    "albef": ("ALBEF, 6 x 192, 32 pairs", "pairs", 8),
+    "clip": ("CLIP, 6 x 192, {} pairs", "pairs", 8),
+    "clip_b32": ("CLIP ViT-B/32, {} pairs", "pairs", 4),
+    "albef": ("ALBEF, 6 x 192, {} pairs", "pairs", 8),
     "layer": ("BERT-base layer, 8 x 197 tokens", "times", 10),
     "optimiser": ("clipping and AdamW, 100 M parameters", "times", 10),
     "cross_entropy": ("cross-entropy, 1,024 x 30,522", "times", 10),
     "ipot": ("IPOT, 64 x 30 x 100", "times", 40),
 }
+PAIRS = {"clip": 64, "clip_b32": 8, "albef": 32}
 
 
 def environment():
@@ -45,9 +47,11 @@ def environment():
     return str(python)
 
 
-def ours():
+def ours(device):
     """The benchmark binary, built in the bench profile."""
     build = ["cargo", "bench", "--bench", "benches", "--no-run", "--message-format=json"]
+    if device != "cpu":
+        build += ["--features", "cuda", "--config", "tools/cuda.toml", "--target", "x86_64-unknown-linux-gnu"]
     output = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     messages = (json.loads(line) for line in output.splitlines() if line.startswith("{"))
     return next(m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == "benches")
@@ -79,16 +83,25 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="torch.compile on the PyTorch side")
+    parser.add_argument("--device", default="cpu", help="of both sides; a GPU runs whole steps alone")
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--pairs", type=int, help="in a step, if not the usual ones")
+    parser.add_argument("--binary", help="our benchmarks, where they are built already")
+    parser.add_argument("--python", help="an interpreter with PyTorch, where there is one already")
     args = parser.parse_args()
-    binary, python = ours(), environment()
+    binary, python = args.binary or ours(args.device), args.python or environment()
     peer = str(pathlib.Path(__file__).with_name("peer.py"))
-    print(f"{args.rounds} rounds, {args.threads} threads each, f32; median (lowest to highest). {machine()}.\n")
+    place = ["--device", args.device, "--precision", args.precision]
+    place += ["--pairs", str(args.pairs)] if args.pairs else []
+    where = f"{args.precision} on {args.device}"
+    print(f"{args.rounds} rounds, {args.threads} threads each, {where}; median (lowest to highest). {machine()}.\n")
     print("| what | ours a second | PyTorch a second | ratio | ours, MiB | PyTorch, MiB | ratio "
           "| ours, GFLOP/s | of the machine's |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in args.names:
         title, unit, count = CASES[name]
-        options = ["--count", str(count), "--threads", str(args.threads)]
+        title = title.format(args.pairs or PAIRS.get(name))
+        options = ["--count", str(count), "--threads", str(args.threads), *place]
         rounds = []
         for _ in range(args.rounds):
             rate = once([binary, "--once", "gemm", "--count", "10", "--threads", str(args.threads)], args.threads)
@@ -99,7 +112,8 @@ def main():
         if first[1]["parameters"] and abs(first[0]["parameters"] / first[1]["parameters"] - 1) > 0.01:
             sys.exit(f"{name}: the two sides do not train the same model: {first}")
         speed, memory, flops = "per_second", "peak_memory_mib", "gigaflops_per_second"
-        worked = first[0][flops] > 0
+        # The rate of a large product is that of the processor.
+        worked = first[0][flops] > 0 and args.device == "cpu"
         print(
             f"| {title} ({unit}) | {spread([a[speed] for a, _, _ in rounds])} "
             f"| {spread([b[speed] for _, b, _ in rounds])} | {spread([a[speed] / b[speed] for a, b, _ in rounds], 2)} "

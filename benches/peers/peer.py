@@ -1,9 +1,9 @@
 """The steps and parts of `benches/steps.rs` and `benches/parts.rs` in PyTorch: the same shapes, losses, optimiser and threads.
 
-    python peer.py NAME [--count 8] [--threads 2] [--compile]
+    python peer.py NAME [--count 8] [--threads 2] [--compile] [--device cuda] [--precision bf16] [--pairs 8]
 
-Prints one line of JSON: pairs (of a step) or times (of a part) a second and the peak resident memory of the process.
-Written as one writes it in PyTorch today: `nn.Linear`, fused scaled dot-product attention, fused AdamW.
+Prints one line of JSON: pairs (of a step) or times (of a part) a second and the peak memory, of a processor what is
+resident of the process, of a GPU what PyTorch has allocated. Written as one writes it in PyTorch today: `nn.Linear`, fused scaled dot-product attention, fused AdamW.
 """
 
 import argparse
@@ -220,16 +220,18 @@ def batch(rows, words=24, size=64, vocabulary=WORDS):
             "masked": ids.masked_fill(chosen, 4)}
 
 
-def training_step(model, data, compiled):
+def training_step(model, data, compiled, precision):
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [{"params": [p for p in trained if p.ndim >= 2], "weight_decay": 0.05},
               {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), eps=1e-6, fused=True)
     loss_of = torch.compile(model.loss) if compiled else model.loss
+    mixed = torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=precision == "bf16")
 
     def step():
         optimiser.zero_grad(set_to_none=True)
-        loss = loss_of(data)
+        with mixed:
+            loss = loss_of(data)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
@@ -300,22 +302,24 @@ def ipot(compiled):
 
 
 def peak_memory():
+    if torch.get_default_device().type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def prepare(name, compiled):
+def prepare(name, compiled, precision, pairs):
     """What to run, how many of what it counts are in one run, and how many parameters it trains."""
-    if name == "clip":
-        step, parameters = training_step(Clip(), batch(64), compiled)
-        return step, 64, parameters
-    if name == "clip_b32":
-        size = {"size": 224, "words": 77, "vocabulary": 49408}
-        model = Clip(patch=32, image=(768, 12, 12), text=(512, 12, 8), embed=512, **size)
-        step, parameters = training_step(model, batch(8, **size), compiled)
-        return step, 8, parameters
-    if name == "albef":
-        step, parameters = training_step(AlbefStep(), batch(32), compiled)
-        return step, 32, parameters
+    b32 = {"size": 224, "words": 77, "vocabulary": 49408}
+    steps = {
+        "clip": (64, {}, Clip),
+        "clip_b32": (8, b32, lambda: Clip(patch=32, image=(768, 12, 12), text=(512, 12, 8), embed=512, **b32)),
+        "albef": (32, {}, AlbefStep),
+    }
+    if name in steps:
+        usual, size, model = steps[name]
+        rows = pairs or usual
+        step, parameters = training_step(model(), batch(rows, **size), compiled, precision)
+        return step, rows, parameters
     parts = {"layer": layer, "cross_entropy": cross_entropy, "ipot": ipot}
     return (optimiser() if name == "optimiser" else parts[name](compiled)), 1, None
 
@@ -326,16 +330,23 @@ def main():
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of a step: under autocast")
+    parser.add_argument("--pairs", type=int, help="of a step, if not the usual ones")
     args = parser.parse_args()
+    torch.set_default_device(args.device)
     before = peak_memory()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    run, units, parameters = prepare(args.name, args.compile)
+    run, units, parameters = prepare(args.name, args.compile, args.precision, args.pairs)
+    wait = torch.cuda.synchronize if args.device != "cpu" else lambda: None
     for _ in range(2):
         run()
+    wait()
     start = time.perf_counter()
     for _ in range(args.count):
         outcome = run()
+    wait()
     seconds = time.perf_counter() - start
     print(json.dumps({
         "name": args.name,

@@ -189,7 +189,7 @@ pub fn pictures(rewrite: &Rewrite) -> Result<u64> {
 /// # Errors
 /// As [`make`].
 pub fn probe(rewrite: &Rewrite, seed: u64, options: &Options) -> Result<Probe> {
-    let before = machine::peak_memory();
+    let before = machine::peak_memory(&options.device);
     let mut readers = BTreeMap::new();
     for (stage, run) in &rewrite.stages {
         let reader = Reader::new(run, BTreeMap::new(), &options.words, &options.device, seed)?;
@@ -208,6 +208,6 @@ pub fn probe(rewrite: &Rewrite, seed: u64, options: &Options) -> Result<Probe> {
         evaluation_seconds: 0.0,
         // Before compression, if all pictures are as large as the first.
         disk: (first.get(0)?.picture.rgb.len() * web.len()) as u64,
-        memory: Memory::since(before),
+        memory: Memory::since(before, &options.device),
     })
 }

@@ -131,7 +131,7 @@ pub fn plan(experiment: &Experiment, only: &Only, options: &Options) -> Result<P
     probes.write(&options.out)?;
     runs.sort_by_key(|run| seeds.iter().position(|seed| *seed == run.seed));
     let runs = before.into_iter().chain(runs).collect();
-    Ok(Plan { costs, runs, memory: machine::peak_memory(), jobs: options.jobs })
+    Ok(Plan { costs, runs, memory: machine::peak_memory(&options.device), jobs: options.jobs })
 }
 
 impl Plan {

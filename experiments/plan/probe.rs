@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -79,7 +80,7 @@ impl Probe {
     }
 }
 
-/// The greatest resident memory of a process that did some work.
+/// The most memory, of the device, of a process that did some work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// In bytes.
@@ -90,8 +91,8 @@ pub struct Memory {
 
 impl Memory {
     /// What this process has taken since it had taken `before`.
-    pub fn since(before: Option<u64>) -> Option<Self> {
-        machine::peak_memory().map(|bytes| Self { bytes, at_most: before == Some(bytes) })
+    pub fn since(before: Option<u64>, device: &Device) -> Option<Self> {
+        machine::peak_memory(device).map(|bytes| Self { bytes, at_most: before == Some(bytes) })
     }
 
     /// What both take that are not done at once.
@@ -185,7 +186,8 @@ fn decisive(run: &Run) -> (Run, Vec<&Sources>) {
 
 /// Finds out what a run takes.
 pub(super) fn probe(run: &Run, seed: u64, pairs: &Pairs, effort: Effort, options: &Options) -> Result<Probe> {
-    let (device, before) = (&options.device, machine::peak_memory());
+    let device = &options.device;
+    let before = machine::peak_memory(device);
     let mut loader = pairs.loader(run.train.batch, seed, 0)?;
     let steps_per_epoch = loader.steps_per_epoch();
     // What a step takes does not depend on the values that it begins with.
@@ -215,7 +217,7 @@ pub(super) fn probe(run: &Run, seed: u64, pairs: &Pairs, effort: Effort, options
         opening_seconds,
         evaluation_seconds,
         disk: 4 * (elements + 2 * parameters) as u64,
-        memory: Memory::since(before),
+        memory: Memory::since(before, device),
     })
 }
 

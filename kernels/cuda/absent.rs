@@ -22,6 +22,10 @@ pub(super) fn about(_: &Device) -> Result<String> {
     bail!("{ABSENT}")
 }
 
+pub(super) fn peak_memory(_: &Device) -> Result<u64> {
+    bail!("{ABSENT}")
+}
+
 pub(crate) struct Memory<T> {
     never: Infallible,
     of: PhantomData<T>,

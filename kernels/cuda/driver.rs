@@ -14,7 +14,7 @@ use candle_core::{CudaDevice, CudaStorage, Device, Error, Layout, Result, Shape,
 use super::body::{Body, Operand};
 use super::machine::{Address, Arg, Buffer, Family, Machine, Matrix, Words, Write};
 use super::memory::Held;
-use super::{Products, libraries, products};
+use super::{Products, libraries, pool, products};
 use crate::kernels::Precision;
 use crate::kernels::product::count;
 
@@ -28,7 +28,12 @@ pub(super) fn open(ordinal: usize) -> Result<Device> {
     let device = Device::new_cuda_with_stream(ordinal)?;
     // SAFETY: this stream is the only one that candle and the kernels are given, so nothing has to wait for another.
     unsafe { device.as_cuda_device()?.disable_event_tracking() };
+    pool::keep(device.as_cuda_device()?)?;
     Ok(device)
+}
+
+pub(super) fn peak_memory(device: &Device) -> Result<u64> {
+    pool::peak(device.as_cuda_device()?)
 }
 
 pub(super) fn usable() -> Result<String> {

@@ -12,6 +12,8 @@ mod driver;
 mod libraries;
 pub(crate) mod machine;
 pub(crate) mod memory;
+#[cfg(feature = "cuda")]
+mod pool;
 mod rehearsal;
 pub(crate) mod sums;
 
@@ -67,6 +69,14 @@ pub fn usable() -> Result<String, String> {
 /// When `device` is none.
 pub fn about(device: &Device) -> Result<String, String> {
     driver::about(device).map_err(reason)
+}
+
+/// The most memory of a GPU in bytes that this process has had at once.
+///
+/// # Errors
+/// When `device` is none.
+pub fn peak_memory(device: &Device) -> Result<u64, String> {
+    driver::peak_memory(device).map_err(reason)
 }
 
 /// What a person wants to read: the message without the way it came.
