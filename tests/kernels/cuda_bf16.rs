@@ -245,7 +245,16 @@ fn sums_and_selections_of_bf16_are_near_those_of_f32() {
 
 #[test]
 fn attention_in_bf16_is_near_that_of_f32() {
-    for (queries, keys, heads, columns) in [(1, 1, 1, 3), (7, 7, 2, 5), (37, 41, 2, 16), (5, 70, 1, 100)] {
+    let sizes = [
+        (1, 1, 1, 3),
+        (7, 7, 2, 5),
+        (37, 41, 2, 16),
+        (5, 70, 1, 100),
+        (65, 17, 1, 128),
+        (197, 197, 1, 64),
+        (3, 1024, 1, 32),
+    ];
+    for (queries, keys, heads, columns) in sizes {
         let (b, width) = (2, heads * columns);
         let masks = [
             Mask::None,
@@ -297,4 +306,40 @@ fn a_layer_that_is_computed_twice_in_bf16_has_the_same_gradients_bit_by_bit() {
         })
     };
     everywhere(|on| assert_eq!(gradients(on, Tape::record), gradients(on, Tape::checkpoint)));
+}
+
+#[test]
+fn layers_in_bf16_are_finite_for_large_and_tiny_inputs() {
+    for scale in [0.0, 1e-30, 1e-8, 1e4, 1e15] {
+        let x = (real("x", &[2, 6, 36]) * scale).unwrap();
+        let (w, gain, nothing) = (real("w", &[5, 36]), real("gain", &[36]), key_mask(2, 6));
+        let finite = |inputs: &[Tensor], f: fn(&[Tensor], &Tensor) -> Result<Tensor>| {
+            let nothing = nothing.clone();
+            let layer: Layer = Arc::new(move |t| f(t, &nothing));
+            everywhere(|on| {
+                let all = in_bf16(on, inputs, &|t| as_layer(t, &layer));
+                assert!(all.iter().flat_map(flat).all(|x| x.is_finite()), "at {scale}");
+            });
+        };
+        finite(&[x.clone(), w.clone()], |t, _| kernels::linear_of(Activation::GeluTanh, &t[0], &t[1], None));
+        finite(&[x.clone(), gain.clone(), gain], |t, _| kernels::layer_norm(&t[0], &t[1], &t[2], 1e-12));
+        finite(&[x], |t, nothing| {
+            kernels::self_attention(&mapped(&t[0])?, 2, &Mask::Keys(nothing.clone()), None)
+        });
+    }
+}
+
+#[test]
+fn a_query_that_sees_nothing_has_no_outcome_and_no_gradient_in_bf16() {
+    let layer: Layer = Arc::new(|t| {
+        let mask = Mask::Keys(key_mask(2, 6).to_device(t[0].device())?);
+        kernels::self_attention(&t[0], 2, &mask, None)
+    });
+    everywhere(|on| {
+        let all = in_bf16(on, &[real("qkv", &[2, 6, 36])], &|t| as_layer(t, &layer));
+        for of_both in &all {
+            let (first, second) = (of_both.get(0).unwrap(), of_both.get(1).unwrap());
+            assert!(flat(&first).iter().any(|&x| x != 0.0) && flat(&second).iter().all(|&x| x == 0.0));
+        }
+    });
 }
