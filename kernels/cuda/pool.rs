@@ -15,6 +15,9 @@ fn pool(device: &CudaDevice) -> Result<CUmemoryPool> {
 /// Has the driver keep what is freed for the next allocation. By itself it gives everything back to the system whenever the
 /// processor waits for the GPU, which is once an update.
 pub(super) fn keep(device: &CudaDevice) -> Result<()> {
+    if !device.cuda_stream().context().has_async_alloc() {
+        return Ok(());
+    }
     let mut all = u64::MAX;
     let threshold = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
     // SAFETY: the pool is the device's, and the attribute is a number of 64 bits.
