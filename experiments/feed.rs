@@ -164,9 +164,9 @@ pub fn batch(mut host: HostBatch, pairs: &Pairs, device: &Device) -> Result<Batc
         targets: host.targets.iter().copied().flatten().collect(),
         second: second.map(Box::new),
         text: Text {
-            ids: Tensor::from_vec(host.ids, (rows, host.words), device)?,
-            mask: Tensor::from_vec(host.mask, (rows, host.words), device)?,
-            segments: Tensor::from_vec(host.segments, (rows, host.words), device)?,
+            ids: Tensor::from_vec(host.ids, (rows, host.words), &Device::Cpu)?,
+            mask: Tensor::from_vec(host.mask, (rows, host.words), &Device::Cpu)?,
+            segments: Tensor::from_vec(host.segments, (rows, host.words), &Device::Cpu)?,
         },
         word_starts: host.word_starts,
         specials: host.specials,
@@ -191,7 +191,7 @@ fn regions(host: &HostRegions, rows: usize, device: &Device) -> Result<Regions> 
     Ok(Regions {
         features: tensor(&host.features, (rows, host.count, host.width), device)?,
         boxes: tensor(&host.boxes, (rows, host.count, 7), device)?,
-        mask: tensor(&host.mask, (rows, host.count), device)?,
+        mask: tensor(&host.mask, (rows, host.count), &Device::Cpu)?,
     })
 }
 
@@ -202,8 +202,8 @@ fn tensor(values: &[f32], shape: impl Into<candle_core::Shape>, device: &Device)
 /// Captions as word sequences without object tags, padded to the layout's places.
 ///
 /// # Errors
-/// When a text cannot be tokenised or the device is full.
-pub fn text<S: AsRef<str>>(captions: &[S], pairs: &Pairs, device: &Device) -> Result<Text> {
+/// When a text cannot be tokenised.
+pub fn text<S: AsRef<str>>(captions: &[S], pairs: &Pairs) -> Result<Text> {
     let Layout { words, tags, .. } = pairs.layout();
     let (rows, places) = (captions.len(), words + tags);
     let (mut ids, mut mask) = (Vec::with_capacity(rows * places), Vec::with_capacity(rows * places));
@@ -215,8 +215,8 @@ pub fn text<S: AsRef<str>>(captions: &[S], pairs: &Pairs, device: &Device) -> Re
         mask.resize(end, 0.0);
     }
     Ok(Text {
-        ids: Tensor::from_vec(ids, (rows, places), device)?,
-        mask: Tensor::from_vec(mask, (rows, places), device)?,
-        segments: Tensor::zeros((rows, places), candle_core::DType::U32, device)?,
+        ids: Tensor::from_vec(ids, (rows, places), &Device::Cpu)?,
+        mask: Tensor::from_vec(mask, (rows, places), &Device::Cpu)?,
+        segments: Tensor::zeros((rows, places), candle_core::DType::U32, &Device::Cpu)?,
     })
 }

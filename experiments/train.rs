@@ -194,7 +194,8 @@ impl Trainer {
     fn total(&self, losses: &[(usize, Loss)]) -> Result<Tensor> {
         let mut total = Tensor::zeros((), DType::F32, self.store.device())?;
         for (place, loss) in losses {
-            total = (total + (&loss.value * self.objectives[*place].weight)?)?;
+            let value = loss.value.to_device(self.store.device())?;
+            total = (total + (value * self.objectives[*place].weight)?)?;
         }
         Ok(total)
     }

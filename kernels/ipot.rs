@@ -56,7 +56,7 @@ pub fn ipot(cost: &Tensor, rows: &Tensor, columns: &Tensor, settings: Ipot) -> R
     let cost = cost.detach().contiguous()?;
     let (storage, layout) = cost.storage_and_layout();
     if let Some(machine) = machine_of(&storage)? {
-        return on_gpu::plans(&*machine, Operand::new(&storage, layout)?, &masks, settings);
+        return on_gpu::plans(&*machine, Operand::new(&*machine, &storage, layout)?, &masks, settings);
     }
     let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
         bail!("ipot: no implementation for this device")

@@ -122,9 +122,10 @@ fn operands<'a, const N: usize, T: Real>(
 
 /// The operands by their addresses in a machine's memory.
 fn addressed<'a, const N: usize>(
+    on: &dyn Machine,
     guards: &'a [(StorageRef<'_>, &'a Layout); N],
 ) -> Result<[cuda::Operand<'a>; N]> {
-    let operands = guards.iter().map(|(storage, layout)| cuda::Operand::new(storage, layout));
+    let operands = guards.iter().map(|(storage, layout)| cuda::Operand::new(on, storage, layout));
     let operands = operands.collect::<Result<Vec<_>>>()?;
     operands.try_into().map_err(|_| candle_core::Error::Msg("wrong number of operands".into()))
 }
@@ -142,7 +143,7 @@ fn compute<const N: usize, O: Operation<N>>(
         let (storage, shape) = forward(operation, stored(operation.name(), guards)?)?;
         return Ok((Storage::Cpu(storage), shape));
     };
-    let (buffer, shape) = Body::forward(operation, &*machine, addressed(guards)?)?;
+    let (buffer, shape) = Body::forward(operation, &*machine, addressed(&*machine, guards)?)?;
     Ok((machine.store(buffer)?, shape))
 }
 
@@ -157,11 +158,11 @@ fn backward_on<const N: usize, O: Operation<N>>(
 ) -> Result<()> {
     let guards = inputs.map(Tensor::storage_and_layout);
     let (storage, layout) = output.storage_and_layout();
-    let output = cuda::Operand::new(&storage, layout)?;
+    let output = cuda::Operand::new(machine, &storage, layout)?;
     let into = buffers
         .each_ref()
         .map(|buffer| buffer.as_ref().map(|(buffer, adds)| cuda::Slot { at: buffer.at(), adds: *adds }));
-    Body::backward(operation, machine, addressed(&guards)?, output.at, grad.at, into)
+    Body::backward(operation, machine, addressed(machine, &guards)?, output.at, grad.at, into)
 }
 
 fn cpu<'a>(name: &str, storage: &'a StorageRef<'_>) -> Result<&'a CpuStorage> {

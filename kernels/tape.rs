@@ -324,7 +324,7 @@ impl Sums {
         let gradient = gradient.detach().contiguous()?;
         let (storage, layout) = gradient.storage_and_layout();
         if let Some(machine) = cuda::machine_of(&storage)? {
-            let copy = cuda::copy(&*machine, cuda::Operand::new(&storage, layout)?)?;
+            let copy = cuda::copy(&*machine, cuda::Operand::new(&*machine, &storage, layout)?)?;
             return self.insert(id, gradient.shape(), Rc::new(machine.store(copy)?));
         }
         let copy = match (&*storage, layout.contiguous_offsets()) {
@@ -347,7 +347,7 @@ impl Sums {
         let sum = elements.whole(&shape)?;
         if let Some(machine) = cuda::machine_of(&storage)? {
             let layout = Layout::contiguous(&shape);
-            let sum = cuda::add(&*machine, sum, cuda::Operand::new(&storage, &layout)?)?;
+            let sum = cuda::add(&*machine, sum, cuda::Operand::new(&*machine, &storage, &layout)?)?;
             self.0.insert(id, Sum { elements: Elements::All(Rc::new(sum)), shape });
             return Ok(());
         }

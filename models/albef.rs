@@ -254,7 +254,7 @@ impl TextTower {
         // A configuration without a layer for words alone was refused.
         let last = self.alone.saturating_sub(1);
         let (hidden, packing) = self.read(text, last)?;
-        let class = One::first(packing.spans(), &hidden)?;
+        let class = One::first(packing.spans())?;
         self.layers[last].forward_one(&hidden, &class, None, within(text.noise(), 1 + last as u64))
     }
 
@@ -283,7 +283,7 @@ impl TextTower {
         let Some((layer, earlier)) = self.layers.split_last() else { return first(&words.hidden) };
         let packing = Packing::of(&words)?;
         let hidden = self.fuse_before(earlier.len(), &words, &packing, image, noise)?;
-        let (number, class) = (self.layers.len() as u64, One::first(packing.spans(), &hidden)?);
+        let (number, class) = (self.layers.len() as u64, One::first(packing.spans())?);
         let keys = image.keys(number, |tokens| layer.keys(tokens))?;
         layer.forward_one(&hidden, &class, Some((&keys, &class.across(image.spans()))), within(noise, number))
     }

@@ -20,7 +20,7 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::nn::{
@@ -218,8 +218,8 @@ impl Model for Blip {
         let text = begin_with(begin, text.input()?)?;
         let (hidden, packing) = stack.forward(&Pass { text: &text, image: Some(&seen), attend, noise })?;
         let pooled = match attend {
-            Attend::Both => One::first(packing.spans(), &hidden)?,
-            Attend::Causal => One::last(packing.spans(), &hidden)?,
+            Attend::Both => One::first(packing.spans())?,
+            Attend::Causal => One::last(packing.spans())?,
         };
         let pooled = pooled.pick(&hidden)?;
         Ok(Fused {
@@ -244,7 +244,7 @@ impl Model for Blip {
         let packing = Packing::new(&prompt.mask)?;
         let mut past = self.decoder.begin(&self.seen(image)?)?;
         let hidden = self.decoder.next(&mut past, &packing.pack_ids(&prompt.ids)?, packing.spans())?;
-        let last = One::last(packing.spans(), &hidden)?.pick(&hidden)?;
+        let last = One::last(packing.spans())?.pick(&hidden)?;
         Ok((Box::new(Caption { model: self, past }), self.head.forward(&last)?.dense()?))
     }
 }
@@ -276,7 +276,7 @@ impl Blip {
 /// The text with another entry in the place of its first token.
 fn begin_with(entry: u32, text: &Text) -> Result<Text> {
     let (batch, length) = text.ids.dims2()?;
-    let begin = Tensor::full(entry, (batch, 1), text.ids.device())?;
+    let begin = Tensor::full(entry, (batch, 1), &Device::Cpu)?;
     let ids = Tensor::cat(&[&begin, &text.ids.narrow(1, 1, length - 1)?], 1)?;
     Ok(Text { ids, ..text.clone() })
 }

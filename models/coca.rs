@@ -227,7 +227,7 @@ impl Model for Coca {
         let packing = Packing::of(&words)?;
         let noise = joint_noise(image, text);
         let hidden = self.decoder.forward(packing.pack(&words.hidden)?, packing.spans(), &seen, noise)?;
-        let pooled = One::last(packing.spans(), &hidden)?.pick(&hidden)?;
+        let pooled = One::last(packing.spans())?.pick(&hidden)?;
         let text = Tokens { hidden: packing.unpack(&hidden)?, ..words };
         Ok(Fused { text, image: None, pooled })
     }
@@ -240,11 +240,10 @@ impl Model for Coca {
         let (prompt, seen) = (prompt.input()?, Seen::new(image, |whole| self.image.captioning(whole))?);
         let packing = Packing::new(&prompt.mask)?;
         let texts = self.text.begin(packing.spans().ranges().len());
-        let mut caption =
-            Caption { model: self, texts, past: self.decoder.begin(&seen, prompt.ids.device())? };
+        let mut caption = Caption { model: self, texts, past: self.decoder.begin(&seen)? };
         let ids = packing.pack_ids(&prompt.ids)?.to_vec1::<u32>()?;
         let hidden = caption.read(&ids, packing.spans())?;
-        let last = One::last(packing.spans(), &hidden)?.pick(&hidden)?;
+        let last = One::last(packing.spans())?.pick(&hidden)?;
         Ok((Box::new(caption), self.predict_words(&last)?.dense()?))
     }
 }

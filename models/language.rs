@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -130,6 +130,7 @@ impl ModelConfig for Config {
         Ok(Box::new(Alone {
             language: self.open(&vars.at("language"), inputs.vocabulary)?,
             width: self.width(),
+            device: vars.device().clone(),
         }))
     }
 }
@@ -138,6 +139,7 @@ impl ModelConfig for Config {
 struct Alone {
     language: Language,
     width: usize,
+    device: Device,
 }
 
 impl Model for Alone {
@@ -164,6 +166,6 @@ impl Model for Alone {
 impl Alone {
     /// A prefix (B,0,D).
     fn nothing(&self, text: &Text) -> Result<Tensor> {
-        Tensor::zeros((text.ids.dim(0)?, 0, self.width), DType::F32, text.ids.device())
+        Tensor::zeros((text.ids.dim(0)?, 0, self.width), DType::F32, &self.device)
     }
 }

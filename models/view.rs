@@ -73,7 +73,8 @@ impl Image {
     }
 }
 
-/// A batch of word sequences `[CLS] .. [SEP]`, padded to T.
+/// A batch of word sequences `[CLS] .. [SEP]`, padded to T. Which words there are, like masks and numbers of rows everywhere,
+/// lies with the processor, wherever a model computes: to read it is to wait for nothing.
 #[derive(Clone)]
 pub struct Text {
     /// Vocabulary entries, u32 (B,T).

@@ -140,7 +140,7 @@ impl Model for Vilt {
         let both = Both::new(self, image, text)?;
         let hidden = self.layers.forward(both.hidden, &both.joint.mask(), both.noise)?;
         let hidden = self.norm.forward(&hidden)?;
-        let pooled = self.pooled(&One::first(both.joint.spans(), &hidden)?.pick(&hidden)?)?;
+        let pooled = self.pooled(&One::first(both.joint.spans())?.pick(&hidden)?)?;
         let [words, patches] = both.joint.unpack(&hidden)?;
         let text = Tokens { hidden: words, ..both.words };
         Ok(Fused { text, image: Some(Tokens { hidden: patches, ..both.patches }), pooled })
@@ -148,7 +148,7 @@ impl Model for Vilt {
 
     fn pool(&self, image: &View<Image>, text: &View<Text>) -> Result<Tensor> {
         let both = Both::new(self, image, text)?;
-        let class = One::first(both.joint.spans(), &both.hidden)?;
+        let class = One::first(both.joint.spans())?;
         let class = self.layers.forward_one(both.hidden, &both.joint.mask(), &class, both.noise)?;
         self.pooled(&self.norm.forward(&class)?)
     }

@@ -7,7 +7,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
 use super::masking::{self, Masked, Rule};
 use super::pollution::{Polluted, Pollution, Written, pollute};
@@ -71,7 +71,7 @@ impl Altered {
         let shown = words.as_ref().map_or(&text.ids, |masked| &masked.ids);
         let pollutes = alteration.pollution.is_some();
         let shown = match pollutes || words.is_some() {
-            true => Some(on_device(&text, shown, pollutes, &batch.text)?),
+            true => Some(tensors(&text, shown, pollutes, &batch.text)?),
             false => None,
         };
         let (image, regions) = match alteration.regions {
@@ -140,7 +140,7 @@ impl Altered {
     /// # Errors
     /// When `all` is of other regions.
     pub fn of_hidden_regions(&self, all: &Tensor) -> Result<Tensor> {
-        kernels::gather_vectors(all, &Tensor::new(self.regions.as_slice(), all.device())?)
+        kernels::gather_vectors(all, &Tensor::new(self.regions.as_slice(), &Device::Cpu)?)
     }
 
     /// The share of regions that are hidden.
@@ -178,9 +178,9 @@ pub(super) fn written(step: &Step) -> Result<Written> {
     })
 }
 
-/// The text on the device of `like`, with the entries `ids`; the rest of an unpolluted text is there already.
-pub(super) fn on_device(text: &Written, ids: &[u32], polluted: bool, like: &Text) -> Result<Text> {
-    let (device, shape) = (like.ids.device(), (ids.len() / text.places, text.places));
+/// The text with the entries `ids`; the rest of an unpolluted text is that of `like`.
+pub(super) fn tensors(text: &Written, ids: &[u32], polluted: bool, like: &Text) -> Result<Text> {
+    let (device, shape) = (&Device::Cpu, (ids.len() / text.places, text.places));
     let ids = Tensor::from_slice(ids, shape, device)?;
     Ok(match polluted {
         false => Text { ids, ..like.clone() },
@@ -201,6 +201,6 @@ fn hide_regions(image: &Image, probability: f64, key: Key) -> Result<(Image, Vec
     for &place in &hidden {
         marks[place as usize] = 1.0;
     }
-    let masked = Tensor::from_vec(marks, mask.shape(), mask.device())?;
+    let masked = Tensor::from_vec(marks, mask.shape(), image.regions()?.features.device())?;
     Ok((Image { masked: Some(masked), ..image.clone() }, hidden))
 }

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, Needs, Objective, ObjectiveConfig, Step};
@@ -89,7 +89,7 @@ impl Objective for Bow {
             return Ok(Loss::new(Tensor::zeros((), images.dtype(), device)?));
         }
         let count = rows.len();
-        let images = kernels::gather_rows(&images, &Tensor::new(rows, device)?)?;
+        let images = kernels::gather_rows(&images, &Tensor::new(rows, &Device::Cpu)?)?;
         let logits = self.words.forward(&self.norm.forward(&images)?)?;
         let shares = Tensor::from_vec(shares, (count, self.vocabulary), device)?.to_dtype(logits.dtype())?;
         let found = logits.detach().argmax_keepdim(1)?;

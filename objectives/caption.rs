@@ -10,7 +10,7 @@
 //! Deviation: VirTex also predicts from right to left with a second decoder; CLIP says no more than that a language model
 //! predicts the caption.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::lm::next_words;
@@ -96,7 +96,7 @@ impl Objective for Caption {
             hidden = layer.forward(&hidden, &itself, Some((&keys, &across)), within(noise, number))?;
         }
         let hidden = packing.unpack(&hidden)?;
-        let (places, words) = (Tensor::new(places, device)?, Tensor::new(words, device)?);
+        let (places, words) = (Tensor::new(places, &Device::Cpu)?, Tensor::new(words, &Device::Cpu)?);
         let asked = kernels::gather_vectors(&hidden, &places)?;
         let logits = Logits::new(asked, self.embed.table(), Some(&self.bias));
         let CrossEntropy { loss, accuracy } = logits.cross_entropy(&words, self.label_smoothing)?;

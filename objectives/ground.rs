@@ -5,7 +5,7 @@
 //!
 //! Deviation: the map has no bias, which would raise the scores of all regions alike and change no choice.
 
-use candle_core::{D, Result, Tensor, bail};
+use candle_core::{D, Device, Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, Needs, Objective, ObjectiveConfig, Reading, Step};
@@ -77,7 +77,7 @@ impl Head {
         let scores = self.score.forward(&image.hidden)?.squeeze(D::Minus1)?;
         match &image.mask {
             None => Ok(scores),
-            Some(mask) => scores + mask.affine(-ABSENT, ABSENT)?,
+            Some(mask) => &scores + mask.affine(-ABSENT, ABSENT)?.to_device(scores.device())?,
         }
     }
 }
@@ -89,7 +89,7 @@ struct Ground {
 impl Objective for Ground {
     fn loss(&self, step: &Step) -> Result<Loss> {
         let scores = self.head.scores(&step.student)?;
-        let targets = Tensor::new(step.batch.targets.as_slice(), scores.device())?;
+        let targets = Tensor::new(step.batch.targets.as_slice(), &Device::Cpu)?;
         Loss::new(kernels::cross_entropy(&scores, &targets, 0.0)?)
             .with_accuracy("accuracy", &scores, &targets)
     }

@@ -4,7 +4,7 @@
 //! trains a second contrast beside the first, as VLMo does (Bao et al., arXiv:2111.02358, released code), is judged by the
 //! mean of both.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::lm::smoothing_fault;
@@ -54,7 +54,7 @@ impl Objective for Itc {
     fn loss(&self, step: &Step) -> Result<Loss> {
         let logits = step.student.similarity()?;
         let pairs = logits.dim(0)? as u32;
-        let own = Tensor::arange(0, pairs, logits.device())?;
+        let own = Tensor::arange(0, pairs, &Device::Cpu)?;
         let reverse = logits.t()?.contiguous()?;
         let mut loss = contrast(&logits, &own, self.label_smoothing)?;
         let Reading { model, image, text, .. } = &step.student;

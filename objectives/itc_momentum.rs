@@ -127,7 +127,7 @@ impl Objective for ItcMomentum {
         let find_image = |texts: &Tensor| student.model.similarity(&image_keys, texts)?.t()?.contiguous();
 
         let alpha = distillation::alpha(self.distill, self.ramp, step.progress);
-        let own = Tensor::arange(0, step.batch.size()? as u32, images.device())?;
+        let own = Tensor::arange(0, step.batch.size()? as u32, &Device::Cpu)?;
         let (to_text, to_image) = (find_text(&images)?, find_image(&texts)?);
         let matches = match self.of_image {
             false => Target::One(own.clone()),

@@ -15,7 +15,7 @@
 //! Deviation: evaluation ranks by the log-odds of a match; the released code ranks by the logit of "match" alone, from
 //! which the loss leaves a common shift of both logits free.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::negatives::Pool;
@@ -147,7 +147,7 @@ impl Objective for Itm {
         let matches: Vec<u32> = groups.iter().flat_map(|group| group.matches.iter().copied()).collect();
         let positives = matches.iter().sum::<u32>() as f64 / matches.len().max(1) as f64;
         let logits = self.head.logits(&Tensor::cat(&pooled, 0)?)?;
-        let matches = Tensor::new(matches, logits.device())?;
+        let matches = Tensor::new(matches, &Device::Cpu)?;
         Loss::new(kernels::cross_entropy(&logits, &matches, 0.0)?)
             .with_accuracy("accuracy", &logits, &matches)?
             .with_number("positives", positives)

@@ -5,7 +5,7 @@
 //! ends a text included: `-log p(word t | image, words before t)`. `[CLS]` is given, never asked for, and so are the words of
 //! a prompt (BLIP's captioner, released code).
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, Needs, Objective, ObjectiveConfig, Step};
@@ -88,7 +88,7 @@ impl Objective for Lm {
         if places.is_empty() {
             return Ok(Loss::new(Tensor::zeros((), hidden.dtype(), device)?));
         }
-        let (places, words) = (Tensor::new(places, device)?, Tensor::new(words, device)?);
+        let (places, words) = (Tensor::new(places, &Device::Cpu)?, Tensor::new(words, &Device::Cpu)?);
         let logits = student.model.predict_words(&kernels::gather_vectors(&hidden, &places)?)?;
         let CrossEntropy { loss, accuracy } = logits.cross_entropy(&words, self.label_smoothing)?;
         Loss::new(loss).with("accuracy", &accuracy)

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::altered::{Alteration, Altered, DROPOUT};
@@ -149,12 +149,11 @@ impl Objective for Mlm {
         let pollution = step.agreed.pollution.get().copied();
         let altered = step.altered(Alteration { pollution, ..self.alteration.clone() })?;
         let Some(words) = altered.words.as_ref().filter(|words| !words.positions.is_empty()) else {
-            return Loss::nothing(step);
+            return Loss::nothing();
         };
-        let device = step.batch.text.ids.device();
         let share = words.positions.len() as f64 / altered.maskable as f64;
-        let positions = Tensor::new(words.positions.as_slice(), device)?;
-        let targets = Tensor::new(words.targets.as_slice(), device)?;
+        let positions = Tensor::new(words.positions.as_slice(), &Device::Cpu)?;
+        let targets = Tensor::new(words.targets.as_slice(), &Device::Cpu)?;
 
         let alpha = distillation::alpha(self.distill, self.ramp, step.progress);
         let logits = self.predict(step, &altered, false, &positions)?;

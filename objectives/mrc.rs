@@ -106,7 +106,7 @@ struct Mrc {
 impl Objective for Mrc {
     fn loss(&self, step: &Step) -> Result<Loss> {
         let altered = step.altered(self.alteration.clone())?;
-        let Some(hidden) = altered.hidden_regions(step)? else { return Loss::nothing(step) };
+        let Some(hidden) = altered.hidden_regions(step)? else { return Loss::nothing() };
         let logits = self.head.logits(&hidden)?;
         let beliefs = altered.of_hidden_regions(beliefs(step.batch)?)?;
         let classes = match self.background {

@@ -71,7 +71,7 @@ struct MrcKl {
 impl Objective for MrcKl {
     fn loss(&self, step: &Step) -> Result<Loss> {
         let altered = step.altered(self.alteration.clone())?;
-        let Some(hidden) = altered.hidden_regions(step)? else { return Loss::nothing(step) };
+        let Some(hidden) = altered.hidden_regions(step)? else { return Loss::nothing() };
         let logits = self.head.logits(&hidden)?;
         let beliefs = altered.of_hidden_regions(mrc::beliefs(step.batch)?)?.detach();
         // A class of probability 0 adds 0, so its logarithm may be that of any positive number.

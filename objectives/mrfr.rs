@@ -61,7 +61,7 @@ struct Mrfr {
 impl Objective for Mrfr {
     fn loss(&self, step: &Step) -> Result<Loss> {
         let altered = step.altered(self.alteration.clone())?;
-        let Some(hidden) = altered.hidden_regions(step)? else { return Loss::nothing(step) };
+        let Some(hidden) = altered.hidden_regions(step)? else { return Loss::nothing() };
         let told = step.student.model.predict_regions(&hidden)?;
         let features = altered.of_hidden_regions(&step.batch.image.regions()?.features)?;
         Loss::new((told - features)?.sqr()?.mean_all()?)

@@ -9,7 +9,7 @@
 //! Deviation: with `from: embeds` a model that embeds image and text apart has `[u; v; u v]` of its unit vectors in place of
 //! each pooled vector.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::perceptron::{Between, Perceptron};
@@ -86,7 +86,7 @@ struct Pair {
 impl Objective for Pair {
     fn loss(&self, step: &Step) -> Result<Loss> {
         let logits = self.head.scores(&step.student, step.second()?)?;
-        let answers = Tensor::new(step.batch.answers.as_slice(), logits.device())?;
+        let answers = Tensor::new(step.batch.answers.as_slice(), &Device::Cpu)?;
         Loss::new(kernels::cross_entropy(&logits, &answers, 0.0)?)
             .with_accuracy("accuracy", &logits, &answers)
     }

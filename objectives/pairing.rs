@@ -7,11 +7,11 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Step;
-use super::altered::{on_device, written};
+use super::altered::{tensors, written};
 use super::negatives::{Pool, draw};
 use super::step::once;
 use crate::models::{Attend, Fused, Image, Text, View};
@@ -113,7 +113,6 @@ impl Group {
 /// When similarities are asked for and the model does not embed.
 pub fn groups(step: &Step, pairing: &Pairing) -> Result<Vec<Group>> {
     let pairs = step.batch.image_keys.len();
-    let device = step.batch.text.ids.device();
     let scores = |to_image| scores(step, pairing.negatives, to_image);
     let images = draw(&scores(true)?, &step.batch.pairs(), pairing.pool, step.rng("itm.images"));
     if pairing.replace == Replace::Image {
@@ -122,7 +121,7 @@ pub fn groups(step: &Step, pairing: &Pairing) -> Result<Vec<Group>> {
         let rows: Vec<u32> = (0..).zip(images).map(row).collect();
         let matches = (0..).zip(&rows).map(|(own, &row)| u32::from(own == row)).collect();
         let text = texts_beside(step, None, &rows)?;
-        let image = step.student.image.select(&Tensor::new(rows, device)?)?;
+        let image = step.student.image.select(&Tensor::new(rows, &Device::Cpu)?)?;
         return Ok(vec![Group::new(matches, Some((image, text)))]);
     }
     let texts = draw(&scores(false)?, &step.batch.pairs(), pairing.pool, step.rng("itm.texts"));
@@ -133,7 +132,7 @@ pub fn groups(step: &Step, pairing: &Pairing) -> Result<Vec<Group>> {
     if !images.is_empty() {
         let matches = vec![0; images.len()];
         let text = texts_beside(step, Some(&texts), &images)?;
-        let image = step.student.image.select(&Tensor::new(images, device)?)?;
+        let image = step.student.image.select(&Tensor::new(images, &Device::Cpu)?)?;
         groups.push(Group::new(matches, Some((image, text))));
     }
     Ok(groups)
@@ -146,13 +145,13 @@ fn texts_beside(step: &Step, texts: Option<&[u32]>, images: &[u32]) -> Result<Vi
     if !written.has_tags() {
         return match texts {
             None => Ok(step.student.text.clone()),
-            Some(rows) => step.student.text.select(&Tensor::new(rows, step.batch.text.ids.device())?),
+            Some(rows) => step.student.text.select(&Tensor::new(rows, &Device::Cpu)?),
         };
     }
     let in_order: Vec<u32> = (0..images.len() as u32).collect();
     let exchanged = written.exchange(texts.unwrap_or(&in_order), images);
     Ok(View::new(
-        on_device(&exchanged, &exchanged.ids, true, &step.batch.text)?,
+        tensors(&exchanged, &exchanged.ids, true, &step.batch.text)?,
         Some(step.rng("itm.tags.dropout")),
     ))
 }

@@ -128,7 +128,7 @@ pub fn tokens(places: &[u32], patches: usize, tokens: &Tensor) -> Result<Tensor>
     };
     let (patches, before, count) = (patches as u32, before as u32, count as u32);
     let row = |&place: &u32| place / patches * count + before + place % patches;
-    Tensor::new(places.iter().map(row).collect::<Vec<u32>>(), tokens.device())
+    Tensor::new(places.iter().map(row).collect::<Vec<u32>>(), &Device::Cpu)
 }
 
 /// Places, rising, of what is true.

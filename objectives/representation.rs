@@ -66,7 +66,7 @@ impl Representation {
                 let words = reading.model.fuse(&reading.image, &reading.text, Attend::Causal)?.text;
                 let packing = Packing::of(&words)?;
                 let hidden = packing.pack(&words.hidden)?;
-                One::last(packing.spans(), &hidden)?.pick(&hidden)
+                One::last(packing.spans())?.pick(&hidden)
             }
             Self::Embeds => {
                 let (image, text) = (reading.image_embeds()?, reading.text_embeds()?);

@@ -4,7 +4,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use candle_core::{D, DType, Result, Tensor, bail};
+use candle_core::{D, DType, Device, Result, Tensor, bail};
 
 use super::altered::{Alteration, Altered};
 use super::negatives::Pair;
@@ -321,8 +321,8 @@ impl Loss {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn nothing(step: &Step) -> Result<Self> {
-        Ok(Self::new(Tensor::zeros((), DType::F32, step.batch.text.ids.device())?))
+    pub fn nothing() -> Result<Self> {
+        Ok(Self::new(Tensor::zeros((), DType::F32, &Device::Cpu)?))
     }
 
     /// Adds a figure to log: a copy, for a parameter changes in place.
@@ -348,7 +348,7 @@ impl Loss {
     /// # Errors
     /// When shapes do not agree.
     pub fn with_accuracy(self, name: &'static str, logits: &Tensor, targets: &Tensor) -> Result<Self> {
-        let right = logits.detach().argmax(D::Minus1)?.eq(targets)?;
+        let right = logits.detach().argmax(D::Minus1)?.eq(&targets.to_device(logits.device())?)?;
         self.with(name, &right.to_dtype(DType::F32)?.mean_all()?)
     }
 }

@@ -11,7 +11,7 @@
 //! Deviation: other tags are always tags; the released code at its defaults draws any line of another image, which may
 //! be its caption.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::altered::Alteration;
@@ -92,7 +92,7 @@ impl Objective for TagMatch {
         let polluted =
             classes.iter().filter(|&&class| class > 0).count() as f64 / classes.len().max(1) as f64;
         let logits = self.head.forward(&altered.pooled(step)?)?;
-        let classes = Tensor::new(classes, logits.device())?;
+        let classes = Tensor::new(classes, &Device::Cpu)?;
         Loss::new(kernels::cross_entropy(&logits, &classes, 0.0)?)
             .with_accuracy("accuracy", &logits, &classes)?
             .with_number("polluted", polluted)

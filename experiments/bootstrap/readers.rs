@@ -1,6 +1,6 @@
 //! A trained stage that writes captions for pictures, or judges texts about them.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::Settings;
 use crate::data::{Dataset, loader::Evaluation};
@@ -75,7 +75,6 @@ impl Reader {
                 candle_core::Error::Msg("texts are judged by the head that `itm` trains".to_owned()).into()
             );
         };
-        let device = self.store.device();
         let mut judged = Vec::new();
         for (block, texts) in self.blocks(web).zip(texts.chunks(BLOCK)) {
             let block = block?;
@@ -86,8 +85,8 @@ impl Reader {
             let mut odds = Vec::new();
             for pairs in pairs.chunks(BLOCK) {
                 let (rows, texts): (Vec<u32>, Vec<&str>) = pairs.iter().copied().unzip();
-                let image = block.select(&Tensor::new(rows, device)?)?;
-                let text = View::new(feed::text(&texts, &self.pairs, device)?, None);
+                let image = block.select(&Tensor::new(rows, &Device::Cpu)?)?;
+                let text = View::new(feed::text(&texts, &self.pairs)?, None);
                 odds.extend(head.scores(&self.model.pool(&image, &text)?)?.to_vec1::<f32>()?);
             }
             if odds.iter().any(|odds| !odds.is_finite()) {

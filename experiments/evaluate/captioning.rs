@@ -131,7 +131,7 @@ impl Config {
         let prompt = beginning(&self.prompt, pairs)?;
         let room = pairs.layout().words.saturating_sub(prompt.len());
         let writer = Writer { seed, ..self.writer(room, pairs.inputs.specials.last()) };
-        let texts = View::new(repeated(&prompt, block.rows()?, block.input()?.pixels()?.device())?, None);
+        let texts = View::new(repeated(&prompt, block.rows()?)?, None);
         let written = writer.write(model, block, &texts, first)?;
         Ok(written.iter().map(|text| joined(&pairs.encoder().text(&text.words))).collect())
     }
@@ -147,10 +147,10 @@ fn beginning(prompt: &str, pairs: &Pairs) -> Result<Vec<u32>> {
 }
 
 /// The same tokens for each of so many images.
-fn repeated(tokens: &[u32], rows: usize, device: &Device) -> Computed<Text> {
+fn repeated(tokens: &[u32], rows: usize) -> Computed<Text> {
     let places = (rows, tokens.len());
-    let ids = Tensor::new(tokens, device)?.broadcast_as(places)?.contiguous()?;
-    let mask = Tensor::ones(places, candle_core::DType::F32, device)?;
+    let ids = Tensor::new(tokens, &Device::Cpu)?.broadcast_as(places)?.contiguous()?;
+    let mask = Tensor::ones(places, candle_core::DType::F32, &Device::Cpu)?;
     Ok(Text { segments: ids.zeros_like()?, ids, mask })
 }
 

@@ -137,7 +137,7 @@ impl Gallery {
         }
         let matches = Matches::of(dataset)?;
         let blocks = matches.captions.chunks(BLOCK);
-        let texts = blocks.map(|captions| feed::text(captions, pairs, device)).collect::<Result<_>>()?;
+        let texts = blocks.map(|captions| feed::text(captions, pairs)).collect::<Result<_>>()?;
         let labels = [Field::Answer, Field::Entailment, Field::Target];
         let asked = match dataset.fields().iter().any(|field| labels.contains(field)) {
             true => {
@@ -164,7 +164,7 @@ impl Gallery {
             mask[row][end..end + tags.len()].fill(1.0);
             segments[row][end..end + tags.len()].fill(1);
         }
-        let device = captions.ids.device();
+        let device = &Device::Cpu;
         Ok(Text {
             ids: Tensor::new(ids, device)?,
             mask: Tensor::new(mask, device)?,

@@ -71,11 +71,10 @@ impl<'a> Matching<'a> {
     /// The scores of at most [`BLOCK`] pairs of one block of images and one of texts.
     fn block(&self, pairs: &[Pair]) -> Result<Vec<f32>> {
         let Self { subject, shown, head } = self;
-        let device = subject.store.device();
         let (images, texts): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
         let within = |numbers: &[u32]| {
             let rows: Vec<u32> = numbers.iter().map(|number| number % BLOCK as u32).collect();
-            Tensor::new(rows, device)
+            Tensor::new(rows, &Device::Cpu)
         };
         let image = shown.images[images[0] as usize / BLOCK].select(&within(&images)?)?;
         let mut text = shown.texts[texts[0] as usize / BLOCK].select(&within(&texts)?)?;

@@ -88,7 +88,7 @@ pub fn class_embeds(subject: &Subject, classes: &[&str], templates: &[String]) -
         .collect();
     let mut embeds = Vec::new();
     for prompts in prompts.chunks(BLOCK) {
-        let text = feed::text(prompts, subject.pairs, subject.store.device())?;
+        let text = feed::text(prompts, subject.pairs)?;
         embeds.push(subject.model.embed_text(&View::new(text, None))?);
     }
     let embeds = Tensor::cat(&embeds, 0)?;

@@ -294,8 +294,8 @@ impl Subject {
             (0..longest).map(|place| ids.get(place).copied().unwrap_or(self.inputs.specials.pad)).collect()
         };
         let seen = |ids: &Vec<u32>| (0..longest).map(|place| f32::from(place < ids.len())).collect();
-        let ids = Tensor::new(texts.iter().map(row).collect::<Vec<Vec<u32>>>(), &self.device)?;
-        let mask = Tensor::new(texts.iter().map(seen).collect::<Vec<Vec<f32>>>(), &self.device)?;
+        let ids = Tensor::new(texts.iter().map(row).collect::<Vec<Vec<u32>>>(), &Device::Cpu)?;
+        let mask = Tensor::new(texts.iter().map(seen).collect::<Vec<Vec<f32>>>(), &Device::Cpu)?;
         Ok(View::new(Text { segments: ids.zeros_like()?, ids, mask }, None))
     }
 
@@ -330,8 +330,8 @@ impl Subject {
         for row in 0..images {
             let mut of_row = Vec::new();
             for texts in (0..texts).collect::<Vec<_>>().chunks(BATCH) {
-                let own = image.select(&Tensor::new(vec![row; texts.len()], &self.device)?)?;
-                let text = text.select(&Tensor::new(texts, &self.device)?)?;
+                let own = image.select(&Tensor::new(vec![row; texts.len()], &Device::Cpu)?)?;
+                let text = text.select(&Tensor::new(texts, &Device::Cpu)?)?;
                 let scores = head.scores(&self.model.pool(&own, &text)?)?.to_vec1::<f32>()?;
                 of_row.extend(scores.into_iter().map(f64::from));
             }

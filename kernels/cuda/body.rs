@@ -1,9 +1,8 @@
 //! What an operation launches.
 
-use candle_core::{Layout, Result, Shape, Storage};
+use candle_core::{Layout, Result, Shape, Storage, bail};
 
 use super::machine::{Address, Arg, Buffer, Machine, Write};
-use super::memory::address;
 use crate::kernels::Dropout;
 
 /// One operand, dense.
@@ -14,8 +13,12 @@ pub(crate) struct Operand<'a> {
 }
 
 impl<'a> Operand<'a> {
-    pub fn new(storage: &Storage, layout: &'a Layout) -> Result<Self> {
-        Ok(Self { at: address(storage, layout)?, layout })
+    /// An error where it is not dense, of another type, or in other memory than that of `on`.
+    pub fn new(on: &dyn Machine, storage: &Storage, layout: &'a Layout) -> Result<Self> {
+        match layout.contiguous_offsets() {
+            Some((start, _)) => Ok(Self { at: on.address(storage)?.after(start), layout }),
+            None => bail!("an operand is not contiguous"),
+        }
     }
 
     pub fn dims(&self) -> &'a [usize] {

@@ -40,7 +40,7 @@ impl Body<1> for Hard {
 impl Body<1> for Soft {
     fn forward(&self, on: &dyn Machine, [logits]: [Operand<'_>; 1]) -> Result<(Buffer, Shape)> {
         let (storage, layout) = self.targets.storage_and_layout();
-        let targets = Operand::new(&storage, layout)?;
+        let targets = Operand::new(on, &storage, layout)?;
         let rows = logits.count() / self.classes;
         let losses = on.scratch(rows)?;
         let pointers = [targets.at, logits.at, losses.at()].map(Arg::At);
@@ -59,7 +59,7 @@ impl Body<1> for Soft {
     ) -> Result<()> {
         let Some(dz) = dz else { return Ok(()) };
         let (storage, layout) = self.targets.storage_and_layout();
-        let targets = Operand::new(&storage, layout)?;
+        let targets = Operand::new(on, &storage, layout)?;
         let rows = logits.count() / self.classes;
         let pointers = [targets.at, logits.at, grad].map(Arg::At);
         let sizes = [Arg::size(self.classes)?, share(rows)];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::backend::BackendStorage;
+use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::cudarc::cublas::{result::gemm_ex, sys as blas};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, LaunchConfig, PushKernelArg, result};
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
@@ -144,6 +144,13 @@ impl Gpu {
 }
 
 impl Machine for Gpu {
+    fn address(&self, storage: &Storage) -> Result<Address> {
+        match storage {
+            Storage::Cuda(storage) if storage.device().same_device(&self.0) => address(storage),
+            _ => bail!("one operand lies on a GPU, and another does not lie on it"),
+        }
+    }
+
     fn room(&self, precision: Precision, n: usize) -> Result<Buffer> {
         // SAFETY: every bit pattern is an f32 and a bf16, and launchers write each element before they read it.
         unsafe {

@@ -98,8 +98,8 @@ impl Passing {
 fn stated(on: &dyn Machine, Logits { x, weight, bias }: &Logits) -> Result<(Map, Buffer)> {
     let (x, weight) = (x.storage_and_layout(), weight.storage_and_layout());
     let bias = bias.as_ref().map(Tensor::storage_and_layout);
-    let bias = bias.as_ref().map(|(storage, layout)| Operand::new(storage, layout)).transpose()?;
-    let map = Map::new(Operand::new(&x.0, x.1)?, Operand::new(&weight.0, weight.1)?, bias)?;
+    let bias = bias.as_ref().map(|(storage, layout)| Operand::new(on, storage, layout)).transpose()?;
+    let map = Map::new(Operand::new(on, &x.0, x.1)?, Operand::new(on, &weight.0, weight.1)?, bias)?;
     Ok((map, map.room(on)?))
 }
 

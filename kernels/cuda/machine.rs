@@ -105,6 +105,9 @@ const BLOCKS: usize = 1 << 16;
 
 /// Something that has memory and launches kernels, one after another.
 pub(crate) trait Machine {
+    /// Where the elements of a tensor lie; an error where they are of another type, or not in the memory of this machine.
+    fn address(&self, storage: &Storage) -> Result<Address>;
+
     /// Room for `n` elements, which hold anything.
     fn room(&self, precision: Precision, n: usize) -> Result<Buffer>;
 

@@ -1,9 +1,10 @@
 //! Memory of a machine, and the addresses by which kernels know it.
 
-use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
 use half::bf16;
 
 use super::driver;
+use super::machine::Machine;
 use crate::kernels::Precision;
 
 /// Where the elements of a tensor begin, and whether they are f32 or bf16: one word, whose lowest bit no address needs and
@@ -88,24 +89,9 @@ pub(crate) fn kept(tensor: &Tensor) -> Precision {
     if tensor.dtype() == DType::BF16 { Precision::Bf16 } else { Precision::F32 }
 }
 
-/// Where a dense operand begins; an error where it is not dense, or of another type.
-pub(crate) fn address(storage: &Storage, layout: &Layout) -> Result<Address> {
-    let Some((start, end)) = layout.contiguous_offsets() else { bail!("an operand is not contiguous") };
-    let at = match storage {
-        Storage::Cpu(CpuStorage::F32(data)) if data.len() >= end => {
-            Address::new(data.as_ptr() as u64, Precision::F32)
-        }
-        Storage::Cpu(CpuStorage::BF16(data)) if data.len() >= end => {
-            Address::new(data.as_ptr() as u64, Precision::Bf16)
-        }
-        Storage::Cuda(storage) => driver::address(storage)?,
-        _ => bail!("a GPU computes in f32 and bf16 alone"),
-    };
-    Ok(at.after(start))
-}
-
-/// Lends the elements of a dense f32 tensor for writing.
-pub(crate) fn lend(tensor: &Tensor, write: impl Fn(Address) -> Result<()>) -> Result<()> {
+/// Lends the elements of a dense f32 tensor in the memory of `on` for writing.
+pub(crate) fn lend(on: &dyn Machine, tensor: &Tensor, write: impl Fn(Address) -> Result<()>) -> Result<()> {
+    on.address(&tensor.storage_and_layout().0)?;
     tensor.inplace_op1(&Lent(write))
 }
 

@@ -28,9 +28,9 @@ pub(super) fn adamw(
     let keep = 1.0 - rate * weight_decay;
     let reals = [grad_scale, beta1, 1.0 - beta1, beta2, 1.0 - beta2, keep, size, root, eps];
     let (storage, layout) = grad.storage_and_layout();
-    let grad = Operand::new(&storage, layout)?;
-    lend(theta, |theta| {
-        lend(moments, |moments| {
+    let grad = Operand::new(on, &storage, layout)?;
+    lend(on, theta, |theta| {
+        lend(on, moments, |moments| {
             let pointers = [theta, moments, moments.after(n), grad.at].map(Arg::At);
             let all: Vec<Arg> =
                 pointers.into_iter().chain(reals.map(|real| Arg::Real(real as f32))).collect();
@@ -41,8 +41,8 @@ pub(super) fn adamw(
 
 pub(super) fn follow(on: &dyn Machine, teacher: &Tensor, student: &Tensor, momentum: f64) -> Result<()> {
     let (storage, layout) = student.storage_and_layout();
-    let source = Operand::new(&storage, layout)?;
-    lend(teacher, |target| {
+    let source = Operand::new(on, &storage, layout)?;
+    lend(on, teacher, |target| {
         let (keep, take) = (Arg::Real(momentum as f32), Arg::Real((1.0 - momentum) as f32));
         on.each(&FAMILY, "follow", source.count(), &[keep, take, Arg::At(source.at), Arg::At(target)])
     })
@@ -57,7 +57,7 @@ pub(super) fn sum_of_squares(all: &[&Tensor]) -> Result<f64> {
     let mut to = partial.at();
     for (x, blocks) in all.iter().zip(blocks.clone()) {
         let (storage, layout) = x.storage_and_layout();
-        let x = Operand::new(&storage, layout)?;
+        let x = Operand::new(&*on, &storage, layout)?;
         let sizes = [Arg::Long(x.count() as u64), Arg::size(CHUNK)?];
         let all: Vec<Arg> = sizes.into_iter().chain([x.at, to].map(Arg::At)).collect();
         on.launch(&FAMILY, "squares", [blocks, 1, 1], 256, &all)?;

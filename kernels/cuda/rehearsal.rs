@@ -114,6 +114,14 @@ impl Matrix {
 }
 
 impl Machine for Rehearsal {
+    fn address(&self, storage: &Storage) -> Result<Address> {
+        match storage {
+            Storage::Cpu(CpuStorage::F32(data)) => Ok(Address::new(data.as_ptr() as u64, Precision::F32)),
+            Storage::Cpu(CpuStorage::BF16(data)) => Ok(Address::new(data.as_ptr() as u64, Precision::Bf16)),
+            _ => bail!("a rehearsal computes in f32 and bf16, on the processor"),
+        }
+    }
+
     fn room(&self, precision: Precision, n: usize) -> Result<Buffer> {
         Ok(match precision {
             Precision::F32 => Buffer::F32(Held::Host(scratch(n))),

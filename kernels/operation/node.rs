@@ -89,7 +89,7 @@ impl<O> Node<O> {
         }
         {
             let (storage, layout) = grad.storage_and_layout();
-            let grad = cuda::Operand::new(&storage, layout)?;
+            let grad = cuda::Operand::new(machine, &storage, layout)?;
             backward_on(machine, &self.0, inputs, output, grad, &buffers)?;
         }
         for ((slot, buffer), input) in tensors.iter_mut().zip(buffers).zip(inputs) {

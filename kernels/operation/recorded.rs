@@ -73,7 +73,7 @@ impl<const N: usize, O: Operation<N>> Recorded<N, O> {
         let inputs = self.inputs.each_ref();
         if buffers.iter().any(Option::is_some) {
             let layout = Layout::contiguous(self.output.shape());
-            let grad = cuda::Operand::new(grad, &layout)?;
+            let grad = cuda::Operand::new(machine, grad, &layout)?;
             backward_on(machine, &self.operation, inputs, &self.output, grad, &buffers)?;
         }
         for (buffer, input) in buffers.into_iter().zip(inputs) {

@@ -77,7 +77,7 @@ impl Answerer {
     pub fn decode(&self, questions: &Tokens) -> Result<Begun<'_>> {
         let (keys, seen) = self.keys(questions)?;
         let count = seen.ranges().len();
-        let past = Past::new(count, questions.hidden.device()).beside(keys, seen);
+        let past = Past::new(count).beside(keys, seen);
         let mut answer = Answer { answerer: self, past };
         let logits = answer.next(&vec![self.begin; count])?;
         Ok((Box::new(answer), logits))

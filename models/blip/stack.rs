@@ -84,7 +84,7 @@ impl Stack {
     pub fn first(&self, pass: &Pass) -> Result<Tensor> {
         let earlier = self.layers.len().saturating_sub(1);
         let (hidden, packing) = self.before(earlier, pass)?;
-        let class = One::first(packing.spans(), &hidden)?;
+        let class = One::first(packing.spans())?;
         // A configuration without layers was refused.
         let Some(layer) = self.layers.last() else { return class.pick(&hidden) };
         let noise = within(pass.noise, 1 + earlier as u64);
@@ -104,7 +104,7 @@ impl Stack {
     pub fn begin(&self, image: &Seen<Image>) -> Result<Past> {
         let keys = (0..self.layers.len()).map(|index| self.keys(index, image)).collect::<Result<_>>()?;
         let spans = image.spans().clone();
-        Ok(Past::new(spans.ranges().len(), self.table().device()).beside(keys, spans))
+        Ok(Past::new(spans.ranges().len()).beside(keys, spans))
     }
 
     /// The next words ids (R) of such texts, to (R,D); `new` tells the rows of each.

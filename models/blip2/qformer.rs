@@ -17,7 +17,7 @@
 //! In the first and the last, queries compute the same: generation takes their keys and values from the pass that served
 //! the contrast.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
 use super::image::Encoder;
 use super::layer::Layer;
@@ -237,7 +237,7 @@ impl QFormer {
         let packing = Packing::new(&input.mask)?;
         let (whole, spans) = self.whole(image, encoder)?;
         let rows = encoder.forward(&whole)?.rows()? * self.queries.dim(0)?;
-        let joined = Prefixed::new((&spans, rows), packing.spans(), input.ids.device())?;
+        let joined = Prefixed::new((&spans, rows), packing.spans())?;
         let mut x = self.read(&self.decode_first(&input.ids)?, &packing, noise)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let before = self.query_keys(index, &whole, encoder)?;
@@ -271,11 +271,10 @@ impl QFormer {
         let (whole, spans) = self.whole(image, encoder)?;
         let keys = (0..self.layers.len()).map(|layer| self.query_keys(layer, &whole, encoder));
         let packing = Packing::new(&prompt.mask)?;
-        let mut past =
-            Past::new(spans.ranges().len(), prompt.ids.device()).behind(keys.collect::<Result<_>>()?, spans);
+        let mut past = Past::new(spans.ranges().len()).behind(keys.collect::<Result<_>>()?, spans);
         let ids = packing.pack_ids(&self.decode_first(&prompt.ids)?)?;
         let hidden = self.next(&mut past, &ids, packing.spans())?;
-        Ok((past, One::last(packing.spans(), &hidden)?.pick(&hidden)?))
+        Ok((past, One::last(packing.spans())?.pick(&hidden)?))
     }
 
     /// The next words ids (R) of such texts, to (R,D); `new` tells the rows of each.
@@ -294,7 +293,7 @@ impl QFormer {
     /// ids (B,T) with [DEC] at the head of each text.
     fn decode_first(&self, ids: &Tensor) -> Result<Tensor> {
         let (batch, length) = ids.dims2()?;
-        let dec = Tensor::full(self.table()?.dim(0)? as u32 - 1, (batch, 1), ids.device())?;
+        let dec = Tensor::full(self.table()?.dim(0)? as u32 - 1, (batch, 1), &Device::Cpu)?;
         Tensor::cat(&[&dec, &ids.narrow(1, 1, length - 1)?], 1)
     }
 }
@@ -324,7 +323,7 @@ impl Pair {
         let (batch, queries) = (seen.spans().ranges().len(), qformer.queries.dim(0)?);
         let spans = Spans::even(batch, queries);
         Ok(Self {
-            joined: Prefixed::new((&spans, batch * queries), packing.spans(), input.ids.device())?,
+            joined: Prefixed::new((&spans, batch * queries), packing.spans())?,
             seen,
             ids: input.ids.clone(),
             packing,

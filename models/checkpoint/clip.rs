@@ -1,7 +1,7 @@
 //! CLIP as transformers' `CLIPModel` saves it. What its text tower lacks, the bag of words, is said by a key of our own,
 //! `text_encoder`, absent where the two agree.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use serde_json::{Value as Json, json};
 
 use super::settings::activation_name;
@@ -154,7 +154,7 @@ impl Clip {
             };
             mask[1 + end.unwrap_or(0)..].fill(0.0);
         }
-        let mask = Tensor::new(mask, text.ids.device())?.to_dtype(DType::F32)?;
+        let mask = Tensor::new(mask, &Device::Cpu)?.to_dtype(DType::F32)?;
         Ok(View::new(Text { mask, ..text.clone() }, None))
     }
 }

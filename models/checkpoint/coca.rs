@@ -11,7 +11,7 @@
 
 mod names;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use serde_json::{Value as Json, json};
 
 use super::settings::activation_name;
@@ -243,6 +243,6 @@ fn whole(ids: Tensor) -> Result<View<Text>> {
         let end = ids.iter().rposition(|&id| id != PAD).map_or(0, |last| last + 1);
         (0..ids.len()).map(|place| if place < end { 1f32 } else { 0.0 }).collect::<Vec<_>>()
     });
-    let mask = Tensor::new(visible.collect::<Vec<_>>(), ids.device())?;
+    let mask = Tensor::new(visible.collect::<Vec<_>>(), &Device::Cpu)?;
     Ok(View::new(Text { segments: ids.zeros_like()?, mask, ids }, None))
 }

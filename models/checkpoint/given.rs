@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use crate::models::{Image, Regions, Text, View};
 
@@ -71,7 +71,7 @@ impl Given {
     /// # Errors
     /// When they are missing, have another number of dimensions or are negative.
     pub fn ids(&self, name: &str) -> Result<Tensor> {
-        let ids = self.wanted(name, 2)?;
+        let ids = self.wanted(name, 2)?.to_device(&Device::Cpu)?;
         if ids.to_dtype(DType::F64)?.min_all()?.to_scalar::<f64>()? < 0.0 {
             refuse!("`{name}` holds negative entries");
         }
@@ -84,8 +84,8 @@ impl Given {
     /// When it has another shape.
     pub fn mask(&self, name: &str, like: &Tensor) -> Result<Tensor> {
         match self.0.get(name) {
-            None => Tensor::ones(like.shape(), DType::F32, like.device()),
-            Some(mask) if mask.dims() == like.dims() => mask.to_dtype(DType::F32),
+            None => Tensor::ones(like.shape(), DType::F32, &Device::Cpu),
+            Some(mask) if mask.dims() == like.dims() => mask.to_dtype(DType::F32)?.to_device(&Device::Cpu),
             Some(mask) => refuse!("`{name}` is {:?}, expected {:?}", mask.dims(), like.dims()),
         }
     }

@@ -79,12 +79,12 @@ impl TextTower {
             Reader::Causal { embed, layers } => {
                 let packing = Packing::new(mask)?;
                 let hidden = packing.pack(&embed.forward(ids)?)?;
-                let (seen, end) = (Mask::itself(packing.spans(), true), One::last(packing.spans(), &hidden)?);
+                let (seen, end) = (Mask::itself(packing.spans(), true), One::last(packing.spans())?);
                 layers.forward_one(hidden, &seen, &end, text.noise())?
             }
             Reader::BagOfWords(words) => {
                 let share = mask.broadcast_div(&mask.sum_keepdim(1)?)?.unsqueeze(D::Minus1)?;
-                kernels::embedding(words, ids)?.broadcast_mul(&share)?.sum(1)?
+                kernels::embedding(words, ids)?.broadcast_mul(&share.to_device(words.device())?)?.sum(1)?
             }
         };
         Ok(Tokens { hidden: self.ln_final.forward(&hidden)?, mask: None })

@@ -104,7 +104,7 @@ impl Unimodal {
 
     /// So many texts of which nothing has been read.
     pub fn begin(&self, texts: usize) -> Begun {
-        Begun { past: Past::new(texts, self.classes.device()), last: vec![None; texts] }
+        Begun { past: Past::new(texts), last: vec![None; texts] }
     }
 
     /// The next words of such texts, (R) to (R,D); `new` tells the rows of each. Nothing is dropped.
@@ -132,12 +132,12 @@ impl Unimodal {
             let lengths = new.ranges().iter().map(|range| usize::from(place < range.len()));
             parts.push(self.pass(texts, &column, &Spans::of(lengths), Some(&shown))?);
         }
-        kernels::gather_vectors(&Tensor::cat(&parts, 0)?, &Tensor::new(order, self.classes.device())?)
+        kernels::gather_vectors(&Tensor::cat(&parts, 0)?, &Tensor::new(order, &Device::Cpu)?)
     }
 
     fn pass(&self, texts: &mut Begun, words: &[u32], new: &Spans, shown: Option<&[bool]>) -> Result<Tensor> {
         let mut reading = texts.past.read_shown(new, shown)?;
-        let ids = Tensor::new(words, self.classes.device())?;
+        let ids = Tensor::new(words, &Device::Cpu)?;
         let hidden = self.embed.at(&ids, reading.places())?;
         self.layers.next(hidden, &mut reading)
     }
@@ -160,7 +160,8 @@ impl Unimodal {
             }
             Some(visible) => {
                 let share = visible.broadcast_div(&visible.sum_keepdim(1)?)?.unsqueeze(D::Minus1)?;
-                self.norm.forward(&hidden)?.broadcast_mul(&share)?.sum(1)
+                let hidden = self.norm.forward(&hidden)?;
+                hidden.broadcast_mul(&share.to_device(hidden.device())?)?.sum(1)
             }
         }
     }
@@ -170,7 +171,7 @@ impl Unimodal {
         text.memo("sentence", |text| {
             let (input, noise) = (text.input()?, text.noise());
             let (batch, classes) = (input.mask.dim(0)?, self.classes.dim(0)?);
-            let ones = Tensor::ones((batch, classes), input.mask.dtype(), input.mask.device())?;
+            let ones = Tensor::ones((batch, classes), DType::F32, &Device::Cpu)?;
             let mask = Tensor::cat(&[&input.mask, &ones], 1)?;
             let hidden = self.embed.forward_and(&input.ids, Some(&self.classes))?;
             let hidden = match self.mask {
@@ -190,7 +191,7 @@ impl Unimodal {
 /// not the padding entry, which those weights also have within texts: CLIP's vocabulary has an exclamation mark there.
 fn shifted(text: &Text) -> Result<Mask> {
     let words = (text.ids.ne(PAD)?.to_dtype(DType::F32)? * &text.mask)?;
-    let first = Tensor::ones((words.dim(0)?, 1), DType::F32, words.device())?;
+    let first = Tensor::ones((words.dim(0)?, 1), DType::F32, &Device::Cpu)?;
     Ok(Mask::CausalKeys(Tensor::cat(&[&first, &words], 1)?))
 }
 
@@ -218,11 +219,11 @@ impl Multimodal {
     ///
     /// # Errors
     /// When a shape does not fit.
-    pub fn begin(&self, image: &Seen<Image>, device: &Device) -> Result<Past> {
+    pub fn begin(&self, image: &Seen<Image>) -> Result<Past> {
         let keys = |(layer, number): (&Layer, u64)| image.keys(number, |tokens| layer.keys(tokens));
         let keys = self.layers.iter().zip(0..).map(keys).collect::<Result<_>>()?;
         let spans = image.spans().clone();
-        Ok(Past::new(spans.ranges().len(), device).beside(keys, spans))
+        Ok(Past::new(spans.ranges().len()).beside(keys, spans))
     }
 
     /// The next words x (R,D) of such texts, from the unimodal half, to (R,D); `new` tells the rows of each.

@@ -1,7 +1,7 @@
 //! Answers that are given, ranked by how likely a model is to say them: ALBEF, Li et al., arXiv:2107.07651, section 5, and
 //! the released code.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use super::{log_softmax, rows, words};
 use crate::kernels;
@@ -26,7 +26,7 @@ pub fn log_likelihoods(
         // The last word of an answer predicts nothing.
         let places = 0..words.len().saturating_sub(1) as u32;
         let places: Vec<u32> = places.map(|place| row * length as u32 + place).collect();
-        let places = Tensor::new(places, hidden.device())?;
+        let places = Tensor::new(places, &Device::Cpu)?;
         let logits = model.predict_answer(&kernels::gather_vectors(&hidden, &places)?)?.dense()?;
         let next = words.iter().skip(1);
         sums.push(
@@ -62,7 +62,7 @@ pub fn rank(
     }
     let of: Vec<u32> = (0u32..).zip(&ranked).flat_map(|(row, likely)| vec![row; likely.len()]).collect();
     let chosen: Vec<u32> = ranked.iter().flatten().map(|(answer, _)| *answer).collect();
-    let chosen = Tensor::new(chosen, answers.ids.device())?;
+    let chosen = Tensor::new(chosen, &Device::Cpu)?;
     let chosen = View::new(answers.clone(), None).select(&chosen)?;
     let mut whole = log_likelihoods(model, image, question, &chosen, &of)?.into_iter();
     for likely in &mut ranked {

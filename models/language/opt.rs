@@ -3,7 +3,7 @@
 //! Zhang et al., arXiv:2205.01068, and the released code: learned positions, of which a text begins with number 2; layers
 //! that normalise before each half, with ReLU; a normalisation after the last; the word table itself predicts words.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::{self, Activation, Logits, Mask, Spans, random::Key};
@@ -84,7 +84,7 @@ impl Opt {
     /// When a sequence is longer than the positions.
     pub fn forward(&self, x: &Tensor, spans: &Spans, noise: Option<Key>) -> Result<Tensor> {
         let places = spans.ranges().iter().flat_map(|range| (FIRST as u32..).take(range.len()));
-        let places = Tensor::new(places.collect::<Vec<u32>>(), x.device())?;
+        let places = Tensor::new(places.collect::<Vec<u32>>(), &Device::Cpu)?;
         let x = kernels::add(x, &kernels::embedding(&self.positions, &places)?)?;
         self.norm.forward(&self.layers.forward(x, &Mask::itself(spans, true), noise)?)
     }
@@ -104,7 +104,7 @@ impl Opt {
     pub fn continues(&self, prefix: &Tensor, text: &Text, noise: Option<Key>) -> Result<Tokens> {
         let (batch, length, _) = prefix.dims3()?;
         let (packing, before) = (Packing::new(&text.mask)?, Spans::even(batch, length));
-        let joined = Prefixed::new((&before, batch * length), packing.spans(), prefix.device())?;
+        let joined = Prefixed::new((&before, batch * length), packing.spans())?;
         let x = joined.join(prefix, &packing.pack(&self.embed(&text.ids)?)?)?;
         let hidden = joined.second(&self.forward(&x, joined.spans(), noise)?)?;
         Ok(Tokens { hidden: packing.unpack(&hidden)?, mask: Some(text.mask.clone()) })
@@ -117,11 +117,11 @@ impl Opt {
     pub fn decode<'a>(&'a self, prefix: &Tensor, prompt: &Text) -> Result<Begun<'a>> {
         let (batch, length, _) = prefix.dims3()?;
         let (packing, before) = (Packing::new(&prompt.mask)?, Spans::even(batch, length));
-        let joined = Prefixed::new((&before, batch * length), packing.spans(), prefix.device())?;
+        let joined = Prefixed::new((&before, batch * length), packing.spans())?;
         let x = joined.join(prefix, &packing.pack(&self.embed(&prompt.ids)?)?)?;
-        let mut past = Past::new(batch, prefix.device());
+        let mut past = Past::new(batch);
         let hidden = self.next(&mut past, &x, joined.spans())?;
-        let last = One::last(joined.spans(), &hidden)?.pick(&hidden)?;
+        let last = One::last(joined.spans())?.pick(&hidden)?;
         Ok((Box::new(Continuation { model: self, past }), self.predict_words(&last).dense()?))
     }
 
@@ -129,7 +129,7 @@ impl Opt {
     fn next(&self, past: &mut Past, x: &Tensor, new: &Spans) -> Result<Tensor> {
         let mut reading = past.read(new)?;
         let places: Vec<u32> = reading.places().iter().map(|place| FIRST as u32 + place).collect();
-        let places = kernels::embedding(&self.positions, &Tensor::new(places, x.device())?)?;
+        let places = kernels::embedding(&self.positions, &Tensor::new(places, &Device::Cpu)?)?;
         self.norm.forward(&self.layers.next(kernels::add(x, &places)?, &mut reading)?)
     }
 

@@ -1,6 +1,6 @@
 //! How pixels and words become vectors, and how single vectors are picked out again.
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::One;
 use crate::kernels::{self, Spans};
@@ -202,7 +202,7 @@ impl Words {
         if length as usize > positions {
             bail!("a text of {length} tokens for {positions} positions");
         }
-        let places = kernels::embedding(&self.positions, &Tensor::new(places, ids.device())?)?;
+        let places = kernels::embedding(&self.positions, &Tensor::new(places, &Device::Cpu)?)?;
         kernels::add(&kernels::embedding(&self.words, ids)?, &places)
     }
 
@@ -232,7 +232,7 @@ impl Words {
 pub fn each(vectors: &Tensor, batch: usize) -> Result<Tensor> {
     let (count, _) = vectors.dims2()?;
     let ids: Vec<u32> = (0..batch).flat_map(|_| 0..count as u32).collect();
-    kernels::embedding(vectors, &Tensor::from_vec(ids, (batch, count), vectors.device())?)
+    kernels::embedding(vectors, &Tensor::from_vec(ids, (batch, count), &Device::Cpu)?)
 }
 
 /// The first token of each example, where [CLS] and class tokens stand: (B,T,D) to (B,D).
@@ -241,7 +241,7 @@ pub fn each(vectors: &Tensor, batch: usize) -> Result<Tensor> {
 /// When the sequence is empty.
 pub fn first(hidden: &Tensor) -> Result<Tensor> {
     let (batch, length, _) = hidden.dims3()?;
-    One::first(&Spans::even(batch, length), hidden)?.pick(hidden)
+    One::first(&Spans::even(batch, length))?.pick(hidden)
 }
 
 /// The first token (B,D) of each example of a view: by `alone` where it is embedded alone, else of all its `tokens`.

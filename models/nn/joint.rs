@@ -1,6 +1,6 @@
 //! Two sequences of each example as one, without their padding, for a transformer that both go through together.
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::Packing;
 use super::joined::Joined;
@@ -42,7 +42,6 @@ impl Joint {
         [first, second]: [&Tokens; 2],
         apart: impl Fn(usize, usize, usize) -> bool,
     ) -> Result<Self> {
-        let device = first.hidden.device();
         let ((examples, words, _), (others, regions, _)) = (first.hidden.dims3()?, second.hidden.dims3()?);
         if examples != others {
             bail!("{examples} examples joined with {others}");
@@ -69,10 +68,10 @@ impl Joint {
         let padded = |own: usize| -> Result<Padded> {
             let places: Vec<u32> =
                 rows.iter().filter(|(part, _)| *part == own).map(|&(_, row)| row as u32).collect();
-            Ok(Padded { places: Tensor::new(places, device)?, dims: [examples, lengths[own]] })
+            Ok(Padded { places: Tensor::new(places, &Device::Cpu)?, dims: [examples, lengths[own]] })
         };
         Ok(Self {
-            joined: Joined::new(&rows, examples * words, device)?,
+            joined: Joined::new(&rows, examples * words)?,
             padded: [padded(0)?, padded(1)?],
             spans: blocks.take(&firsts)?,
             blocks,
@@ -115,7 +114,7 @@ fn packing(tokens: &Tokens) -> Result<Packing> {
         Some(mask) => Packing::new(mask),
         None => {
             let (batch, length, _) = tokens.hidden.dims3()?;
-            Packing::new(&Tensor::ones((batch, length), DType::F32, tokens.hidden.device())?)
+            Packing::new(&Tensor::ones((batch, length), DType::F32, &Device::Cpu)?)
         }
     }
 }

@@ -32,7 +32,7 @@ impl JointBert {
     pub fn fuse(&self, [words, regions]: [Tokens; 2], joint: &Joint, noise: Option<Key>) -> Result<Fused> {
         let hidden = joint.pack([&words.hidden, &regions.hidden])?;
         let hidden = self.before(self.layers.len(), hidden, joint, noise)?;
-        let pooled = self.pooled(&One::first(joint.spans(), &hidden)?.pick(&hidden)?)?;
+        let pooled = self.pooled(&One::first(joint.spans())?.pick(&hidden)?)?;
         let [seen_words, seen_regions] = joint.unpack(&hidden)?;
         let text = Tokens { hidden: seen_words, ..words };
         Ok(Fused { text, image: Some(Tokens { hidden: seen_regions, ..regions }), pooled })
@@ -44,7 +44,7 @@ impl JointBert {
     /// As [`JointBert::fuse`].
     pub fn pool(&self, [words, regions]: [&Tokens; 2], joint: &Joint, noise: Option<Key>) -> Result<Tensor> {
         let hidden = joint.pack([&words.hidden, &regions.hidden])?;
-        let class = One::first(joint.spans(), &hidden)?;
+        let class = One::first(joint.spans())?;
         let Some((layer, earlier)) = self.layers.split_last() else {
             return self.pooled(&class.pick(&hidden)?);
         };

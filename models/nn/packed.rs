@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
 use crate::kernels::{self, Mask, Spans};
 use crate::models::Tokens;
@@ -26,7 +26,7 @@ impl Packing {
         let spans = Spans::of(visible.iter().map(|row| row.iter().filter(|&&seen| seen != 0.0).count()));
         let (rows, _): (Vec<u32>, Vec<f32>) =
             (0u32..).zip(visible.into_iter().flatten()).filter(|&(_, seen)| seen != 0.0).unzip();
-        Ok(Self { rows: Tensor::new(rows, mask.device())?, spans, dims: mask.dims2()?.into() })
+        Ok(Self { rows: Tensor::new(rows, &Device::Cpu)?, spans, dims: mask.dims2()?.into() })
     }
 
     /// Of tokens that carry such a mask.
@@ -91,24 +91,24 @@ impl One {
     ///
     /// # Errors
     /// When an example has no token.
-    pub fn first(spans: &Spans, like: &Tensor) -> Result<Self> {
-        Self::at(spans, like, |range| range.start)
+    pub fn first(spans: &Spans) -> Result<Self> {
+        Self::at(spans, |range| range.start)
     }
 
     /// The last token.
     ///
     /// # Errors
     /// When an example has no token.
-    pub fn last(spans: &Spans, like: &Tensor) -> Result<Self> {
-        Self::at(spans, like, |range| range.end - 1)
+    pub fn last(spans: &Spans) -> Result<Self> {
+        Self::at(spans, |range| range.end - 1)
     }
 
-    fn at(spans: &Spans, like: &Tensor, place: impl Fn(&Range<usize>) -> usize) -> Result<Self> {
+    fn at(spans: &Spans, place: impl Fn(&Range<usize>) -> usize) -> Result<Self> {
         if spans.ranges().iter().any(Range::is_empty) {
             bail!("a sequence without a visible token has no feature");
         }
         let rows: Vec<u32> = spans.ranges().iter().map(|range| place(range) as u32).collect();
-        Ok(Self { rows: Tensor::new(rows, like.device())?, spans: spans.clone() })
+        Ok(Self { rows: Tensor::new(rows, &Device::Cpu)?, spans: spans.clone() })
     }
 
     /// These tokens of x (.., D): (B,D).

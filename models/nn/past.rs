@@ -16,14 +16,13 @@ pub struct Past {
     /// How many tokens each sequence has read.
     read: Vec<u32>,
     beside: Option<(Vec<Tensor>, Spans)>,
-    device: Device,
 }
 
 impl Past {
     /// Of so many sequences that have read nothing.
-    pub fn new(sequences: usize, device: &Device) -> Self {
+    pub fn new(sequences: usize) -> Self {
         let (layers, spans, read) = (Vec::new(), Spans::even(sequences, 0), vec![0; sequences]);
-        Self { layers, spans, read, beside: None, device: device.clone() }
+        Self { layers, spans, read, beside: None }
     }
 
     /// Behind these keys and values (.., 2D) of each layer, of which the spans tell the rows of each sequence. They take
@@ -63,7 +62,7 @@ impl Past {
         if words.len() != self.sequences() {
             bail!("{} words for {} texts", words.len(), self.sequences());
         }
-        Ok((Tensor::new(words, &self.device)?, Spans::even(words.len(), 1)))
+        Ok((Tensor::new(words, &Device::Cpu)?, Spans::even(words.len(), 1)))
     }
 
     /// Takes in the next tokens, of which `new` tells the rows of each sequence.
@@ -95,10 +94,10 @@ impl Past {
                 let kept = |range: &std::ops::Range<usize>| {
                     shown[range.clone()].iter().filter(|&&shown| shown).count()
                 };
-                (Spans::of(new.ranges().iter().map(kept)), Some(Tensor::new(rows, &self.device)?))
+                (Spans::of(new.ranges().iter().map(kept)), Some(Tensor::new(rows, &Device::Cpu)?))
             }
         };
-        let joined = Prefixed::new((&self.spans, rows), &seen, &self.device)?;
+        let joined = Prefixed::new((&self.spans, rows), &seen)?;
         let mut places = Vec::new();
         for (read, range) in self.read.iter_mut().zip(new.ranges()) {
             places.extend((*read..).take(range.len()));

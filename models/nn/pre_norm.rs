@@ -77,7 +77,7 @@ impl PreNorm {
     /// As [`PreNorm::forward_one`].
     pub fn forward_class(&self, x: Tensor, noise: Option<Key>) -> Result<Tensor> {
         let (batch, tokens, _) = x.dims3()?;
-        let class = One::first(&Spans::even(batch, tokens), &x)?;
+        let class = One::first(&Spans::even(batch, tokens))?;
         self.forward_one(x, &Mask::None, &class, noise)
     }
 }

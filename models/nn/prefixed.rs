@@ -2,7 +2,7 @@
 //! continues them. Any rows may be a prefix, also those of other examples or of several, and each layer may treat the two
 //! parts apart.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::joined::Joined;
 use crate::kernels::Spans;
@@ -20,14 +20,14 @@ impl Prefixed {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn new((first, rows): (&Spans, usize), second: &Spans, device: &Device) -> Result<Self> {
+    pub fn new((first, rows): (&Spans, usize), second: &Spans) -> Result<Self> {
         let (mut joined, mut lengths) = (Vec::new(), Vec::new());
         for (first, second) in first.ranges().iter().zip(second.ranges()) {
             joined.extend(first.clone().map(|row| (0, row)));
             joined.extend(second.clone().map(|row| (1, row)));
             lengths.push(first.len() + second.len());
         }
-        Ok(Self { joined: Joined::new(&joined, rows, device)?, spans: Spans::of(lengths) })
+        Ok(Self { joined: Joined::new(&joined, rows)?, spans: Spans::of(lengths) })
     }
 
     /// The joined rows of each example.

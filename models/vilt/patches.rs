@@ -4,7 +4,7 @@
 //! S x S patches; an image of h x w patches has them interpolated bilinearly, corners upon corners. In a batch of larger
 //! images it lies in the upper left, and a patch belongs to it if the patch's first pixel does.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
 use super::Config;
 use crate::kernels::{self, random::Key};
@@ -58,7 +58,7 @@ impl VisualEmbedding {
         };
         let shape = (batch, 1 + canvas[0] * canvas[1]);
         let mask = self.visible(canvas, &grids, within(noise, 1));
-        let mask = mask.map(|mask| Tensor::from_vec(mask, shape, hidden.device())).transpose()?;
+        let mask = mask.map(|mask| Tensor::from_vec(mask, shape, &Device::Cpu)).transpose()?;
         Ok(Tokens { hidden, mask })
     }
 

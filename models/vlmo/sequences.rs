@@ -70,12 +70,12 @@ impl Sequences {
         relations: Option<Tensor>,
     ) -> Result<Self> {
         let (batch, length) = mask.dims2()?;
-        let image = Tensor::ones((batch, tokens), DType::F32, mask.device())?;
+        let image = Tensor::ones((batch, tokens), DType::F32, &Device::Cpu)?;
         let packing = Packing::new(&Tensor::cat(&[mask, &image], 1)?)?;
         let spans = packing.spans().clone();
         let place = |place| if place < length as u32 { place } else { place + (words - length) as u32 };
         let places = packing.places()?.into_iter().map(place).collect();
-        let parts = Some(Parts::new(&spans, tokens, mask.device())?);
+        let parts = Some(Parts::new(&spans, tokens)?);
         Ok(Self { packing: Some(packing), spans, places, relations, parts })
     }
 
@@ -100,7 +100,7 @@ impl Sequences {
 
 impl Parts {
     /// Of sequences that end in so many image tokens.
-    fn new(spans: &Spans, tokens: usize, device: &Device) -> Result<Self> {
+    fn new(spans: &Spans, tokens: usize) -> Result<Self> {
         let (mut rows, mut order) = ([const { Vec::new() }; 2], Vec::new());
         let words: usize = spans.ranges().iter().map(|range| range.len() - tokens).sum();
         let mut next = [0, words as u32];
@@ -113,9 +113,9 @@ impl Parts {
             }
         }
         let lengths = spans.ranges().iter().map(|range| range.len() - tokens);
-        let [words, patches] = rows.map(|rows| Tensor::new(rows, device));
+        let [words, patches] = rows.map(|rows| Tensor::new(rows, &Device::Cpu));
         let spans = [Spans::of(lengths), Spans::even(spans.ranges().len(), tokens)];
-        Ok(Self { rows: [words?, patches?], spans, order: Tensor::new(order, device)? })
+        Ok(Self { rows: [words?, patches?], spans, order: Tensor::new(order, &Device::Cpu)? })
     }
 }
 

@@ -210,7 +210,7 @@ impl Trunk {
         // A configuration without a block was refused.
         let Some((last, earlier)) = self.blocks.split_last() else { bail!("a vlmo without a block") };
         let hidden = self.run(x, first..earlier.len(), pass)?;
-        let one = One::first(pass.sequences.spans(), &hidden)?;
+        let one = One::first(pass.sequences.spans())?;
         self.norm.forward(&last.forward_one(&hidden, &one, &pass.at(earlier.len()))?)
     }
 

@@ -225,7 +225,7 @@ struct Trial<'a> {
 
 impl<'a> Trial<'a> {
     fn new(subject: &'a Subject, config: &objectives::Config, batch: &'a Batch) -> Self {
-        let store = Store::new(batch.text.ids.device(), 3, &[]);
+        let store = Store::new(batch.image.pixels.as_ref().unwrap().device(), 3, &[]);
         let model = subject.build(&store);
         let teacher =
             config.needs().teacher.then(|| subject.config.build(&store.teacher(), &INPUTS).unwrap());
@@ -368,12 +368,9 @@ fn to(batch: &Batch, device: &Device) -> Batch {
     let mut batch = batch.clone();
     batch.image.pixels = batch.image.pixels.as_ref().map(to);
     if let Some(regions) = &mut batch.image.regions {
-        for x in [&mut regions.features, &mut regions.boxes, &mut regions.mask] {
+        for x in [&mut regions.features, &mut regions.boxes] {
             *x = to(x);
         }
-    }
-    for x in [&mut batch.text.ids, &mut batch.text.mask, &mut batch.text.segments] {
-        *x = to(x);
     }
     batch.region_classes = batch.region_classes.as_ref().map(to);
     batch.second = batch.second.map(|second| Box::new(self::to(&second, device)));

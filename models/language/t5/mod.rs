@@ -6,7 +6,7 @@
 //! As a prefix language model (section 3.2.3) it continues a text that is split in two: in training at a place drawn
 //! anew each time, in evaluation behind the first token, so that every word is predicted.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::{self, Logits, Spans, random::Key};
@@ -135,7 +135,7 @@ impl T5 {
         let (batch, length, _) = prefix.dims3()?;
         let halves = Halves::new(text, within(noise, SPLIT))?;
         let before = Spans::even(batch, length);
-        let joined = Prefixed::new((&before, batch * length), halves.read.spans(), prefix.device())?;
+        let joined = Prefixed::new((&before, batch * length), halves.read.spans())?;
         let x = joined.join(prefix, &halves.read.pack(&self.embed(&text.ids)?)?)?;
         let written = halves.predicting.spans();
         let hidden = self.forward((&x, joined.spans()), (&halves.ids, written), noise)?;
@@ -150,11 +150,11 @@ impl T5 {
     pub fn decode<'a>(&'a self, prefix: &Tensor, prompt: &Text) -> Result<Begun<'a>> {
         let (batch, length, _) = prefix.dims3()?;
         let (packing, before) = (Packing::new(&prompt.mask)?, Spans::even(batch, length));
-        let joined = Prefixed::new((&before, batch * length), packing.spans(), prefix.device())?;
+        let joined = Prefixed::new((&before, batch * length), packing.spans())?;
         let x = joined.join(prefix, &packing.pack(&self.embed(&prompt.ids)?)?)?;
         let encoded = self.encoder.forward(&x, joined.spans(), None, None)?;
         let keys = self.decoder.keys(&encoded)?;
-        let past = Past::new(batch, prefix.device()).beside(keys, joined.spans().clone());
+        let past = Past::new(batch).beside(keys, joined.spans().clone());
         let mut decoding = Continuation { model: self, past };
         let logits = decoding.next(&vec![START; batch])?;
         Ok((Box::new(decoding), logits))
@@ -198,7 +198,7 @@ struct Halves {
 
 impl Halves {
     fn new(text: &Text, noise: Option<Key>) -> Result<Self> {
-        let (device, visible) = (text.ids.device(), text.mask.to_vec2::<f32>()?);
+        let (device, visible) = (&Device::Cpu, text.mask.to_vec2::<f32>()?);
         let drawn = noise.map_or_else(|| vec![0.0; visible.len()], |key| key.uniform(visible.len()));
         let (mut read, mut predicting, mut ids) = (Vec::new(), Vec::new(), Vec::new());
         for ((words, seen), drawn) in text.ids.to_vec2::<u32>()?.into_iter().zip(&visible).zip(drawn) {

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{D, Result, Tensor, bail};
+use candle_core::{D, Device, Result, Tensor, bail};
 
 use super::Config;
 use crate::kernels::{self, Activation, Bias, Dropout, Mask, Spans, random::Key};
@@ -113,7 +113,7 @@ impl Stack {
         let length = spans.ranges().iter().map(|range| range.len() as i64).max().unwrap_or(0);
         let pairs = (0..length).flat_map(|query| (0..length).map(move |key| key - query));
         let ids = pairs.map(|ahead| bucket(ahead, buckets, self.distance, !self.causal)).collect::<Vec<_>>();
-        let ids = Tensor::from_vec(ids, (length as usize, length as usize), self.bias.device())?;
+        let ids = Tensor::from_vec(ids, (length as usize, length as usize), &Device::Cpu)?;
         kernels::embedding(&self.bias, &ids)?.permute((2, 0, 1))?.contiguous()
     }
 }
