@@ -37,7 +37,7 @@ pub struct Options {
     pub words: Words,
     /// How progress is shown.
     pub show: Show,
-    /// How many runs go side by side, each on its share of the threads.
+    /// How many runs go side by side, sharing the threads.
     pub jobs: usize,
     /// The command that reruns the experiment, for the records.
     pub command: String,

@@ -30,10 +30,18 @@ pub fn init(threads: usize) -> Result<()> {
 
 /// Threads shared out to work that goes side by side. Small models leave half of many threads idle, so that two runs on a
 /// thread each are done sooner than one after the other on both.
-pub struct Lanes(Vec<ThreadPool>);
+///
+/// All lanes are at home in the one pool that there is. A thread that leads a lane is at work there and takes nothing from
+/// the others; one that leads none, because there are more threads than lanes or because its lane has ended, helps whoever
+/// has something to share.
+pub struct Lanes {
+    count: usize,
+    /// Where there are more lanes than threads, a pool for each: a thread that waits would begin with a whole lane meanwhile.
+    own: Vec<ThreadPool>,
+}
 
 thread_local! {
-    /// How many lanes there are beside the one that this thread belongs to, and that one.
+    /// How many lanes there are beside the one that this thread leads, and that one.
     static LANES: Cell<usize> = const { Cell::new(1) };
 }
 
@@ -43,40 +51,40 @@ impl Lanes {
     /// # Errors
     /// When the system refuses threads.
     pub fn new(count: usize) -> Result<Self> {
-        let (threads, count) = (rayon::current_num_threads(), count.max(1));
-        let pool = |lane: usize| {
-            let own = threads / count + usize::from(lane < threads % count);
-            ThreadPoolBuilder::new().num_threads(own.max(1)).stack_size(STACK).build().map_err(Error::wrap)
-        };
-        // One lane is the pool that there is.
-        let pools = if count == 1 { 0..0 } else { 0..count };
-        pools.map(pool).collect::<Result<_>>().map(Self)
+        let count = count.max(1);
+        let pool = |_| ThreadPoolBuilder::new().num_threads(1).stack_size(STACK).build().map_err(Error::wrap);
+        let own = if count > rayon::current_num_threads() { 0..count } else { 0..0 };
+        Ok(Self { count, own: own.map(pool).collect::<Result<_>>()? })
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.0.len().max(1)
+        self.count
     }
 
     /// Does the same work in every lane at once; what each of them gave.
     pub fn work<R: Send>(&self, lane: impl Fn() -> R + Sync) -> Vec<R> {
-        let Self(pools) = self;
-        if pools.is_empty() {
-            return vec![lane()];
-        }
         let lane = || {
-            LANES.set(pools.len());
-            lane()
+            let before = LANES.replace(self.count);
+            let given = tape::paused(&lane);
+            LANES.set(before);
+            given
         };
-        let given = std::thread::scope(|scope| {
-            let lane = &lane;
-            let working: Vec<_> = pools.iter().map(|pool| scope.spawn(move || pool.install(lane))).collect();
-            working.into_iter().map(|working| working.join()).collect::<Vec<_>>()
-        });
-        given
-            .into_iter()
-            .map(|given| given.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+        let mut given: Vec<Option<R>> = (0..self.count).map(|_| None).collect();
+        if self.own.is_empty() {
+            rayon::scope(|scope| {
+                for given in &mut given {
+                    scope.spawn(|_| *given = Some(lane()));
+                }
+            });
+        } else {
+            std::thread::scope(|scope| {
+                for (pool, given) in self.own.iter().zip(&mut given) {
+                    scope.spawn(|| *given = Some(pool.install(lane)));
+                }
+            });
+        }
+        given.into_iter().flatten().collect()
     }
 }
 

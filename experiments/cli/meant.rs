@@ -116,7 +116,7 @@ pub struct Several {
     changes: Changes,
     #[command(flatten)]
     how: How,
-    /// Runs side by side, each on its share of the threads; small models keep several threads busier so
+    /// Runs side by side, which share the threads; small models keep several threads busier so
     #[arg(long, default_value = "1", value_name = "N")]
     jobs: NonZeroUsize,
 }

@@ -93,18 +93,44 @@ fn each_takes_the_next_when_it_is_free() {
 
 #[test]
 fn lanes_share_the_threads_and_do_their_work_at_once() {
-    let lanes = Lanes::new(3).unwrap();
-    // None comes to an end before all have begun.
-    let begun = AtomicUsize::new(0);
-    let threads = lanes.work(|| {
-        begun.fetch_add(1, Ordering::SeqCst);
-        while begun.load(Ordering::SeqCst) < 3 {
-            std::thread::yield_now();
-        }
-        assert!(side_by_side() == 3);
-        rayon::current_num_threads()
-    });
     let whole = rayon::current_num_threads();
-    assert_eq!((threads.len(), threads.iter().sum::<usize>()), (3, whole.max(3)));
-    assert_eq!(Lanes::new(1).unwrap().work(rayon::current_num_threads), [whole]);
+    // As many as there are threads, which lead a lane each, and more, which have threads of their own.
+    for count in [1, whole, whole + 1] {
+        // None comes to an end before all have begun.
+        let begun = AtomicUsize::new(0);
+        let lanes = Lanes::new(count).unwrap();
+        let threads = lanes.work(|| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            while begun.load(Ordering::SeqCst) < count {
+                std::thread::yield_now();
+            }
+            assert_eq!(side_by_side(), count);
+            rayon::current_num_threads()
+        });
+        assert_eq!(threads, vec![if count > whole { 1 } else { whole }; count]);
+        assert_eq!(side_by_side(), 1);
+    }
+}
+
+#[test]
+fn who_leads_no_lane_any_more_helps_the_one_that_is_left() {
+    let (lanes, helped) = (Lanes::new(2).unwrap(), AtomicUsize::new(0));
+    if rayon::current_num_threads() < 2 {
+        return;
+    }
+    let first = AtomicUsize::new(0);
+    lanes.work(|| {
+        if first.fetch_add(1, Ordering::SeqCst) > 0 {
+            return;
+        }
+        // Both halves are at work at once, on two threads, or this never ends.
+        let half = || {
+            helped.fetch_add(1, Ordering::SeqCst);
+            while helped.load(Ordering::SeqCst) < 2 {
+                std::thread::yield_now();
+            }
+        };
+        rayon::join(half, half);
+    });
+    assert_eq!(helped.into_inner(), 2);
 }
