@@ -1,7 +1,7 @@
 //! Running the same loop with the widest vectors the processor has.
 //!
-//! The loops are ordinary Rust without fused multiply-add, and every sum has a fixed number of partial sums, so the
-//! vector width changes the speed and not one bit of the result.
+//! The loops are ordinary Rust, in which a multiply-add is fused only where `mul_add` says so, and every sum has a fixed number
+//! of partial sums, so the vector width changes the speed and not one bit of the result.
 
 use super::real::Real;
 
@@ -17,11 +17,12 @@ pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("fma")
         {
             // SAFETY: the processor has every feature the function is compiled for.
             return unsafe { avx512(work) };
         }
-        if is_x86_feature_detected!("avx2") {
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             // SAFETY: as above.
             return unsafe { avx2(work) };
         }
@@ -30,13 +31,13 @@ pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
 fn avx512<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn avx2<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
