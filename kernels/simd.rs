@@ -44,27 +44,43 @@ fn avx2<R>(work: impl FnOnce() -> R) -> R {
 
 const LANES: usize = 32;
 
-/// The sum over i of `term(x_i, y_i, z_i)` in [`LANES`] interleaved partial sums; x, y and z are equally long.
+/// The sums over i of the two parts of `term(x_i, y_i, z_i)`, each in [`LANES`] interleaved partial sums; x, y and z are
+/// equally long.
 #[inline(always)]
-pub(crate) fn sum_triples<T: Real>([x, y, z]: [&[T]; 3], term: impl Fn(T, T, T) -> T) -> T {
-    let mut lanes = [T::zero(); LANES];
+pub(crate) fn sum_triples_twice<T: Real>([x, y, z]: [&[T]; 3], term: impl Fn(T, T, T) -> [T; 2]) -> [T; 2] {
+    let (mut first, mut second) = ([T::zero(); LANES], [T::zero(); LANES]);
     let (xs, ys, zs) = (x.chunks_exact(LANES), y.chunks_exact(LANES), z.chunks_exact(LANES));
     let rest = xs.remainder().iter().zip(ys.remainder()).zip(zs.remainder());
     for ((x, y), z) in xs.zip(ys).zip(zs) {
-        for (((lane, &x), &y), &z) in lanes.iter_mut().zip(x).zip(y).zip(z) {
-            *lane += term(x, y, z);
+        for lane in 0..LANES {
+            let [one, two] = term(x[lane], y[lane], z[lane]);
+            first[lane] += one;
+            second[lane] += two;
         }
     }
-    for (lane, ((&x, &y), &z)) in lanes.iter_mut().zip(rest) {
-        *lane += term(x, y, z);
+    for ((first, second), ((&x, &y), &z)) in first.iter_mut().zip(&mut second).zip(rest) {
+        let [one, two] = term(x, y, z);
+        *first += one;
+        *second += two;
     }
-    fold(lanes, |a, b| a + b)
+    [first, second].map(|lanes| fold(lanes, |a, b| a + b))
 }
 
 /// The sum over i of `term(x_i, y_i)`.
 #[inline(always)]
 pub(crate) fn sum_pairs<T: Real>(x: &[T], y: &[T], term: impl Fn(T, T) -> T) -> T {
-    sum_triples([x, y, y], |x, y, _| term(x, y))
+    let mut lanes = [T::zero(); LANES];
+    let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let rest = xs.remainder().iter().zip(ys.remainder());
+    for (x, y) in xs.zip(ys) {
+        for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += term(x, y);
+        }
+    }
+    for (lane, (&x, &y)) in lanes.iter_mut().zip(rest) {
+        *lane += term(x, y);
+    }
+    fold(lanes, |a, b| a + b)
 }
 
 /// The sum over i of `term(x_i)`.
