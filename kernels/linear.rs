@@ -1,14 +1,14 @@
 //! Linear maps, optionally of an activation of their input, which is computed anew in the backward pass instead of kept.
 //!
-//! `y = f(x) W' + b`. With g = dy W: dx = g f'(x), dW = dy' f(x), db = the column sums of dy. No matrix is transposed
-//! in memory; the gradient of the weight arrives in the layout of the weight.
+//! `y = f(x) W' + b`. With g = dy W: dx = g f'(x), dW = dy' f(x), db = the column sums of dy. The gradient of
+//! the weight arrives in the layout of the weight.
 
 use candle_core::{Result, Shape, Tensor, bail};
 
 use super::Activation;
 use super::activate::scale;
 use super::operation::{Operand, Operation, Slot, apply2, apply3};
-use super::product::{Matrix, Threads, Write, multiply};
+use super::product::{Matrix, Threads, Write, multiply, multiply_by_rows};
 use super::real::Real;
 use super::rows::{column_sums, for_pieces, for_pieces_of_two, scratch};
 use super::simd::vectorised;
@@ -75,9 +75,8 @@ impl Linear {
             None => None,
         };
         let x = Matrix::new(active.as_deref().map_or_else(|| x.dense(), Ok)?, rows, inputs, inputs)?;
-        let weight = Matrix::new(weight.dense()?, outputs, inputs, inputs)?;
         let mut y = scratch(rows * outputs);
-        multiply(&mut y, outputs, T::one(), x, weight.t(), Write::Replace, Threads::Pool)?;
+        multiply_by_rows(&mut y, x, weight.dense()?)?;
         if let Some(bias) = bias {
             let bias = bias.dense()?;
             for_pieces(&mut y, outputs, |_, piece| add_bias(piece, bias));

@@ -18,7 +18,7 @@ use super::linear::add_bias;
 use super::logits::Logits;
 use super::online_softmax::Seen;
 use super::operation::{Operand, Operation, Slot, elements};
-use super::product::{Matrix, Threads, Write, multiply};
+use super::product::{Matrix, Threads, Write, multiply, multiply_by_rows};
 use super::real::Real;
 use super::rows::{column_sums, for_pieces, rows_per_piece, scratch};
 use super::simd::vectorised;
@@ -95,16 +95,14 @@ impl<'a, T: Real> Slices<'a, T> {
         Matrix::new(self.x, self.rows, self.width, self.width)
     }
 
-    fn weight(&self, classes: &Range<usize>) -> Result<Matrix<'a, T>> {
-        let rows = &self.weight[classes.start * self.width..classes.end * self.width];
-        Matrix::new(rows, classes.len(), self.width, self.width)
+    fn weight(&self, classes: &Range<usize>) -> &'a [T] {
+        &self.weight[classes.start * self.width..classes.end * self.width]
     }
 
     /// The logits (R, chunk) of some classes.
     fn logits(&self, classes: &Range<usize>, into: &mut Vec<T>) -> Result<()> {
         into.truncate(self.rows * classes.len());
-        let (x, weight) = (self.x()?, self.weight(classes)?);
-        multiply(into, classes.len(), T::one(), x, weight.t(), Write::Replace, Threads::Pool)?;
+        multiply_by_rows(into, self.x()?, self.weight(classes))?;
         if let Some(bias) = self.bias {
             let bias = &bias[classes.clone()];
             for_pieces(into, bias.len(), |_, piece| add_bias(piece, bias));
@@ -206,7 +204,8 @@ impl Chunked {
                 self.slopes(rows, &classes, scale, &mut z, believed.as_deref());
                 let (width, dz) = (map.width, Matrix::new(&z, map.rows, classes.len(), classes.len())?);
                 if let Some(dx) = &mut dx {
-                    multiply(dx.data, width, T::one(), dz, map.weight(&classes)?, dx.write, Threads::Pool)?;
+                    let weight = Matrix::new(map.weight(&classes), classes.len(), width, width)?;
+                    multiply(dx.data, width, T::one(), dz, weight, dx.write, Threads::Pool)?;
                     dx.write = Write::Add;
                 }
                 if let Some(dw) = &mut dw {

@@ -38,6 +38,7 @@ mod softmax;
 mod spans;
 mod tape;
 pub mod threads;
+mod transpose;
 pub mod vmath;
 
 pub use activate::{Activation, activate};

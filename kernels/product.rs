@@ -6,6 +6,7 @@ use candle_core::{Result, bail};
 use gemm::Parallelism;
 
 use super::real::Real;
+use super::transpose::transposed;
 
 /// A strided matrix of borrowed elements.
 #[derive(Clone, Copy)]
@@ -120,4 +121,15 @@ pub(crate) fn multiply<T: Real>(
         );
     }
     Ok(())
+}
+
+/// `out = a w'` for dense rows w of a weight, by all threads: what a linear map computes.
+pub(crate) fn multiply_by_rows<T: Real>(out: &mut [T], a: Matrix<'_, T>, w: &[T]) -> Result<()> {
+    let (width, rows) = (a.columns, out.len() / a.rows.max(1));
+    let (one, write, threads) = (T::one(), Write::Replace, Threads::Pool);
+    if a.rows == 1 {
+        return multiply(out, rows, one, a, Matrix::new(w, rows, width, width)?.t(), write, threads);
+    }
+    let turned = transposed(w, rows, width);
+    multiply(out, rows, one, a, Matrix::new(&turned, width, rows, rows)?, write, threads)
 }
