@@ -179,7 +179,8 @@ impl Model for Albef {
     }
 
     fn pool(&self, image: &View<Image>, text: &View<Text>) -> Result<Tensor> {
-        self.text.pool(self.text_tokens(text)?, &self.seen(image)?, joint_noise(image, text))
+        let tokens = |text: &View<Text>| self.text_tokens(text);
+        self.text.pool(text, tokens, &self.seen(image)?, joint_noise(image, text))
     }
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
@@ -277,15 +278,33 @@ impl TextTower {
         Ok(Tokens { hidden: packing.unpack(&hidden)?, ..words })
     }
 
-    /// The first token (B,D) of [`TextTower::fuse`]: the last layer computes no other.
-    fn pool(&self, words: Tokens, image: &Seen<Image>, noise: Option<Key>) -> Result<Tensor> {
+    /// The first token (B,D) of [`TextTower::fuse`] of such tokens: the last layer computes no other.
+    fn pool(
+        &self,
+        text: &View<Text>,
+        tokens: impl Fn(&View<Text>) -> Result<Tokens>,
+        image: &Seen<Image>,
+        noise: Option<Key>,
+    ) -> Result<Tensor> {
         // A configuration without a fusing layer was refused.
-        let Some((layer, earlier)) = self.layers.split_last() else { return first(&words.hidden) };
-        let packing = Packing::of(&words)?;
-        let hidden = self.fuse_before(earlier.len(), &words, &packing, image, noise)?;
-        let (number, class) = (self.layers.len() as u64, One::first(packing.spans())?);
+        let Some((layer, earlier)) = self.layers.split_last() else { return first(&tokens(text)?.hidden) };
+        let number = self.layers.len() as u64;
+        let (x, own, class) = if earlier.len() == self.alone {
+            // Words that have not met an image are those of the batch, whichever of them are asked for.
+            let words = Seen::new(text, tokens)?;
+            let (own, class) =
+                (words.keys(number, |words| layer.own_keys(words))?, One::first(words.spans())?);
+            (class.pick(words.tokens())?, own, class)
+        } else {
+            let words = tokens(text)?;
+            let packing = Packing::of(&words)?;
+            let hidden = self.fuse_before(earlier.len(), &words, &packing, image, noise)?;
+            let class = One::first(packing.spans())?;
+            (class.pick(&hidden)?, layer.own_keys(&hidden)?, class)
+        };
         let keys = image.keys(number, |tokens| layer.keys(tokens))?;
-        layer.forward_one(&hidden, &class, Some((&keys, &class.across(image.spans()))), within(noise, number))
+        let across = class.across(image.spans());
+        layer.forward_over(&x, (&own, &class.mask()), Some((&keys, &across)), within(noise, number))
     }
 
     /// What the fusing layers before number `end` make of the words (R,D).

@@ -235,9 +235,30 @@ impl Layer {
         keys: Option<(&Tensor, &Mask)>,
         noise: Option<Key>,
     ) -> Result<Tensor> {
-        let own = one.pick(x)?;
+        self.forward_over(&one.pick(x)?, (&self.own_keys(x)?, &one.mask()), keys, noise)
+    }
+
+    /// The keys and values (.., 2D) under which tokens x (.., D) of the sequence itself are seen.
+    ///
+    /// # Errors
+    /// When its width is another.
+    pub fn own_keys(&self, x: &Tensor) -> Result<Tensor> {
+        self.attention.keys(x)
+    }
+
+    /// As [`Layer::forward_one`] for tokens x (B,D), of which the mask tells what each sees of [`Layer::own_keys`].
+    ///
+    /// # Errors
+    /// As [`Layer::forward`].
+    pub fn forward_over(
+        &self,
+        x: &Tensor,
+        own: (&Tensor, &Mask),
+        keys: Option<(&Tensor, &Mask)>,
+        noise: Option<Key>,
+    ) -> Result<Tensor> {
         let dropout = drops(self.dropout, noise, 3);
-        let seen = self.attention.forward_one(x, one, dropout, self.residual(&own, noise, 0))?;
+        let seen = self.attention.over(x, own, dropout, self.residual(x, noise, 0))?;
         self.finish(&seen, keys, noise)
     }
 
