@@ -151,7 +151,7 @@ impl Model for Albef {
     }
 
     fn text_tokens(&self, text: &View<Text>) -> Result<Tokens> {
-        text.memo("text", |text| self.text.encode(text))
+        self.text.tokens(text)
     }
 
     fn embed_image(&self, image: &View<Image>) -> Result<Tensor> {
@@ -179,8 +179,7 @@ impl Model for Albef {
     }
 
     fn pool(&self, image: &View<Image>, text: &View<Text>) -> Result<Tensor> {
-        let tokens = |text: &View<Text>| self.text_tokens(text);
-        self.text.pool(text, tokens, &self.seen(image)?, joint_noise(image, text))
+        self.text.pool(text, &self.seen(image)?, joint_noise(image, text))
     }
 
     fn predict_words(&self, hidden: &Tensor) -> Result<Logits> {
@@ -245,12 +244,15 @@ impl TextTower {
         })
     }
 
-    fn encode(&self, text: &View<Text>) -> Result<Tokens> {
-        let (hidden, packing) = self.read(text, self.alone)?;
-        Ok(Tokens { hidden: packing.unpack(&hidden)?, mask: Some(text.input()?.mask.clone()) })
+    /// What the layers for words alone make of them, computed once a step.
+    fn tokens(&self, text: &View<Text>) -> Result<Tokens> {
+        text.memo("text", |text| {
+            let (hidden, packing) = self.read(text, self.alone)?;
+            Ok(Tokens { hidden: packing.unpack(&hidden)?, mask: Some(text.input()?.mask.clone()) })
+        })
     }
 
-    /// The first token (B,D) of [`TextTower::encode`]: the last of its layers computes no other.
+    /// The first token (B,D) of [`TextTower::tokens`]: the last of its layers computes no other.
     fn class(&self, text: &View<Text>) -> Result<Tensor> {
         // A configuration without a layer for words alone was refused.
         let last = self.alone.saturating_sub(1);
@@ -278,25 +280,21 @@ impl TextTower {
         Ok(Tokens { hidden: packing.unpack(&hidden)?, ..words })
     }
 
-    /// The first token (B,D) of [`TextTower::fuse`] of such tokens: the last layer computes no other.
-    fn pool(
-        &self,
-        text: &View<Text>,
-        tokens: impl Fn(&View<Text>) -> Result<Tokens>,
-        image: &Seen<Image>,
-        noise: Option<Key>,
-    ) -> Result<Tensor> {
+    /// The first token (B,D) of [`TextTower::fuse`]: the last layer computes no other.
+    fn pool(&self, text: &View<Text>, image: &Seen<Image>, noise: Option<Key>) -> Result<Tensor> {
         // A configuration without a fusing layer was refused.
-        let Some((layer, earlier)) = self.layers.split_last() else { return first(&tokens(text)?.hidden) };
+        let Some((layer, earlier)) = self.layers.split_last() else {
+            return first(&self.tokens(text)?.hidden);
+        };
         let number = self.layers.len() as u64;
         let (x, own, class) = if earlier.len() == self.alone {
             // Words that have not met an image are those of the batch, whichever of them are asked for.
-            let words = Seen::new(text, tokens)?;
+            let words = Seen::new(text, |whole| self.tokens(whole))?;
             let (own, class) =
                 (words.keys(number, |words| layer.own_keys(words))?, One::first(words.spans())?);
             (class.pick(words.tokens())?, own, class)
         } else {
-            let words = tokens(text)?;
+            let words = self.tokens(text)?;
             let packing = Packing::of(&words)?;
             let hidden = self.fuse_before(earlier.len(), &words, &packing, image, noise)?;
             let class = One::first(packing.spans())?;
